@@ -11,28 +11,28 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 requirements:
-  - kazoo >= 2.9 where the plugin runs, but for M(zoo.deploy.zk_ensemble_info)
-  - kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
-  - pure-sasl where O(sasl_mechanism) is used, and the Python library C(kerberos) where that is V(GSSAPI)
+  - kazoo >= 2.9 where the plugin runs, except for M(zoo.deploy.zk_ensemble_info)
+  - kazoo >= 2.11 for O(tls_check_hostname), which is on by default with O(tls)
+  - pure-sasl for O(sasl_mechanism), and the Python library C(kerberos) if that is V(GSSAPI)
 notes:
-  - Where a connection option is not given, an environment variable counts, where the plugin runs. It is called as the
-    option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one is none.
-  - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
+  - A connection option that is not given is read from an environment variable where the plugin runs. Its name is C(ZK_)
+    and the option in capitals, as in E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one counts as not set.
+  - With V(GSSAPI), the Kerberos library finds the tickets by E(KRB5CCNAME), or gets them with the keys in
     E(KRB5_CLIENT_KTNAME).
 options:
   hosts:
     description:
-      - The members of the ensemble as V(host:port), a list or one comma-separated string.
-      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
+      - The members of the ensemble as V(host:port), in a list or a comma-separated string.
+      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
       - Every path is then below it.
-      - Where it is not given, the environment variable E(ZK_HOSTS) counts; one of the two is needed.
+      - Defaults to the environment variable E(ZK_HOSTS); one of the two is required.
     type: list
     elements: str
   connect_timeout:
     description:
-      - Seconds within which a session must come up; an ensemble that is down is reported after them.
-      - It is also the session timeout that is requested. With TLS, it should be over three times what a handshake with
-        a busy member takes.
+      - How many seconds to wait for a session. After that, the ensemble is reported as unavailable.
+      - It is also the requested session timeout. With TLS, it should be more than three times as long as a handshake
+        with a busy member takes.
     type: float
     default: 10.0
   digest_username:
@@ -59,14 +59,15 @@ options:
     description: The client's Kerberos principal, for V(GSSAPI).
     type: str
   tls:
-    description: Speak TLS to the ensemble. The options that begin with C(tls_) are refused without it.
+    description:
+      - Use TLS for the connection to the ensemble. Without it, the options that begin with C(tls_) are refused.
     type: bool
     default: false
   tls_ca:
     description: File with the certificates that sign the servers', in PEM form.
     type: path
   tls_cert:
-    description: File with the client's certificate, in PEM form, and its key where O(tls_key) is not given.
+    description: File with the client's certificate, in PEM form, and with its key if O(tls_key) is not given.
     type: path
   tls_key:
     description: File with the client's private key, in PEM form.

@@ -17,7 +17,7 @@ class ModuleDocFragment:
 
     DOCUMENTATION = r"""
 notes:
-  - A relative path in an option, such as O(tls_ca), is one from the current directory.
+  - A relative path in an option, such as O(tls_ca), is relative to the current directory.
 options:
   hosts:
     env:

@@ -11,25 +11,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: variable_mistakes
-short_description: What is wrong in the variables of a role
+short_description: What is wrong with the variables of a role
 version_added: 0.2.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Says in a line each what is wrong by the argument specification of a role, such as a value of a wrong type, one that
-    is none of the choices, or a key that a dictionary does not have, with the key that was probably meant. The roles of
-    this collection use it.
+  - Returns one line for each mistake in the variables, according to the argument specification of a role, such as a
+    value of a wrong type, one that is not among the choices, or a key that a dictionary does not have, with the key
+    that was probably meant. The roles of this collection use it.
 positional: options
 options:
   _input:
-    description: The variables by their names. Those that the specification does not have are not looked at.
+    description: The variables by their names. Variables that are not in the specification are ignored.
     type: dict
     required: true
   options:
     description:
-      - The C(options) of an entry point of an argument specification. Where one has C(options) itself, its variable is
-        a list of dictionaries with the type V(list), a dictionary otherwise.
-      - The value of one with C(no_log) is not shown.
+      - The C(options) of an entry point of an argument specification. If one of them has C(options) itself, its
+        variable is a list of dictionaries with the type V(list), and a dictionary otherwise.
+      - The value of an option with C(no_log) is not shown.
     type: dict
     required: true
 """

@@ -7,41 +7,46 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: zk_services
-short_description: Hosts and groups from what is registered in ZooKeeper
+short_description: Hosts and groups from the services registered in ZooKeeper
 version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - The children of a registry, a znode below which services register themselves, become hosts in the registry's group.
-  - Reads what the agent of this collection registers, and what many other programs write; O(registries) has the list.
-  - The file's name ends in V(zk_services.yml), V(zk_services.yaml), V(zookeeper.yml) or V(zookeeper.yaml).
-  - Every host gets C(ansible_host), C(zk_address), C(zk_port) (null where none is registered), C(zk_id) (the child's
+  - Turns the children of a registry, a znode below which services register themselves, into hosts in the registry's
+    group.
+  - Reads the registrations of this collection's agent, and those of many other programs; O(registries) lists the
+    formats.
+  - The name of the inventory file must end in V(zk_services.yml), V(zk_services.yaml), V(zookeeper.yml) or
+    V(zookeeper.yaml).
+  - Every host gets C(ansible_host), C(zk_address), C(zk_port) (null if none is registered), C(zk_id) (the child's
     name), C(zk_path), C(zk_service) (the decoded data), C(zk_ephemeral), C(zk_session) (the owner, V(0x0) for a
-    persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created), and
-    C(zk_services), a list with C(address), C(port), C(id), C(path) and C(service) of everything that the host is
-    registered as, in another file of this plugin as well. Of several entries, the other variables are the first's, and
-    of several files the last file's. C(ansible_port) is never set.
-  - A member of a Patroni cluster also gets C(zk_role), such as V(leader), V(standby_leader) or V(replica). Where the
-    registry's format is V(patroni), the leader key beside C(members) says who leads; with V(auto), each member says it
-    of itself. C(zk_service) has C(state), C(api_url) and the rest. In C(zk_services) it is C(role), for a host that is
-    in several clusters.
-  - A host below a path with a V(*) also gets C(zk_segments), a list of what each V(*) stood for.
-  - What is read is never taken for a template, and an address that is neither a host name nor an IP address is left
-    out with a warning, as is every other entry that can't be read.
-  - Entries whose own data marks them as out of service are left out, such as a serverset's member that is not V(ALIVE),
-    or one of Curator's that is not enabled.
-  - Where one name stands for several addresses, those are different hosts, called V(name@address), with a warning;
-    V(name@address@address) where another source has such a host.
-    Of a name of more than 240 bytes the beginning is kept, and a digest of the whole after an V(@).
-  - So is a host whose name is that of a group, of a host that another source has at another address, or of the
-    controller (V(localhost), V(127.0.0.1), V(::1)); nothing that is registered takes the place of any of them. A group
-    that would go by the name of a host, or by V(localhost), ends in an underscore. Sources that Ansible reads later are
-    not known yet, so let this file be the last; in a directory that is the order of names.
-  - A registered value that makes no group for O(keyed_groups), such as a number, is a warning. It is an error where
-    O(strict) is set, and where every host has such a value.
+    persistent child), C(zk_created) and C(zk_modified) (UTC), C(zk_age) (seconds since it was created) and
+    C(zk_services). C(ansible_port) is never set.
+  - C(zk_services) is a list of all entries that the host is registered as, including those from other files of this
+    plugin, each with C(address), C(port), C(id), C(path) and C(service). If a host has several entries, its other
+    variables come from the first; if they are in several files, from the last file.
+  - A member of a Patroni cluster also gets C(zk_role), such as V(leader), V(standby_leader) or V(replica). If the
+    registry's format is V(patroni), the leader key next to C(members) determines the leader; with V(auto), each member
+    reports its own role. C(zk_service) has C(state), C(api_url) and the rest. C(zk_services) has the role as C(role),
+    for a host that is in several clusters.
+  - A host below a path with a V(*) also gets C(zk_segments), a list of the segments that each V(*) matched.
+  - Registered data is never evaluated as a template. An entry whose address is neither a host name nor an IP address is
+    left out with a warning, as is every other entry that can't be read.
+  - Entries whose own data marks them as out of service are left out, such as a member of a serverset that is not
+    V(ALIVE), or an instance of Curator that is not enabled.
+  - If one name has several addresses, these become different hosts, called V(name@address), with a warning, or
+    V(name@address@address) if another source already has such a host. A name of more than 240 bytes is shortened to its
+    beginning, an V(@) and a digest of the whole.
+  - A host is renamed in the same way if its name is that of a group, of a host that another source has at another
+    address, or of the controller (V(localhost), V(127.0.0.1), V(::1)); a registration never replaces any of these. A
+    group whose name would be that of a host, or V(localhost), gets an underscore at its end. Sources that Ansible reads
+    later are not known yet, so this file should be the last; in a directory, files are read in the order of their
+    names.
+  - A registered value that can't be a group for O(keyed_groups), such as a number, causes a warning. It is an error if
+    O(strict) is set, or if every host has such a value.
 options:
   plugin:
-    description: The name of this plugin, in every file that is for it.
+    description: The name of this plugin, required in each of its files.
     type: str
     required: true
     choices: [zoo.deploy.zk_services]
@@ -49,7 +54,7 @@ options:
     description:
       - Where services are registered. An entry is a path, or a mapping with C(path), C(format), C(group) and
         C(listener).
-      - In C(path) a V(*) stands for any part of one segment, as in V(/dubbo/*/providers).
+      - In C(path), a V(*) matches any part of one segment, as in V(/dubbo/*/providers).
       - C(format) is one of the following, V(auto) by default.
       - V(auto) reads each child in the format that its name and data look like.
       - V(seed) reads what the agent of this collection registers.
@@ -64,103 +69,102 @@ options:
       - V(curator) reads the instances of Apache Curator, Spring Cloud Zookeeper and Dubbo 3.
       - V(clickhouse) reads ClickHouse's cluster discovery.
       - V(patroni) reads the members of Patroni's clusters.
-      - C(listener) is for V(kafka), the listener at which the brokers are; its name, such as V(EXTERNAL), or a security
-        protocol, such as V(SASL_SSL). A broker that has no such listener is left out with a warning. By default it is
-        what the broker has as its V(host), the listener V(PLAINTEXT), else the first.
-      - C(group) is the group of the hosts; a V(*) in it stands for the segment that its counterpart in C(path)
-        matched. By default it is the segment that the last V(*) matched, else the last segment that is no general word,
-        such as V(kafka) of V(/kafka/ids).
-      - Characters that a group's name can't have become underscores.
-      - Where a V(*) names groups, whoever may create such a znode puts hosts into the group of that name, also into one
-        of another source. Give C(group) a prefix, as in V(dubbo_*), that no other group has.
+      - C(listener) is for V(kafka), the listener whose address to use. Give its name, such as V(EXTERNAL), or a
+        security protocol, such as V(SASL_SSL). A broker without such a listener is left out with a warning. The default
+        is the broker's V(host), which is the listener V(PLAINTEXT), else its first listener.
+      - C(group) is the hosts' group; a V(*) in it stands for the segment that its counterpart in C(path) matched. The
+        default is the segment that the last V(*) matched, else the last segment that is not a general word, such as
+        V(kafka) in V(/kafka/ids).
+      - Characters that are not allowed in a group's name become underscores.
+      - If a V(*) names groups, anybody who may create such a znode can put hosts into the group of that name, even into
+        a group of another source. Give C(group) a prefix that no other group has, as in V(dubbo_*).
     type: list
     elements: raw
     required: true
   hostnames:
     description:
-      - How a host is called, as a list of preferences; the first that gives a usable name counts. Each is a Jinja2
-        expression over the entry's variables, such as V(zk_id), V(zk_service.name) or V(zk_address ~ '-' ~ zk_port),
-        or a template with V({{ }}).
-      - By default, and where no preference gives one, it is the child's name for the format V(seed) and the address
+      - How to name a host, as a list of preferences; the first that gives a usable name is used. Each is a Jinja2
+        expression over the entry's variables, such as V(zk_id), V(zk_service.name) or V(zk_address ~ '-' ~ zk_port), or
+        a template with V({{ }}).
+      - By default, and if no preference gives a name, it is the child's name for the format V(seed), and the address
         for the others.
-      - Entries with the same name and the same address are one host, in the groups of all of them; those of several
-        files too.
+      - Entries with the same name and the same address are one host, in the groups of all of them, even if they come
+        from several files.
     type: list
     elements: str
     default: []
   override_hosts:
     description:
-      - Whether an entry changes the address and the variables of a host that another source has under the same name
-        at another address, or of the controller. Otherwise it becomes a host of its own, V(name@address), with a
-        warning.
-      - Only where whoever may register is trusted with the connections to those hosts.
+      - Whether an entry may change the address and the variables of a host that another source has under the same name
+        at another address, or of the controller. Otherwise it becomes a separate host, V(name@address), with a warning.
+      - Set it only if you trust everybody who may register with the connections to those hosts.
     type: bool
     default: false
   filters:
     description:
-      - Which entries become hosts, by Jinja2 conditions over an entry's variables. They are asked in their order.
-      - A mapping with C(include) is a condition that, where it is true, makes a host of the entry, whatever follows;
-        one with C(exclude) leaves the entry out. The first that matches decides.
-      - A condition by itself leaves the entry out unless it is true, as C(exclude) of its contrary. So of conditions
-        only, all must be true.
-      - An entry that none of them decides about becomes a host; end with an C(exclude) that is V(true) to leave it out.
-      - One that fails, because a variable is undefined, is an error where O(strict) is set and not true otherwise. One
-        that is no valid Jinja2 is always an error.
-      - One that is something else than true or false for every entry is an error. Where it is that for some entries
-        only, these are left out with a warning, also by C(include) and C(exclude).
+      - Which entries become hosts, by Jinja2 conditions over an entry's variables, evaluated in order.
+      - A mapping with C(include) is a condition that, if true, makes the entry a host, whatever follows; one with
+        C(exclude) leaves the entry out. The first that matches decides.
+      - A plain condition leaves the entry out unless it is true, like C(exclude) with its negation. So in a list of
+        plain conditions, all must be true.
+      - An entry that none of them decides becomes a host. To leave it out instead, end with an C(exclude) that is
+        V(true).
+      - A condition that fails because a variable is undefined is an error if O(strict) is set, and counts as not true
+        otherwise. A condition that is not valid Jinja2 is always an error.
+      - A condition whose value is not a boolean is an error if that is so for every entry. If it is so for some entries
+        only, these are left out with a warning, also with C(include) and C(exclude).
     type: list
     elements: raw
     default: []
   app:
     description:
-      - The znode of an application that is deployed by the agent of this collection, such as V(/app/business).
-      - A host with an agent of its name, or of the name of its entry, gets C(zk_release), a mapping with C(commit),
-        C(generation), C(state) and C(drift), which is true where the host has not proved what is published.
-      - An application that has no agents yet is a warning.
+      - The znode of an application that is deployed by this collection's agent, such as V(/app/business).
+      - A host gets C(zk_release) if there is an agent with its name or with the name of its entry. It is a mapping with
+        C(commit), C(generation), C(state) and C(drift), which is true if the host has not proved the published release.
+      - An application without agents causes a warning.
     type: str
   shrink_limit:
     description:
-      - How many percent of a registry's entries may be gone since the last good answer; it needs O(cache).
-      - Where more are gone, or all of them, O(shrink_action) applies. V(100) accepts everything.
-      - Each registry is measured by itself, before O(filters).
+      - What percentage of a registry's entries may disappear since the last good answer; it needs O(cache).
+      - If more have disappeared, or all of them, O(shrink_action) applies. V(100) accepts everything.
+      - Each registry is measured on its own, before O(filters).
     type: int
     default: 100
   shrink_action:
     description:
-      - What happens where a registry has shrunk further than O(shrink_limit).
-      - V(fail) refuses, V(warn) warns and takes the new answer, V(last_good) warns and takes the last good answer for
-        this registry, whose hosts then have C(zk_stale) set to true.
+      - What to do if a registry has shrunk further than O(shrink_limit).
+      - V(fail) fails, V(warn) warns and uses the new answer, V(last_good) warns and uses the last good answer for this
+        registry, whose hosts then have C(zk_stale) set to true.
     type: str
     choices: [fail, warn, last_good]
     default: fail
   accept_shrunk:
     description:
-      - Take a registry that has shrunk as the new good answer, whatever O(shrink_limit) says.
-      - Meant for one run, as in C(ZK_ACCEPT_SHRUNK=true ansible-inventory --graph), after servers were removed on
-        purpose.
+      - Accept a registry that has shrunk as the new good answer, whatever O(shrink_limit) is.
+      - Meant for a single run after servers were removed on purpose, as in C(ZK_ACCEPT_SHRUNK=true ansible-inventory
+        --graph).
     type: bool
     default: false
     env:
       - name: ZK_ACCEPT_SHRUNK
   unreachable_action:
     description:
-      - What happens where the ensemble can't be read. V(last_good) warns and takes the last good answer, whose hosts
-        then have C(zk_stale) set to true; it needs O(cache), and fails where there is none. Where only what O(app) is
-        about can't be read, no host has C(zk_release), with a warning.
+      - What to do if the ensemble can't be read. V(fail) fails. V(last_good) warns and uses the last good answer, whose
+        hosts then have C(zk_stale) set to true; it needs O(cache), and fails if there is no such answer. If only the
+        data for O(app) can't be read, no host has C(zk_release), with a warning.
     type: str
     choices: [fail, last_good]
     default: fail
 notes:
-  - With O(cache) the last answer is kept, and each run makes sure, in one pass over the same znodes, that it still
-    holds; so it is never older than the run. Whether a registry has other children shows in its C(pzxid), and the
-    children are read again.
-  - O(cache_timeout) also says for how long there is a last good answer of a registry, since it was last read and
-    accepted; V(0) means for ever. The V(memory) cache ends
-    with the process.
-  - Where this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
+  - With O(cache), the last answer is kept, and each run verifies in one pass over the same znodes that it still holds,
+    so it is never older than the run. A change in a registry's children shows in its C(pzxid), and the children are
+    then read again.
+  - O(cache_timeout) also limits how long the last good answer of a registry is kept after it was last read and
+    accepted; V(0) means for ever. The V(memory) cache ends with the process.
+  - If this plugin fails, Ansible continues with an empty inventory, unless C(unparsed_is_failed) or
     C(any_unparsed_is_failed) is set in the section C(inventory) of C(ansible.cfg).
 requirements:
-  - ZooKeeper 3.5 or later, or a server like it; from 3.6 on, thousands of children are read in a few requests
+  - ZooKeeper 3.5 or later, or a compatible server; from 3.6 on, thousands of children are read in a few requests
 extends_documentation_fragment:
   - zoo.deploy.zookeeper_plugin
   - zoo.deploy.zookeeper
@@ -175,7 +179,7 @@ hosts: [zk1:2181, zk2:2181, zk3:2181]
 registries:
   - /service/business/what
 
-# Everything below /services, a group for each service; grouped by port and by what they run
+# Everything below /services, one group per service; also grouped by port and by release
 # plugin: zoo.deploy.zk_services
 # hosts: zk1:2181/production
 # registries:
@@ -193,7 +197,7 @@ registries:
 #   - key: zk_release.commit[:8]
 #     prefix: commit
 
-# What is registered in this data centre, and one server elsewhere
+# The servers registered in this data centre, and one server elsewhere
 # plugin: zoo.deploy.zk_services
 # hosts: zk1:2181
 # registries:

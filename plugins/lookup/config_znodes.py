@@ -12,49 +12,52 @@ version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Makes the list that the option C(znodes) of M(zoo.deploy.zk_znode) takes, so that a whole configuration is one
+  - Returns the list that the option C(znodes) of M(zoo.deploy.zk_znode) takes, so that a whole configuration is one
     task, one transaction and one diff.
-  - Reads no ensemble; the playbook C(zoo.deploy.config) does the rest.
+  - Does not connect to the ensemble; the playbook C(zoo.deploy.config) does the rest.
 options:
   _terms:
-    description: The znode below which everything is to be; one.
+    description: The znode below which everything is placed. Only one.
     type: str
     required: true
   directory:
     description:
-      - A directory on the controller. A file is a znode that holds the file's bytes, a sub-directory is a znode with
-        deeper ones.
-      - A relative path is looked for as P(ansible.builtin.file#lookup) looks for one; in C(files) of the role and in
-        the role, in C(files) beside the playbook and beside it. Last comes the directory where C(ansible-playbook) was
-        started.
-      - Files of Ansible Vault are decrypted, and their values are in no diff, no result and no log of the module.
-      - What is named C(.git) is left out, all else is published.
-      - One of O(directory) and O(values) is needed.
+      - A directory on the controller. A file becomes a znode with the file's bytes, a sub-directory a znode with
+        children.
+      - A relative path is searched for as P(ansible.builtin.file#lookup) searches for one, in C(files) of the role and
+        in the role, then in C(files) next to the playbook and next to the playbook itself, and last in the directory
+        where C(ansible-playbook) was started.
+      - Files encrypted with Ansible Vault are decrypted, and their values appear in no diff, no result and no log of
+        the module.
+      - Entries named C(.git) are left out; everything else is published.
+      - One of O(directory) and O(values) is required.
     type: str
   values:
     description:
-      - A key is a znode that holds the value; text as it is, a list, a number or a boolean as JSON, null as nothing.
-      - A key that is no text, such as V(8080) or V(yes), is refused, wherever in them; quote it.
-      - A nested dictionary is a znode with deeper ones. Where one is to be a single value in JSON, give it as text,
+      - A key becomes a znode with the value; a string as it is, a list, a number or a boolean as JSON, null as empty.
+      - A key that is not a string, such as V(8080) or V(yes), is refused at any depth; quote it.
+      - A nested dictionary becomes a znode with children. To store one as a single value in JSON, give it as a string,
         with the filter P(ansible.builtin.to_json#filter).
-      - A value of Ansible Vault (C(!vault)), also in a list, is in no diff, no result and no log of the module. What is
-        put together of one, or is in a file of variables that is encrypted as a whole, is not known to be secret;
-        before ansible-core 2.19 nor is what a template names. Nor is what was vaulted, and is not any more.
+      - A value encrypted with Ansible Vault (C(!vault)), even in a list, appears in no diff, no result and no log of
+        the module. A value that is composed from one, or is in a variables file that is encrypted as a whole, is not
+        recognized as secret, and neither is a value that once was encrypted and no longer is. Before ansible-core 2.19,
+        a value that a template refers to is not recognized either.
     type: raw
   there:
     description:
-      - Znodes that are there now, each by its path or as RV(zoo.deploy.zk_znode_info#module:descendants) has it. Those
-        that the configuration does not have, and that are not above one that it has, are to be absent in what is
-        returned; one that has a value, and is only above others in the configuration, is to be empty.
-      - An ephemeral znode and an entry of an application's C(history), C(rollouts) or C(bad) are refused instead; no
-        configuration made them. So is what is called as an application's own (see O(app)), which may be one.
+      - Znodes that exist now, each as its path or as in RV(zoo.deploy.zk_znode_info#module:descendants). Those that are
+        neither in the configuration nor above a znode of it are returned as absent. One that has a value, and is only
+        above znodes of the configuration, is returned as empty.
+      - An ephemeral znode, and an entry of an application's C(history), C(rollouts) or C(bad), is refused instead,
+        because no configuration created it. So is a znode with one of the names that an application uses for itself
+        (see O(app)), because it may be the application's.
     type: list
     elements: raw
     default: []
   app:
     description:
-      - The znode of the application. A path is refused that is this one, or above it, or in its own C(config),
-        C(history), C(policy), C(rollouts), C(bad), C(agents), C(roster) or C(lock).
+      - The znode of the application. A path is refused if it is this one, above it, or in the application's own
+        C(config), C(history), C(policy), C(rollouts), C(bad), C(agents), C(roster) or C(lock).
     type: str
     default: /app/business
 seealso:

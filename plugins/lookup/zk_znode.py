@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: zk_znode
-short_description: The values of znodes in ZooKeeper, or of what is below them
+short_description: The values of znodes in ZooKeeper, or of the znodes below them
 version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Reads the value of each znode that is named, on the controller.
+  - Reads the value of each named znode, on the controller.
   - All terms of one lookup are read in one round trip.
-  - A session with the ensemble serves all lookups of one task on one host, those of a template and those of a loop's
-    items. The next task has another one, because Ansible forks a process for each.
+  - All lookups of one task on one host share a session with the ensemble, including those in a template and in the
+    items of a loop. The next task has its own session, because Ansible forks a process for each.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper_plugin
   - zoo.deploy.zookeeper
@@ -27,42 +27,42 @@ options:
     required: true
   json:
     description:
-      - Decode the values as JSON; one that is none is an error.
-      - With O(children) or O(recursive) an empty value is C(none), because most znodes that have children are empty.
+      - Decode the values as JSON; a value that is not JSON is an error.
+      - With O(children) or O(recursive), an empty value is C(none), because most znodes with children are empty.
     type: bool
     default: false
   children:
     description:
-      - Instead of the value of each znode, a dictionary of its children, with the value of each by its name.
-      - A znode without children has an empty one.
+      - For each znode, return a dictionary of its children's values by name, instead of its own value.
+      - For a znode without children, the dictionary is empty.
     type: bool
     default: false
   recursive:
     description:
-      - Instead of the value of each znode, a dictionary of everything below it, with the value of each by its path
-        below that znode, such as C(limits/orders). It is sorted by path, so that what is above comes first.
-      - The znode's own value is not in it. One of O(children) and O(recursive) can be given.
+      - For each znode, return a dictionary of all values below it, instead of its own value. The keys are the paths
+        relative to that znode, such as C(limits/orders). It is sorted by path, so parents come first.
+      - The znode's own value is not included. Only one of O(children) and O(recursive) can be given.
     type: bool
     default: false
   max_znodes:
-    description: With O(children) or O(recursive), how many znodes there may be below one; more are an error.
+    description: With O(children) or O(recursive), how many znodes there may be below each one; more are an error.
     type: int
     default: 1000
   default:
     description:
-      - What is returned for a znode that is not there. It may be C(none).
-      - Where it is not given, a znode that is not there is an error.
+      - The value to return for a missing znode. It may be C(none).
+      - Without it, a missing znode is an error.
     type: raw
 notes:
   - Values come from outside and are never treated as templates.
-  - A value that is no UTF-8 is an error; M(zoo.deploy.zk_znode_info) reads it as base64.
+  - A value that is not UTF-8 is an error; M(zoo.deploy.zk_znode_info) reads it as base64.
 seealso:
   - module: zoo.deploy.zk_znode
   - module: zoo.deploy.zk_znode_info
 """
 
 EXAMPLES = r"""
-# With the variable zk_hosts, or ZK_HOSTS in the controller's environment, hosts need not be given.
+# With the variable zk_hosts, or ZK_HOSTS in the controller's environment, the option hosts is not required.
 - name: A value
   ansible.builtin.debug:
     msg: "{{ lookup('zoo.deploy.zk_znode', '/config/motd') }}"
@@ -71,21 +71,21 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ lookup('zoo.deploy.zk_znode', '/config/database', json=true).host }}"
 
-- name: A value that may not be there
+- name: A value that may not exist
   ansible.builtin.debug:
     msg: "{{ lookup('zoo.deploy.zk_znode', '/config/colour', default='green') }}"
 
-- name: Several values, each an item
+- name: Several values, one per item
   ansible.builtin.debug:
     msg: "{{ item }}"
   loop: "{{ query('zoo.deploy.zk_znode', '/config/a', '/config/b', hosts='zk1:2181,zk2:2181/business') }}"
 
-- name: A server for each child of a znode
+- name: One item for each child of a znode
   ansible.builtin.debug:
     msg: "{{ item.key }} is at {{ item.value }}"
   loop: "{{ lookup('zoo.deploy.zk_znode', '/config/databases', children=true) | dict2items }}"
 
-- name: One of the values of a whole configuration
+- name: One value of a whole configuration
   ansible.builtin.debug:
     msg: "{{ shop['limits/orders'] }}"
   vars:
@@ -95,8 +95,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - For each term the znode's value, as text, or decoded with O(json=true).
-    - With O(children) or O(recursive), for each term a dictionary of such values, by name or by path below the znode.
+    - For each term, the znode's value, as a string, or decoded with O(json=true).
+    - With O(children) or O(recursive), for each term, a dictionary of such values, by name or by path below the znode.
   type: list
   elements: raw
 """

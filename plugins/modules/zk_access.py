@@ -8,20 +8,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_access
-short_description: Close the znodes of an application to all but its publishers, agents and readers
+short_description: Restrict the znodes of an application to its publishers, agents and readers
 version_added: 0.2.0
 description:
-  - Publishers may do everything, agents what their part takes, readers only read, and nobody else may do anything. The
-    ACL of each znode follows from these roles; C(docs/security.md) has the table.
-  - The roles are recorded at C(<app>/access), which agents and publishers read, so that what they create has the right
-    ACL from the start. Then all that is there is walked and set, until nothing differs.
-  - A publisher or a reader that has no credentials, or those of nobody here, can do nothing afterwards. Give
-    everybody credentials first, while the znodes are open; an open znode takes any.
-  - Live agents have to have theirs before anything is closed, unless O(force).
-  - Only the ACLs change. No registration and no status is lost, and no watch sees anything.
-  - It may be cut off anywhere; run again, it goes on.
-  - Who was let in may have created znodes for himself alone. All else is secured, or opened, all the same; then the
-    module fails, and names those in RV(refused).
+  - Publishers may do everything, agents may do what their work requires, readers may only read, and nobody else has
+    access. The ACL of each znode follows from these roles; C(docs/security.md) has the table.
+  - The roles are recorded at C(<app>/access). Agents and publishers read them, so that the znodes that they create have
+    the right ACL from the start. Then the module walks all existing znodes and sets their ACLs, until nothing differs.
+  - Afterwards, publishers and readers without credentials, or with credentials that are in no role, have no access.
+    First give everybody credentials, while the znodes are still open; an open znode accepts any.
+  - Live agents must have credentials before anything is closed, unless O(force) is set.
+  - Only the ACLs change. No registration and no status is lost, and no watch fires.
+  - It can be interrupted at any point; run it again, and it continues.
+  - A client with access may have created znodes that only it may change. Everything else is still secured or opened;
+    then the module fails, and lists those znodes in RV(refused).
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -29,14 +29,14 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Says whose ACLs would change; writes nothing.
+    description: Reports whose ACLs would change; writes nothing.
   diff_mode:
     support: full
     description: Shows the ACL of each znode that changes, before and after, without the hashes of passwords.
   platform:
     support: full
     platforms: posix
-    description: Needs only the ensemble, so it mostly runs on the controller.
+    description: Needs only the ensemble, so it usually runs on the controller.
 options:
   app:
     description: The znode of the application.
@@ -44,18 +44,19 @@ options:
     default: /app/business
   state:
     description:
-      - V(secured) closes the znodes to all but the roles. The connection has to be one of the O(publishers), so that it
-        does not lock itself out.
-      - V(open) lets everybody do everything, and forgets the roles.
+      - V(secured) closes the znodes to everybody except the roles. The connection must be one of the O(publishers), so
+        that it does not lock itself out.
+      - V(open) lets everybody do everything, and removes the recorded roles.
     type: str
     choices: [secured, open]
     default: secured
   publishers:
     description:
-      - Who may publish, lock, steer rollouts and change who may do what.
-      - What is given here takes the place of what was recorded; what is not given stays as it was recorded. The same
-        counts for O(agents), O(host_agents), O(readers), O(registries) and O(values).
-      - To change a password without an outage, name both identities, give everybody the new one, and name only that.
+      - The identities that may publish, lock, control rollouts and change the roles.
+      - A value given here replaces the recorded one; if not given, the recorded one stays. The same is true for
+        O(agents), O(host_agents), O(readers), O(registries) and O(values).
+      - To change a password without an outage, list both identities, give everybody the new one, and then list only
+        that one.
     type: list
     elements: dict
     suboptions:
@@ -68,17 +69,17 @@ options:
         required: true
       id:
         description:
-          - Who, in the form of the scheme. For V(digest) a user name with a password, or C(user:hash) without, which
-            Ansible shows with C(-vvv); a password it does not.
-          - For V(x509) the subject as C(openssl x509 -noout -subject -nameopt RFC2253) prints it, to the letter.
+          - The identity, in the form of the scheme. For V(digest), a user name with a password, or C(user:hash) without
+            one. Ansible shows a hash with C(-vvv), but not a password.
+          - For V(x509), the subject exactly as C(openssl x509 -noout -subject -nameopt RFC2253) prints it.
         type: str
       password:
         description:
-          - The password of a V(digest) user; only its hash is sent and stored, for publishers and agents to read.
-          - The hash is SHA-1, ZooKeeper's default. Where servers have another one, give C(user:hash).
+          - The password of a V(digest) user; only its hash is sent and stored, readable by publishers and agents.
+          - The hash is SHA-1, ZooKeeper's default. If the servers use another one, give C(user:hash).
         type: str
   agents:
-    description: Who the agents are. Those that share an identity may change what is of another one of them.
+    description: The identities of the agents. Agents that share an identity may change each other's znodes.
     type: list
     elements: dict
     suboptions:
@@ -95,9 +96,9 @@ options:
         type: str
   host_agents:
     description:
-      - Agents that have an identity of their own. The status, the roster entry and the registrations of such a host are
-        only its own.
-      - Each ACL has all of them, so this is for hundreds of hosts, and not for thousands.
+      - Agents with their own identities. Only such an agent can change the status, the roster entry and the
+        registrations of its host.
+      - Each ACL contains all of them, so this suits hundreds of hosts, but not thousands.
     type: list
     elements: dict
     suboptions:
@@ -117,7 +118,9 @@ options:
         description: As O(publishers[].password).
         type: str
   readers:
-    description: Who may read all but C(<app>/access), as an inventory, a load balancer or monitoring.
+    description:
+      - The identities that may read everything except C(<app>/access), such as an inventory, a load balancer or
+        monitoring.
     type: list
     elements: dict
     suboptions:
@@ -134,33 +137,34 @@ options:
         type: str
   registries:
     description:
-      - The registries of this application, as C(/service/shop). They are created where they are missing.
-      - A registry elsewhere that is not named here stays as open as it is. One below O(app) has to be named.
-      - What other applications register below the same path would be closed to their agents; give each its own.
-      - An application whose znode is below O(app) is left as it is, and a warning names it; it has roles of its own.
+      - The registries of this application, such as C(/service/shop). Missing ones are created.
+      - A registry elsewhere that is not listed here stays as open as it is. One below O(app) must be listed.
+      - Other applications that register below the same path would lose access; give each its own registry.
+      - An application whose znode is below O(app) is left as it is, and a warning names it; it has its own roles.
     type: list
     elements: str
   force:
     description:
-      - Close the application although live agents have no credentials, those of no role, or are of a version before
-        0.2.0. What they have is closed to them.
-      - Without it nothing is closed before each live agent has read the roles, which only roles may; else the module
-        fails, names the agents, and records again what was recorded before.
+      - Close the application even if live agents have no credentials, have credentials that are in no role, or are
+        older than version 0.2.0. These agents lose access.
+      - Without it, nothing is closed until each live agent has read the roles, which only the roles may do. Otherwise,
+        the module fails, names the agents, and restores the recorded roles.
     type: bool
     default: false
   wait_timeout:
     description:
-      - Seconds that live agents get to read the roles. They do at once; one that was refused before looks again after a
-        minute.
+      - How many seconds live agents have to read the roles. They usually do so at once; an agent that was refused
+        before checks again after a minute.
     type: float
     default: 90
   values:
     description:
-      - The trees that agents render into files, as C(/config/shop). Publishers write, agents read them.
-      - A registry may be in such a tree, but no such tree in a registry, where agents may delete.
-      - What is not named stays as open as it is, and whoever may write it chooses what hosts render.
-      - What agents of another application render as well would be closed to them; give each application its own.
-      - Readers may read these too, passwords in them included, and with V(world) among O(readers) everybody may.
+      - The trees that agents render into files, such as C(/config/shop). Publishers write them, agents read them.
+      - A registry may be inside such a tree, but such a tree must not be inside a registry, where agents may delete
+        znodes.
+      - A tree that is not listed stays as open as it is, and anybody who may write it controls what the hosts render.
+      - Agents of another application that render the same tree would lose access; give each application its own.
+      - Readers may read these too, including passwords in them. With V(world) among O(readers), everybody may.
     type: list
     elements: str
 seealso:
@@ -169,7 +173,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Only these may publish, deploy and look
+- name: Allow only these to publish, deploy and read
   zoo.deploy.zk_access:
     hosts: zk1:2181,zk2:2181,zk3:2181
     digest_username: publisher
@@ -180,7 +184,7 @@ EXAMPLES = r"""
     readers: [{scheme: digest, id: reader, password: "{{ reader_password }}"}]
     registries: [/service/shop]
 
-- name: Each host has a certificate of its own
+- name: Give each host its own certificate
   zoo.deploy.zk_access:
     hosts: zk1:2281,zk2:2281,zk3:2281
     tls: true
@@ -192,7 +196,7 @@ EXAMPLES = r"""
       - {name: web1, scheme: x509, id: CN=web1}
       - {name: web2, scheme: x509, id: CN=web2}
 
-- name: Let agents have the old password and the new one
+- name: Accept the agents' old and new passwords
   zoo.deploy.zk_access:
     hosts: zk1:2181,zk2:2181,zk3:2181
     digest_username: publisher
@@ -213,7 +217,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 access:
-  description: The roles as they are now, without the hashes of passwords; null where the application is open.
+  description: The roles as they are now, without the hashes of passwords; null if the application is open.
   returned: success
   type: dict
   sample:
@@ -225,37 +229,37 @@ access:
     registries: [/service/shop]
     values: []
 changed_acls:
-  description: How many znodes have another ACL than before.
+  description: How many znodes have a different ACL than before.
   returned: success
   type: int
 refused:
   description:
-    - The znodes whose ACL does not let publishers see or change it, as one that a stolen credential has left. The
-      module fails where there are any, and all else has the ACL that it is to have.
-    - A publisher can delete one that is empty; the ensemble's superuser can delete each. What is below is not listed.
-  returned: always, where the walk came to its end
+    - The znodes whose ACL does not let publishers see or change it, such as one created with stolen credentials. If
+      there are any, the module fails; everything else has its intended ACL.
+    - A publisher can delete an empty one; the ensemble's superuser can delete any. Znodes below them are not listed.
+  returned: always, if the walk was completed
   type: list
   elements: str
   sample: []
 others:
-  description: The applications below O(app), which this leaves as they are.
+  description: The applications below O(app), which the module leaves as they are.
   returned: success
   type: list
   elements: str
   sample: []
 open_above:
   description:
-    - The parents of O(registries) and O(values) in which anybody may delete, which this leaves as they are; a warning
-      names them. Whoever does so with a registry that is empty can put one there that is open.
-    - M(zoo.deploy.zk_znode) gives such a parent an ACL by which everybody may only read it and create something in it.
+    - The parents of O(registries) and O(values) in which anybody may delete znodes. The module leaves them as they are
+      and warns about them. Anybody can delete an empty registry there and replace it with an open one.
+    - With M(zoo.deploy.zk_znode), give such a parent an ACL that lets everybody only read it and create znodes in it.
   returned: success
   type: list
   elements: str
   sample: [/service]
 older_agents:
   description:
-    - The live agents of a version before 0.2.0, and of no version; a warning names some of them. What they create is
-      open, and by that anybody can have them deploy something else. Upgrade them, and run this again.
+    - The live agents of a version before 0.2.0, or of no version; a warning names some of them. The znodes that they
+      create are open, so anybody can make them deploy something else. Upgrade them, and run this module again.
   returned: success
   type: list
   elements: str

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_ensemble_info
-short_description: What each member of a ZooKeeper ensemble says of itself
+short_description: Show the state of each member of a ZooKeeper ensemble
 version_added: 0.2.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Asks every member of O(hosts) by itself for its mode, version, last transaction, znodes, sessions and latency, all
-    at the same time, and says whether they are a whole ensemble.
-  - A member that is down, or does not serve, is no failure; RV(members[].problem) says what is wrong with it. The task
-    fails only where its options are wrong.
-  - Members are asked by the four-letter words V(srvr), which every member answers, and V(mntr), which it answers only
-    where C(4lw.commands.whitelist) in its C(zoo.cfg) has it. Otherwise its AdminServer is asked, which ZooKeeper runs
-    by default. Where that gives no answer either, what only the two know is left out.
-  - Nobody logs in for this, and kazoo is not needed. Options of a login are accepted, so that the group
-    V(zoo.deploy.zookeeper) of C(module_defaults) can have them, and are not used.
-  - A member gets O(connect_timeout) seconds to answer.
+  - Asks every member of O(hosts) separately, all at the same time, for its mode, version, last transaction, znodes,
+    sessions and latency, and returns whether they form a whole ensemble.
+  - A member that is down, or does not serve, is not a failure; RV(members[].problem) has the reason. The task fails
+    only if its options are wrong.
+  - Members are asked with the four-letter words V(srvr), which every member answers, and V(mntr), which it answers only
+    if C(4lw.commands.whitelist) in its C(zoo.cfg) contains it. If not, its AdminServer is asked, which ZooKeeper runs
+    by default. If that gives no answer either, the values that only these two know are left out.
+  - The module does not log in and does not need kazoo. Login options are accepted, so that the group
+    V(zoo.deploy.zookeeper) of C(module_defaults) can have them, but not used.
+  - A member has O(connect_timeout) seconds to answer.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 attributes:
@@ -42,18 +42,18 @@ attributes:
 options:
   admin_port:
     description:
-      - The port of each member's AdminServer, C(admin.serverPort) in C(zoo.cfg). It gets two seconds to answer.
-      - With V(0) it is not asked.
+      - The port of each member's AdminServer, C(admin.serverPort) in C(zoo.cfg). It has two seconds to answer.
+      - With V(0), it is not asked.
     type: int
     default: 8080
   admin_tls:
-    description: Speak TLS to the AdminServers, with the files and the checks of O(tls).
+    description: Use TLS for the AdminServers, with the files and the checks of O(tls).
     type: bool
     default: false
   wait_timeout:
     description:
-      - Seconds within which the members are asked again, until RV(whole). V(0) is one look.
-      - An ensemble that is not whole by then is no failure.
+      - For how many seconds to ask the members again, until RV(whole). V(0) means to ask only once.
+      - An ensemble that is not whole by then is not a failure.
     type: float
     default: 0.0
 seealso:
@@ -64,19 +64,19 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Who leads, and who is down
+- name: Show which member leads, and which are down
   zoo.deploy.zk_ensemble_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
   register: ensemble # ensemble.leader is zk2:2181
 
-- name: Go on only with a whole ensemble, within a minute
+- name: Continue only if the ensemble is whole within a minute
   zoo.deploy.zk_ensemble_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     wait_timeout: 60
   register: ensemble
   failed_when: not ensemble.whole | default(false)
 
-- name: Members that speak TLS only, by their addresses
+- name: Members with TLS only, by their addresses
   zoo.deploy.zk_ensemble_info:
     hosts: [10.0.0.11:2281, 10.0.0.12:2281, 10.0.0.13:2281]
     tls: true
@@ -89,22 +89,22 @@ RETURN = r"""
 whole:
   description:
     - Whether every member serves, one leads, and each has every transaction that any had at the first look.
-    - A single member that stands alone is whole, too.
+    - A single standalone member is whole, too.
   returned: success
   type: bool
   sample: false
 problem:
-  description: Why RV(whole) is not; empty where it is.
+  description: Why RV(whole) is false; empty if it is true.
   returned: success
   type: str
   sample: "zk3:2181: no answer: [Errno 111] Connection refused"
 leader:
-  description: The member that leads; none where nobody does, or several say so.
+  description: The member that leads; none if no member does, or if several claim to.
   returned: success
   type: str
   sample: zk2:2181
 members:
-  description: What each member says, in the order of O(hosts).
+  description: The answers of the members, in the order of O(hosts).
   returned: success
   type: list
   elements: dict
@@ -115,52 +115,52 @@ members:
       returned: always
       sample: zk2:2181
     problem:
-      description: Why nothing is known of it, in its own words where it has answered.
+      description: Why nothing is known about it, in its own words if it has answered.
       type: str
-      returned: where the member does not serve, or can't be asked
+      returned: if the member does not serve, or can't be asked
       sample: This ZooKeeper instance is not currently serving requests
     admin_problem:
       description: Why the AdminServer gave no answer.
       type: str
-      returned: where the member serves, may not answer V(mntr), and its AdminServer gave none
+      returned: if the member serves, may not answer V(mntr), and its AdminServer gave no answer
       sample: "port 8080: [Errno 111] Connection refused"
     mode:
       description: V(leader), V(follower), V(observer), V(standalone) or V(read-only).
       type: str
-      returned: where the member serves
+      returned: if the member serves
       sample: leader
     version:
       description: ZooKeeper's version.
       type: str
-      returned: where the member serves
+      returned: if the member serves
       sample: 3.8.0
     zxid:
       description: The last transaction that the member has.
       type: int
-      returned: where the member serves
+      returned: if the member serves
       sample: 4294967312
     znodes:
       description: How many znodes it has.
       type: int
-      returned: where the member serves
+      returned: if the member serves
       sample: 27
     connections:
-      description: How many connections it has, this question's among them.
+      description: How many connections it has, including this one.
       type: int
-      returned: where the member serves
+      returned: if the member serves
       sample: 12
     outstanding:
       description: How many requests wait for an answer.
       type: int
-      returned: where the member serves
+      returned: if the member serves
       sample: 0
     latency:
-      description: Milliseconds from a request to its answer, since the member was started.
+      description: Milliseconds from a request to its answer, since the member's start.
       type: dict
-      returned: where the member serves
+      returned: if the member serves
       contains:
         min:
-          description: The least.
+          description: The minimum.
           type: float
           sample: 0.0
         avg:
@@ -168,18 +168,18 @@ members:
           type: float
           sample: 0.4
         max:
-          description: The most.
+          description: The maximum.
           type: float
           sample: 21.0
     sessions:
-      description: How many sessions the ensemble has, as this member knows.
+      description: How many sessions the ensemble has, as far as this member knows.
       type: int
       returned: as RV(members[].watches); ZooKeeper 3.6 and later
       sample: 30
     watches:
       description: How many watches it keeps for its clients.
       type: int
-      returned: where the member serves, and answers V(mntr) or has an AdminServer that answers
+      returned: if the member serves, and answers V(mntr) or has an AdminServer that answers
       sample: 96
     ephemerals:
       description: How many ephemeral znodes there are.
@@ -187,17 +187,17 @@ members:
       returned: as RV(members[].watches)
       sample: 10
     data_size:
-      description: About how many bytes paths and values have.
+      description: The approximate size of paths and values in bytes.
       type: int
       returned: as RV(members[].watches)
       sample: 20480
     synced_followers:
-      description: How many followers have all that the leader has.
+      description: How many followers are in sync with the leader.
       type: int
-      returned: as RV(members[].watches), of a leader
+      returned: as RV(members[].watches), for a leader
       sample: 2
 elapsed:
-  description: The seconds that were waited.
+  description: How many seconds the wait took.
   returned: success
   type: float
   sample: 0.02

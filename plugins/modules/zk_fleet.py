@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_fleet
-short_description: Take hosts out of the roster of a fleet, or into it
+short_description: Remove hosts from the roster of a fleet, or add them to it
 version_added: 0.2.0
 description:
   - The roster of an application has an entry for each host that belongs to its fleet. A host of the roster without a
-    live agent is missing, and every wait for the fleet names it.
-  - An agent makes its own entry at its start. The role P(zoo.deploy.watcher#role) with C(watcher_state=absent), and
-    C(scale_in.yml) with C(zoo_remove=true), take it away.
-  - This module takes out of the roster a host that will not come back, and into it one that is expected and was never
-    there.
+    live agent is missing, and every wait for the fleet reports it.
+  - An agent creates its own entry when it starts. The role P(zoo.deploy.watcher#role) with C(watcher_state=absent), and
+    C(scale_in.yml) with C(zoo_remove=true), remove it.
+  - This module removes hosts that will not come back from the roster, and adds hosts that are expected but have never
+    been live.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -24,32 +24,32 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Says who would be taken out or in; writes nothing.
+    description: Reports which hosts would be removed or added; writes nothing.
   diff_mode:
     support: full
     description: Shows the names in the roster before and after.
   platform:
     support: full
     platforms: posix
-    description: Needs only the ensemble, so it mostly runs on the controller.
+    description: Needs only the ensemble, so it usually runs on the controller.
 options:
   app:
     description: The znode of the application.
     type: str
     default: /app/business
   names:
-    description: The names of the hosts' agents, as RV(zoo.deploy.zk_fleet_info#module:missing_agents) has them.
+    description: The names of the hosts' agents, as in RV(zoo.deploy.zk_fleet_info#module:missing_agents).
     type: list
     elements: str
     required: true
   state:
     description:
-      - V(absent) takes them out of the roster. It fails, and changes nothing, where one of them is live, because its
-        agent would make the entry again with its next session.
-      - Of more than 500 names, 500 at a time are taken in or out, all of them or none; fewer are taken in where
-        M(zoo.deploy.zk_access) has given hundreds of identities a role, as each entry's ACL has all of them. Where it
-        fails in between, the result says so as RV(ignore:changed), and the next run does the rest.
-      - V(present) takes them into the roster. Until their agents are live, they are missing.
+      - V(absent) removes them from the roster. If one of them is live, it fails and changes nothing, because that agent
+        would create the entry again with its next session.
+      - If there are more than 500 names, 500 at a time are added or removed, all of them or none. Fewer are added at a
+        time if M(zoo.deploy.zk_access) has given hundreds of identities a role, because each entry's ACL contains all
+        of them. If it fails in between, RV(ignore:changed) in the result is true, and the next run does the rest.
+      - V(present) adds them to the roster. They are missing until their agents are live.
     type: str
     choices: [present, absent]
     default: present
@@ -59,27 +59,27 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A host that will not come back is not missed any more
+- name: Stop expecting a host that will not come back
   zoo.deploy.zk_fleet:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     names: [server3]
     state: absent
 
-- name: See who is missing
+- name: See which hosts are missing
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
   register: fleet
 
-- name: Nobody who is missing will come back
+- name: Stop expecting all missing hosts
   zoo.deploy.zk_fleet:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     names: "{{ fleet.missing_agents }}"
     state: absent
 
-- name: Two servers are missing until they are there
+- name: Expect two new servers, which are missing until they are live
   zoo.deploy.zk_fleet:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -88,12 +88,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 added:
-  description: Those of O(names) that were not in the roster, and are now.
+  description: Those of O(names) that were added to the roster.
   returned: success
   type: list
   elements: str
 removed:
-  description: Those of O(names) that were in the roster, and are not any more.
+  description: Those of O(names) that were removed from the roster.
   returned: success
   type: list
   elements: str

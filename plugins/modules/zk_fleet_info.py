@@ -8,13 +8,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_fleet_info
-short_description: Tell what a fleet serves, and wait until it has a release or files
+short_description: Show which releases a fleet serves, and wait until it has a release or files
 version_added: 0.2.0
 description:
-  - Reads the status of every live agent, and tells which commits the fleet serves, in which states the agents are, why
-    some of them have failed, and which hosts of the roster are missing.
-  - Waits, where asked, until the fleet has proved a release, or has the files of some znodes in place; fails where it
-    has not.
+  - Reads the status of every live agent, and returns which commits the fleet serves, which states the agents are in,
+    why some of them have failed, and which hosts of the roster are missing.
+  - Waits, if requested, until the fleet has proved a release, or has the files of some znodes in place; fails if it
+    does not.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
@@ -23,7 +23,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Writes nothing in any mode, and waits in check mode too.
+    description: Never writes anything, and waits in check mode too.
   diff_mode:
     support: N/A
     description: Changes nothing.
@@ -33,12 +33,12 @@ attributes:
     description: Needs only the ensemble.
   async:
     support: full
-    description: Supports being run with C(async), and shows no progress then.
+    description: Can be run with C(async), and then shows no progress.
   action:
     support: full
     description:
-      - While it waits for longer than a few seconds, for a release or for files, the controller shows how far the fleet
-        is. Where it waits for both, it does not.
+      - If the wait for a release or for files takes longer than a few seconds, the controller shows the fleet's
+        progress. If it waits for both, it does not.
 options:
   app:
     description: The znode of the application.
@@ -46,41 +46,41 @@ options:
     default: /app/business
   agents:
     description:
-      - The names of the agents that are looked at and waited for, live already or not. Others are not.
-      - RV(missing_agents) are those of them that are not live; the roster is not looked at.
+      - The names of the agents to look at and wait for, whether they are live yet or not. Others are ignored.
+      - RV(missing_agents) are those of them that are not live; the roster is ignored.
     type: list
     elements: str
   wait_for_release:
     description:
-      - The release that every live agent is to prove, V(desired) for the one that is published now, or a commit's id,
-        full or its first 7 digits or more, or a generation as RV(generation) has it.
-      - Where another release than the one that is named is published, now or while it is waited for, the module fails,
-        and says what is desired, by whom and since when.
-      - A rollout of that release is waited for until it is done. The module fails where it is halted or has gone back,
-        and ends well where it pauses for a person; RV(converged) is false then, and RV(msg) says what to do. Of
-        O(agents) that are given each has to prove the release, whatever the rollout comes to.
-      - Where no release is published, the module fails, unless O(agents) are given. These only have to be live then.
+      - The release that every live agent must prove. V(desired) is the published one. It can also be a commit's id, in
+        full or at least its first 7 digits, or a generation like RV(generation).
+      - If the published release is not the named one, or changes during the wait, the module fails and reports the
+        desired release, who published it and when.
+      - A rollout of that release is waited for until it is done. The module fails if the rollout is halted or rolled
+        back. It succeeds if the rollout pauses for a person; RV(converged) is then false, and RV(msg) says what to do.
+        If O(agents) are given, each of them has to prove the release, whatever the outcome of the rollout.
+      - If no release is published, the module fails, unless O(agents) are given. These then only have to be live.
     type: str
   accept_waiting:
     description:
-      - Whether one of O(agents) counts too that is to prove O(wait_for_release), and serves the release of before until
-        it is its turn in the rollout, as a new host does. Once the rollout is done, one that still waits for its turn
-        is waited for.
+      - Whether an agent of O(agents) also counts while it serves the previous release until its turn in the rollout of
+        O(wait_for_release), as a new host does. Once the rollout is done, an agent that still waits for its turn is
+        waited for.
     type: bool
     default: false
   wait_for_files:
     description:
-      - Znodes, to wait until every live agent that renders a file from one of them, from one below them, or from a
-        subtree that they are in, has in place what they hold now.
-      - The paths are as the agents see them, so O(hosts) has the same chroot as theirs.
-      - What is there has to be readable.
-      - An agent whose files these are not is not waited for, and O(min_agents) does not count it, unless it is one of
-        O(agents). Those have to have such a file.
-      - With O(wait_for_release), the files are waited for after the release, in what is left of O(wait_timeout).
+      - Znodes whose present values must be in place on every live agent that renders a file from one of them, from a
+        znode below them, or from a subtree that contains them.
+      - The paths are as the agents see them, so O(hosts) needs the same chroot as theirs.
+      - The existing znodes must be readable.
+      - An agent that renders none of them is not waited for, and O(min_agents) does not count it, unless it is one of
+        O(agents). Those must have such a file.
+      - With O(wait_for_release), the files are waited for after the release, in the rest of O(wait_timeout).
     type: list
     elements: str
   _turn:
-    description: One of several waits in a row, and what those before it have seen. Of no use in a task.
+    description: One of several waits in a row, with the results of those before it. Of no use in a task.
     type: dict
     suboptions:
       agents:
@@ -89,32 +89,32 @@ options:
         elements: str
         default: []
       left:
-        description: The seconds that are left of the wait.
+        description: The seconds of the wait that are left.
         type: float
       generation:
-        description: The generation that the first wait found, where that is waited for.
+        description: The generation that the first wait found, if a generation is waited for.
         type: int
       stuck:
-        description: The seconds for which no agent could go on already.
+        description: For how many seconds no agent has been able to continue.
         type: float
         default: 0.0
       moves:
-        description: The moves of the rollout that were shown.
+        description: The moves of the rollout that were already shown.
         type: int
       outcomes:
-        description: What the agents had come to, as was shown.
+        description: The agents' outcomes that were already shown.
         type: list
         elements: int
       states:
-        description: What the znodes held when the first wait began.
+        description: The values of the znodes when the first wait began.
         type: list
         elements: list
       told:
-        description: The reasons that the controller has shown; a wait ends at any other one.
+        description: The reasons that the controller has already shown; any other one ends a wait.
         type: list
         elements: str
   _output:
-    description: Where the controller writes it to, for the playbooks C(status) and C(watch). Of no use in a task.
+    description: Where the controller writes the result, for the playbooks C(status) and C(watch). Of no use in a task.
     type: dict
     suboptions:
       path:
@@ -122,15 +122,15 @@ options:
         type: path
         required: true
       format:
-        description: As what.
+        description: The format of the file.
         type: str
         choices: [html, json]
         required: true
       reload:
-        description: After how many seconds a page loads itself again.
+        description: After how many seconds the page reloads itself.
         type: int
       releases:
-        description: What M(zoo.deploy.zk_release_info) has returned.
+        description: The result of M(zoo.deploy.zk_release_info).
         type: dict
         required: true
 seealso:
@@ -146,11 +146,11 @@ EXAMPLES = r"""
     app: /app/business
   register: fleet
 
-- name: No server has drifted
+- name: Check that no server has drifted
   ansible.builtin.assert:
     that: fleet.agents | rejectattr('converged') | length == 0
 
-- name: Wait for the release that is published, where a tenth of the servers may fail
+- name: Wait for the published release; a tenth of the servers may fail
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -158,14 +158,14 @@ EXAMPLES = r"""
     wait_timeout: 60
     max_failures: 10%
 
-- name: Wait until every host of the roster is there and has the release that is published
+- name: Wait until every host of the roster is live and has the published release
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     wait_for_release: desired
     max_missing: 0
 
-- name: Wait for the very release that was published without waiting
+- name: Wait for exactly the release that was published without waiting
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -178,7 +178,7 @@ EXAMPLES = r"""
     wait_for_release: desired
     agents: [server5, server6]
 
-- name: Wait until every server has the files of a configuration that was written before
+- name: Wait until every server has the files of a configuration that was written earlier
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -188,25 +188,25 @@ EXAMPLES = r"""
 
 RETURN = r"""
 generation:
-  description: The number of the publication that is desired now; null where nothing is published.
+  description: The number of the current publication; null if nothing is published.
   returned: unless nothing could be read
   type: int
 commit_id:
-  description: The commit that is desired now; null where nothing valid is published.
+  description: The desired commit; null if nothing valid is published.
   returned: unless nothing could be read
   type: str
 release:
-  description: The desired release as its znode has it; null where nothing valid is published.
+  description: The desired release, as in its znode; null if nothing valid is published.
   returned: unless nothing could be read
   type: dict
 served:
-  description: What the agents serve, by commit, that of most agents first.
+  description: The commits that the agents serve, the one with the most agents first.
   returned: unless nothing could be read
   type: list
   elements: dict
   contains:
     commit_id:
-      description: The commit that is live on their hosts; null where none is.
+      description: The commit that is live on their hosts; null if there is none.
       type: str
       returned: always
     desired:
@@ -227,14 +227,14 @@ states:
   sample: {active: [server1, server2], failed: [server3]}
 failures:
   description:
-    - Why agents have not the desired release or one of their files, by reason, the agents that try it again by
-      themselves too.
+    - Why agents do not have the desired release or one of their files, grouped by reason. Includes agents that retry on
+      their own.
   returned: unless nothing could be read
   type: list
   elements: dict
   contains:
     reason:
-      description: The message of the agents; of a file its path comes first.
+      description: The agents' message; for a file, its path comes first.
       type: str
       returned: always
     agents:
@@ -245,7 +245,7 @@ failures:
 agents:
   description:
     - The status of each live agent, by name, in the form of its znode.
-    - After a wait, of each live agent that was to prove something.
+    - After a wait, only of the live agents that had to prove something.
   returned: unless nothing could be read
   type: list
   elements: dict
@@ -258,74 +258,75 @@ agents:
       description:
         - One of C(idle), C(waiting), C(halted), C(queued), C(fetching), C(staging), C(draining), C(activating),
           C(checking), C(active), C(failed), C(rolled_back).
-        - While C(waiting), its turn in the rollout has not come; while C(halted), it does not until somebody goes on.
+        - C(waiting) means that its turn in the rollout has not come yet, C(halted) that it does not come until a person
+          continues the rollout.
       type: str
       returned: always
     generation:
-      description: The generation that the state is about.
+      description: The generation that the state refers to.
       type: int
-      returned: when it has seen one
+      returned: if it has seen one
     commitId:
       description: The commit that is live on its host.
       type: str
-      returned: when one is
+      returned: if there is one
     previousCommitId:
-      description: The commit that it would go back to.
+      description: The commit that it would roll back to.
       type: str
-      returned: when there is one
+      returned: if there is one
     message:
-      description: Why it is in this state.
+      description: The reason for the state.
       type: str
-      returned: when there is something to say
+      returned: if there is one
     waitsFor:
       description:
-        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
-        - C(credentials) and C(health) need somebody; the others are those of the metric
+        - What it waits for, in a word, if it can't continue now. It continues as soon as that is available.
+        - C(credentials) and C(health) need a person; the others are those of the metric
           C(zoo_watcher_deployment_retries_total).
       type: str
-      returned: when its deployment can't go on
+      returned: if its deployment can't continue
     since:
-      description: When it came into this state, RFC 3339.
+      description: When it entered this state, RFC 3339.
       type: str
       returned: always
     timings:
-      description: Seconds by step.
+      description: The seconds that each step took.
       type: dict
-      returned: when a deployment has ended
+      returned: if a deployment has ended
     access:
       description:
-        - The transaction in which the roles of M(zoo.deploy.zk_access) were recorded that it has read; V(0) where
-          none are recorded.
+        - The transaction that recorded the roles of M(zoo.deploy.zk_access) that the agent has read; V(0) if none are
+          recorded.
       type: int
-      returned: when it has credentials, and may read them
+      returned: if it has credentials and may read them
     failedStep:
-      description: The C(step) in which the release has failed, and the C(seconds) after which it did.
+      description: The C(step) in which the release failed, and after how many C(seconds).
       type: dict
-      returned: when one of the steps has failed
+      returned: if one of the steps has failed
     unit:
-      description: The systemd unit that it runs in, whose journal has its log.
+      description: The agent's systemd unit, whose journal has its log.
       type: str
-      returned: when it runs in one of the role's
+      returned: if it runs in a unit of the role
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
-        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
-          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)) and C(zxid), the
+          transaction as of which the state holds. C(mzxid), C(version) and C(message) are there if known.
       type: dict
-      returned: when it keeps some
+      returned: if it renders any
     troubles:
-      description: What keeps it from its work now, a line each.
+      description: What keeps it from working now, one line each.
       type: list
       elements: str
-      returned: when there is something
+      returned: if there is anything
     held:
       description:
-        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
-        - Until C(zoo-watcher release), it deploys nothing newer.
+        - The hold that a person has set on its host with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - It deploys nothing newer until C(zoo-watcher release).
       type: dict
       returned: while it is held
     drained:
-      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      description: The same for C(zoo-watcher drain). It registers nothing until C(zoo-watcher undrain).
       type: dict
       returned: while it is drained
     version:
@@ -337,8 +338,8 @@ agents:
       type: bool
       returned: always
 rollout:
-  description: How it is with the rollout of the desired release.
-  returned: where it is rolled out
+  description: The state of the desired release's rollout.
+  returned: if it has one
   type: dict
   contains:
     phase:
@@ -346,7 +347,7 @@ rollout:
       type: str
       returned: always
     step:
-      description: The step that is open, from 1.
+      description: The open step, counted from 1.
       type: int
       returned: always
     steps:
@@ -354,85 +355,85 @@ rollout:
       type: int
       returned: always
     moves:
-      description: How often phase or step have changed.
+      description: How often the phase or the step has changed.
       type: int
       returned: always
     waits_for:
-      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      description: C(gates) while it is paused until the gates of its step are checked; else empty.
       type: str
       returned: always
     proving:
       description:
-        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
-          further step is opened.
+        - The hosts that had proved the release and are proving it again, for example after a boot. Until they have, no
+          soak ends and no further step opens.
       type: list
       elements: str
       returned: always
     says:
-      description: What it waits for, or how it has ended, in a sentence.
+      description: What it waits for, or how it ended, in a sentence.
       type: str
       returned: always
     places:
-      description: How many hosts may be on their way at once.
+      description: How many hosts may be in progress at once.
       type: int
       returned: always
     fleet:
-      description: How many hosts were there when they were last counted.
+      description: How many hosts there were at the last count.
       type: int
       returned: always
     counts:
-      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      description: How many hosts are in each state of RV(rollout.hosts). States without hosts are left out.
       type: dict
       returned: always
       sample: {proved: 3, failed: 1}
     since:
-      description: When phase or step last changed, RFC 3339.
+      description: When the phase or the step last changed, RFC 3339.
       type: str
       returned: always
     bad:
       description: Why its commit is marked as bad.
       type: str
-      returned: where it is, once the rollout has stopped
+      returned: if it is, once the rollout has stopped
     by:
-      description: The person who did that; empty where it was none.
+      description: The person who set this phase; empty if it was none.
       type: str
       returned: always
     reason:
-      description: Why it is in this phase; empty where nothing is to be said.
+      description: The reason for the phase; empty if there is none to give.
       type: str
       returned: always
     from:
-      description: The commit of the release that hosts have while they wait; null where there is none.
+      description: The commit that hosts run while they wait; null if there is none.
       type: str
       returned: always
     plan:
-      description: C(rollout) as it was published, or as the policy has it.
+      description: C(rollout) as published, or as in the policy.
       type: raw
       returned: always
     hosts:
       description:
-        - What each host has come to, by its name. One that is not in it was not admitted.
-        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
+        - The state of each host, by its name. A host that is missing here was not admitted.
+        - Each has C(state) (C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or C(returned)),
+          C(since), C(step), the step in which it was admitted, counted from 1, and C(message) if known.
       type: dict
       returned: always
       sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 degraded:
   description:
-    - What is not as it should be beside the release, a line each, that is which agents are held or drained, what keeps
-      them from their work (RV(agents[].troubles)), and which of their files have failed.
+    - Problems other than the release, one line each. That is, which agents are held or drained, what keeps them from
+      working (RV(agents[].troubles)), and which of their files have failed.
   returned: unless nothing could be read
   type: list
   elements: str
 report:
   description:
-    - How it is with the fleet, for a person, a list of lines. What agents have said has no control characters in it.
-    - Made by the controller, so not there with C(async).
+    - The state of the fleet for a person, as a list of lines. Control characters in what agents report are removed.
+    - The controller creates it, so it is missing with C(async).
   returned: unless nothing could be read
   type: list
   elements: str
 missing_agents:
-  description: The names of the hosts of the roster whose agents are not live, or those of O(agents) that are not live.
+  description: The names of the hosts of the roster, or of O(agents) if given, whose agents are not live.
   returned: unless nothing could be read
   type: list
   elements: str
@@ -442,12 +443,12 @@ failed_agents:
   type: list
   elements: str
 pending_agents:
-  description: The names of the agents that have neither proved it nor given up, as far as that is known.
+  description: The names of the agents that, as far as known, have neither proved it nor given up.
   returned: after a wait
   type: list
   elements: str
 lost_agents:
-  description: The names of the agents that were live while the module waited and are not any more.
+  description: The names of the agents that were live during the wait and no longer are.
   returned: after a wait
   type: list
   elements: str
@@ -456,11 +457,11 @@ msg:
   returned: with O(wait_for_release), while it does
   type: str
 converged:
-  description: Whether the fleet has proved it, as far as O(min_agents), O(max_failures) and O(max_missing) ask for it.
+  description: Whether the fleet has proved it, as far as O(min_agents), O(max_failures) and O(max_missing) require.
   returned: when O(wait_for_release) or O(wait_for_files)
   type: bool
 timed_out:
-  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
+  description: Whether the wait ended because some RV(pending_agents) had not finished within O(wait_timeout).
   returned: when O(wait_for_release) or O(wait_for_files)
   type: bool
 """

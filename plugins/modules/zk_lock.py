@@ -12,10 +12,10 @@ short_description: Lock an application, so that nothing is published to it, or u
 version_added: 0.2.0
 description:
   - While somebody holds the lock of an application, M(zoo.deploy.zk_release) and the git hook publish nothing to it and
-    promote no rollout; they fail, and say who has locked it, since when, until when and why.
-  - A rollback is never locked out, nor is pausing or halting a rollout. A rollout that is under way goes on, but for a
-    step that waits for its gates; these are asked once it is unlocked.
-  - A lock with an end expires by itself, by the clock of whoever publishes.
+    promote no rollout. They fail and report who has locked it, since when, until when and why.
+  - A lock never prevents a rollback, or pausing or halting a rollout. A rollout in progress continues, except at a step
+    that waits for its gates; these are checked after the application is unlocked.
+  - A lock with an expiry expires on its own, by the publisher's clock.
   - M(zoo.deploy.zk_release_info) returns the lock.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
@@ -24,14 +24,14 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Says who would hold the lock, and fails where somebody else does; writes nothing.
+    description: Reports who would hold the lock, and fails if somebody else does; writes nothing.
   diff_mode:
     support: full
     description: Shows the lock before and after.
   platform:
     support: full
     platforms: posix
-    description: Needs only the ensemble, so it mostly runs on the controller.
+    description: Needs only the ensemble, so it usually runs on the controller.
 options:
   app:
     description: The znode of the application.
@@ -39,32 +39,32 @@ options:
     default: /app/business
   state:
     description:
-      - V(present) locks the application. Who holds the lock already keeps it, with another reason or end where these
-        differ. It fails where somebody else holds it, unless it has expired.
-      - V(absent) unlocks it. It fails where somebody else holds the lock, unless it has expired.
+      - V(present) locks the application. If you already hold the lock, you keep it, and its reason and expiry are
+        updated. It fails if somebody else holds the lock, unless that has expired.
+      - V(absent) unlocks it. It fails if somebody else holds the lock, unless that has expired.
     type: str
     choices: [present, absent]
     default: present
   reason:
-    description: Why, as whoever is locked out is told. Required with O(state=present).
+    description: The reason, shown to publishers that the lock stops. Required with O(state=present).
     type: str
   expires_after:
     description:
-      - After what time the lock expires, seconds, or a number with V(s), V(m), V(h) or V(d), as in V(30m).
-      - It begins anew with each task. Without it and without O(expires_at), the lock has no end; an empty value is
-        refused.
+      - How long until the lock expires, in seconds, or a number with V(s), V(m), V(h) or V(d), as in V(30m).
+      - The time starts again with each task. Without it and without O(expires_at), the lock does not expire; an empty
+        value is refused.
     type: str
   expires_at:
     description: When the lock expires, RFC 3339, as in V(2026-11-29T18:00:00+01:00).
     type: str
   by:
     description:
-      - Who locks or unlocks. Who has the same name holds the same lock.
-      - Where it is not given, it is the user and the host where the module runs.
+      - Who locks or unlocks. Everybody with the same name holds the same lock.
+      - Defaults to the user and the host where the module runs.
     type: str
   force:
     description:
-      - Take the lock over from whoever holds it, or unlock it for them. A warning and RV(broken) say whose it was.
+      - Take over, or remove, a lock that somebody else holds. A warning and RV(broken) show whose it was.
     type: bool
     default: false
 seealso:
@@ -73,20 +73,20 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Nothing is published while the database is migrated, for two hours at the most
+- name: Prevent publications while the database is migrated, for at most two hours
   zoo.deploy.zk_lock:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     reason: database migration
     expires_after: 2h
 
-- name: It is done
+- name: Unlock after the migration
   zoo.deploy.zk_lock:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     state: absent
 
-- name: Nothing is published until the holidays are over
+- name: Prevent publications until the holidays are over
   zoo.deploy.zk_lock:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -94,7 +94,7 @@ EXAMPLES = r"""
     expires_at: "2027-01-03T08:00:00+01:00"
     by: operations
 
-- name: Unlock what somebody has locked who can't be asked
+- name: Remove the lock of somebody who can't be asked
   zoo.deploy.zk_lock:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -104,8 +104,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lock:
-  description: The lock as it is now, as RV(zoo.deploy.zk_release_info#module:lock); null where nobody holds it.
-  returned: success, and on failure where somebody else holds it
+  description: The present lock, as in RV(zoo.deploy.zk_release_info#module:lock); null if nobody holds it.
+  returned: success, and on failure if somebody else holds it
   type: dict
   sample:
     by: ann@controller
@@ -117,8 +117,8 @@ lock:
     says: >-
       locked by ann@controller since 2026-11-29T08:00:00+00:00 until 2026-11-29T10:00:00+00:00: database migration
 broken:
-  description: The lock that O(force) has taken from somebody else.
-  returned: where somebody else held it
+  description: The lock of somebody else that O(force) took over or removed.
+  returned: if somebody else held it
   type: dict
 msg:
   description: Who holds the lock, since when, until when and why; or that nobody does.

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_release
-short_description: Publish a release in ZooKeeper and wait until the fleet proves it
+short_description: Publish a release in ZooKeeper and wait until the fleet has proved it
 version_added: 0.1.0
 description:
-  - Resolves O(ref) to a commit, publishes it to C(<app>/config) together with an entry of C(<app>/history) in one
-    transaction, and waits until every live agent below C(<app>/agents) has proved it.
-  - No connection is made to any server. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
+  - Resolves O(ref) to a commit and publishes it to C(<app>/config), together with an entry of C(<app>/history), in one
+    transaction. Then it waits until every live agent below C(<app>/agents) has proved it.
+  - Makes no connection to the servers. The agents, installed by the role P(zoo.deploy.watcher#role), watch the znode,
     fetch the commit, activate it, health-check it and report the result.
-  - What is published replaces only what was read before. Where another publisher was quicker, all is read and decided
-    anew, so that C(changed) and the diff are true. A rollback fails then, as nobody has seen what it would go back
-    from, unless the other one has gone back too.
-  - The znode has the form V({"url":, "commitId":, "relativePath":}), as other deploy clients for ZooKeeper read and
-    write it.
-  - It has the subject of the commit too, for people, where O(url) is a repository on the same machine, or an HTTP or
-    git server that gives a commit without its files; whoever may read the znode reads it.
+  - Overwrites only the release that it has read. If another publisher was faster, everything is read and decided again,
+    so that C(changed) and the diff are true. A rollback fails in that case, because nobody has seen which release it
+    would roll back from, unless the other publisher has rolled back too.
+  - The znode has the form V({"url":, "commitId":, "relativePath":}), which other deploy clients for ZooKeeper also read
+    and write.
+  - For people, it also contains the subject of the commit if O(url) is a repository on the same machine, or an HTTP or
+    git server that can send a commit without its files. Everybody who may read the znode can read the subject.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
   - zoo.deploy.waiting
@@ -30,30 +30,31 @@ author:
   - zoo.deploy contributors (@zoo-deploy)
 requirements:
   - GitPython >= 3.1.30 and git where the module runs
-  - C(ssh-keygen) of OpenSSH where the module runs, with O(sign_with)
+  - C(ssh-keygen) of OpenSSH where the module runs, for O(sign_with)
 attributes:
   check_mode:
     support: full
     description:
-      - Resolves O(ref) and says whether it would be published; writes nothing and waits for nothing.
-      - RV(foreseen) and RV(steps) say which live hosts would change, in which step of the rollout, and who would not.
+      - Resolves O(ref) and reports whether it would be published; writes nothing and waits for nothing.
+      - RV(foreseen) and RV(steps) show which live hosts would change, in which step of the rollout, and which would
+        not.
   diff_mode:
     support: full
     description:
-      - Shows the release that was desired before and the one that is after.
-      - In check mode RV(foreseen) is shown below that.
+      - Shows the desired release before and after.
+      - In check mode, RV(foreseen) is shown below it.
   platform:
     support: full
     platforms: posix
-    description: Needs only the ensemble and the repository, so it mostly runs on the controller.
+    description: Needs only the ensemble and the repository, so it usually runs on the controller.
   async:
     support: none
     description:
       - The controller waits for the fleet, so a task with C(async) is refused.
-      - Publish with O(wait=false), and wait in another task, with M(zoo.deploy.zk_fleet_info).
+      - Publish with O(wait=false) and wait in another task, with M(zoo.deploy.zk_fleet_info).
   action:
     support: full
-    description: While it waits for longer than a few seconds, the controller shows how far the fleet is.
+    description: If the wait takes longer than a few seconds, the controller shows the fleet's progress.
 options:
   app:
     description: The znode of the application.
@@ -62,104 +63,105 @@ options:
   url:
     description:
       - The repository's address as the servers reach it, without a password.
-      - Where it is not given, it is that of the release which is published now.
-      - It counts with O(state=published).
+      - Defaults to that of the published release.
+      - Only with O(state=published).
     type: str
   ref:
     description:
-      - A branch, a tag, or a commit's id, full or its first 7 digits or more, of O(url).
+      - A branch, a tag, or the id of a commit in O(url), in full or at least its first 7 digits.
       - V(HEAD) is the repository's default branch.
-      - Where it is not given, it is that of the release which is published now. It has to be given where that release
-        has none, or is of another repository. The first release of an application is V(HEAD) then.
-      - Only with O(state=published). With O(state=rolled_back), O(to) names the release; in any state, O(only_if) says
-        which one has to be the desired one.
+      - Defaults to that of the published release, and to V(HEAD) for the first release of an application. It is
+        required if the published release has no ref or is from another repository.
+      - Only with O(state=published). With O(state=rolled_back), O(to) names the release. In any state, O(only_if) names
+        the release that must be the desired one.
     type: str
   relative_path:
     description:
-      - Where the release appears below the base of each server.
-      - Where it is not given, it is that of the release which is published now.
-      - It counts with O(state=published).
+      - The place of the release below the base directory of each server.
+      - Defaults to that of the published release.
+      - Only with O(state=published).
     type: str
   state:
     description:
       - V(published) publishes O(ref) of O(url).
-      - V(rolled_back) publishes an earlier release of the history again, O(to) says which. It asks no git server,
-        and servers that still keep that release need none either. It goes as many servers at a time as the rollout that
-        it goes back from, without its steps; servers that are not healthy go first.
-      - V(promoted), V(paused) and V(halted) are about the rollout of what is published, see O(rollout). V(promoted)
-        opens its next step now, or has it go on after a pause, and waits for the fleet as V(published) does; where the
-        rollout is halted, only with O(force), and the failures that there are count no more. V(paused) lets no more
-        servers begin until it is promoted, V(halted) until it is promoted by force. Where there is nothing to do
-        RV(msg) says so, and what can't be done fails.
-      - Of two who promote one pause, one does. While the step is open that somebody else has promoted, told by
-        O(publisher), V(promoted) opens the next one only with O(force).
+      - V(rolled_back) publishes an earlier release of the history again, the one that O(to) names. It needs no git
+        server, and neither do servers that still keep that release. It changes as many servers at a time as the rollout
+        that it rolls back from, but without its steps. Servers that are not healthy go first.
+      - V(promoted), V(paused) and V(halted) act on the rollout of the published release, see O(rollout). If there is
+        nothing to do, RV(msg) says so; what is not possible fails.
+      - V(promoted) opens the next step now, or resumes the rollout after a pause, and then waits for the fleet as
+        V(published) does. A halted rollout is promoted only with O(force), and its failures so far no longer count.
+      - V(paused) lets no more servers start until the rollout is promoted, V(halted) until it is promoted with
+        O(force).
+      - If two publishers promote the same pause, only one succeeds. While a step is open that somebody else, told apart
+        by O(publisher), has promoted, V(promoted) opens the next one only with O(force).
     type: str
     choices: [published, rolled_back, promoted, paused, halted]
     default: published
   rollout:
     description:
-      - How the release reaches the fleet, an object, or V(true) for one server at a time, or V(false) for all at once.
-        The agents carry it out by themselves, whatever becomes of this task.
-      - C(steps) is a list; each step opens the release to more servers, by C(hosts) (a number, or a percentage such as
-        C(10%), of all that have it by then), C(percent), C(names), or C(labels) (as in the role's C(watcher_labels)).
-        After a step C(soak) seconds pass, or a person has to promote it (C(pause)). The last step is always the whole
-        fleet. With C(gate), O(gates) are asked before the next step opens; with C(unattended) beside C(steps), no step
-        waits for them.
-      - C(maxInFlight) servers may be on their way at once (a number, or a percentage of those that are live when it
-        begins, 1 by default); one is for C(minHealthy) seconds (10) healthy before another takes its place. More than
-        C(maxFailures) (0) that fail, or disappear on their way, stop it, and so does a C(progressDeadline) (600
-        seconds) within which no server has come further, which has to be longer than a deployment and C(minHealthy)
-        together. With C(onFailure=halt) it stays as it is then, with C(onFailure=rollback) the servers that have the
-        release go back by themselves. The commit of one that failures have stopped is not published again, but with
+      - How the release reaches the fleet. Either an object, or V(true) for one server at a time, or V(false) for all at
+        once. The agents carry it out on their own, whatever happens to this task.
+      - C(steps) is a list. Each step opens the release to more servers, selected by C(hosts) (how many have it in total
+        by then, a number or a percentage such as C(10%)), C(percent), C(names), or C(labels) (as in the role's
+        C(watcher_labels)). The last step is always the whole fleet.
+      - After a step, C(soak) seconds pass, or with C(pause) the rollout waits until a person promotes it. With C(gate),
+        O(gates) are checked before the next step opens. With C(unattended) next to C(steps), no step waits for them.
+      - C(maxInFlight) servers may be in progress at once (a number, or a percentage of the servers that are live at the
+        start; 1 by default). A server must be healthy for C(minHealthy) seconds (10) before another takes its place.
+      - The rollout stops when more than C(maxFailures) (0) servers fail or disappear while in progress, or when no
+        server makes progress within C(progressDeadline) (600 seconds). That has to be longer than a deployment and
+        C(minHealthy) together.
+      - With C(onFailure=halt), the servers then stay as they are. With C(onFailure=rollback), those that have the
+        release roll back on their own. A commit whose rollout was stopped by failures is published again only with
         O(force).
-      - C(from) is the commit that servers have meanwhile, where it is not the last that is known to work; a tag, a
-        branch or the beginning of a commit's id is looked up in O(url). Where none is known, there are no steps.
-      - Where the release is the desired one already, its rollout keeps its plan, and a warning says so. O(force)
-        publishes it anew, with this plan.
-      - Where it is not given, C(rollout) of C(<app>/policy) counts, an object in a znode; where that is not there
-        either, all servers switch at once.
+      - C(from) is the commit that servers run in the meantime, by default the last one that is known to work. A tag, a
+        branch or an abbreviated commit id is looked up in O(url). If no such commit is known, there are no steps.
+      - If the release is already the desired one, its rollout keeps its plan, and a warning says so. With O(force), the
+        release is published again with this plan.
+      - Defaults to C(rollout) of the object in the znode C(<app>/policy). Without that, all servers switch at once.
     type: raw
     version_added: 0.1.0
   reason:
     description:
-      - Why the rollout is promoted, paused or halted, as the servers and others are to be told, in 500 characters at
-        the most.
+      - Why the rollout is promoted, paused or halted, shown to the servers and to other people. At most 500 characters.
     type: str
     version_added: 0.1.0
   to:
     description:
-      - What to go back to with O(state=rolled_back), an entry of the history by its name, or a commit's id,
-        full or its first 7 digits or more. A commit is taken as it was published last at the place of the current
-        release, its C(relativePath), and where it never was there, at any other.
-      - Where it is not given, it is the last release that the whole fleet had proved at that place, and that is
-        another commit, as noted by who waited for it with O(wait). What somebody has rolled back from is that only
-        where it was published and proved again. Where none is known to be proved, one has to be named.
-      - To the same commit by an earlier address of its repository goes who names the entry.
+      - The release to roll back to with O(state=rolled_back), as the name of an entry of the history, or a commit's id,
+        in full or at least its first 7 digits. For a commit, its last publication at the place (C(relativePath)) of the
+        current release is taken, or if it never was there, at any other place.
+      - Defaults to the last release of another commit that the whole fleet has proved at that place, as recorded by
+        tasks that waited for it with O(wait). A release that somebody has rolled back from counts only if it was
+        published and proved again. If no release is known to be proved, one has to be named.
+      - To return to the same commit at an earlier address of its repository, name the entry.
       - A release that no agent ran, or during whose wait an agent was lost, is not known to be proved. A host that was
-        missing before the publication is no evidence against it.
-      - What another program has published, which writes C(config) and no history, is known by its rollout only. Where
-        it had none, the rollback goes to what was proved before.
+        missing before the publication does not count against it.
+      - A release from another program, which writes C(config) and no history, is known only by its rollout. If it had
+        none, the rollback returns to the release that was proved before it.
       - A rollback to a release that was never proved has no steps either, and failures do not stop it. The module warns
-        of that; O(state=published) rolls it out by its plan.
-      - Where it is not given and the current release is a rollback itself, nothing is published, and RV(msg) says so.
+        about that. To roll such a release out by its plan, use O(state=published).
+      - Without it, nothing is published if the current release is a rollback itself, and RV(msg) says so.
     type: str
   only_if:
     description:
-      - Publish only where this is the desired release now, a commit's id, full or its first 7 digits or more, or a
-        generation as RV(generation) has it; fails otherwise, and says what is desired, by whom and since when.
-      - V(none), and null, as RV(zoo.deploy.zk_release_info#module:generation) is then, publish only where nothing is
-        published yet. Leave it out, or use C(omit), for no condition.
-      - Where nothing would be published, it is not looked at.
+      - Publish only if this is the desired release now, given as a commit's id, in full or at least its first 7 digits,
+        or as a generation like RV(generation). Otherwise the module fails and reports the desired release, who
+        published it and when.
+      - V(none), or null as RV(zoo.deploy.zk_release_info#module:generation) then is, means to publish only if nothing
+        is published yet. Leave the option out, or use C(omit), for no condition.
+      - If nothing would be published, it is ignored.
     type: str
   acl:
     description:
-      - Who may do what with the znodes that this creates, in the form of O(zoo.deploy.zk_znode#module:acl). What is
-        there keeps what it has.
-      - It has no effect where M(zoo.deploy.zk_access) has recorded the application's roles; they decide.
-      - Without it, a connection with credentials creates an application that is only for those credentials, and what
-        is below it for whom its directory is, and for its creator. What is created in a directory that is open, or
-        whose ACL ZooKeeper does not show to the connection, is open; a warning says so.
-      - What a connection without credentials creates is open to everybody, and a warning says so.
+      - The permissions of the znodes that the task creates, in the form of O(zoo.deploy.zk_znode#module:acl). Existing
+        znodes keep their ACL.
+      - It has no effect if M(zoo.deploy.zk_access) has recorded the application's roles, which then decide.
+      - Without it, a connection with credentials creates an application that only these credentials may use. Znodes
+        below it are open to those that their directory is open to, and to their creator. In a directory that is open,
+        or whose ACL ZooKeeper does not show to the connection, new znodes are open, and a warning says so.
+      - A connection without credentials creates znodes that are open to everybody, and a warning says so.
     type: list
     elements: dict
     suboptions:
@@ -181,82 +183,86 @@ options:
         required: true
   force:
     description:
-      - Publish also where the release is the desired one already. It gets a new generation, in which agents that gave
-        it up, because it failed or was rolled back, try it again; those that run it prove it anew.
-      - Publish, or promote, also while somebody holds the lock. A warning and RV(overridden_lock) say whose it is; it
-        stays.
-      - Such a task changes something each time.
+      - Publish even if the release is already the desired one. It gets a new generation, in which agents that gave up
+        on it, because it failed or was rolled back, try again; agents that run it prove it again.
+      - Publish or promote even while somebody holds the lock. A warning and RV(overridden_lock) show whose lock it is;
+        the lock stays.
+      - A task with it changes something every time.
     type: bool
     default: false
   lock_timeout:
     description:
-      - Seconds to wait for a lock to be removed or to expire, at the most. Without it, or where they are over, the task
-        fails and says who has locked the application, since when, until when and why; see M(zoo.deploy.zk_lock).
+      - How many seconds to wait at most for a lock to be removed or to expire. By default, or when they are over, the
+        task fails and reports who has locked the application, since when, until when and why; see
+        M(zoo.deploy.zk_lock).
       - A lock keeps O(state=published) and O(state=promoted) from changing anything. O(state=rolled_back),
         O(state=paused) and O(state=halted) do not look at it.
-      - They come before those of O(wait_timeout). In check mode nothing is waited for.
+      - They are not part of O(wait_timeout). In check mode there is no wait.
     type: float
     default: 0
     version_added: 0.2.0
   publisher:
     description:
-      - Who publishes, as the history is to say it.
-      - Where it is not given, it is the user and the host where the module runs.
+      - The publisher's name in the history.
+      - Defaults to the user and the host where the module runs.
     type: str
   sign_with:
     description:
-      - The private key, a file of SSH where the module runs, by which C(ssh-keygen) signs the record of the release. Or
-        the public half of a key that an ssh-agent has, whose socket is in C(SSH_AUTH_SOCK); nobody is asked for a
+      - The SSH private key, a file where the module runs, with which C(ssh-keygen) signs the record of the release. Or
+        the public half of a key in an ssh-agent, whose socket is in C(SSH_AUTH_SOCK). There is no prompt for a
         passphrase.
-      - Hosts with C(watcher_require_signature) deploy no other. The signature is of the application, the repository,
-        the ref, the commit, the place, the rollout, O(serial) and the end that O(sign_days) gives.
-      - Also what is desired already is published anew, where its record has no signature that counts.
-      - Only with O(state=published) and O(state=rolled_back), which signs the earlier release anew.
-      - Nothing gets into the signed record that is not given here, or in a record that is itself signed. So a rollback
-        goes only to releases with a signature that counts, and O(url), O(relative_path) and O(ref), or O(to), have to
-        be given where the release that is published now has none. C(rollout) of C(<app>/policy) is taken over, but must
-        not have C(from).
+      - Hosts with C(watcher_require_signature) deploy only signed records. The signature covers the application, the
+        repository, the ref, the commit, the place, the rollout, O(serial) and the expiry that follows from
+        O(sign_days).
+      - A release that is already desired is published again if its record has no signature that counts.
+      - Only with O(state=published) and with O(state=rolled_back), which signs the earlier release again.
+      - The signed record contains only what is given here, or what comes from a record that is itself signed. So a
+        rollback is possible only to releases with a signature that counts. If the published release has none, O(url),
+        O(relative_path) and O(ref), or O(to), have to be given. C(rollout) of C(<app>/policy) is used, but must not
+        have C(from).
     type: path
     version_added: 0.2.0
   signers:
     description:
-      - The file of those who may sign, in the form of C(ssh-keygen), where the module runs. It is the one that hosts
-        have as C(watcher_require_signature), or one with keys of earlier publishers too.
-      - What one of them has signed counts. Without it, only what is signed by O(sign_with) itself does; give it where
-        more than one key publishes.
-      - It shows too whether hosts will take the record. One that nobody of them has signed is not published.
+      - The file of allowed signers, in the form of C(ssh-keygen), where the module runs. It is the one that hosts have
+        as C(watcher_require_signature), or one that also has the keys of earlier publishers.
+      - Signatures of these signers count. Without it, only signatures by O(sign_with) itself do; give it if more than
+        one key publishes.
+      - It also shows whether hosts will accept the record. A record that none of these signers has signed is not
+        published.
     type: path
     version_added: 0.2.0
   sign_days:
     description:
-      - For how many days hosts accept the record. A host that has accepted it keeps the release, and says in its status
-        that its time is over. Without it, the record has no end.
-      - So that somebody who keeps new releases from the hosts does not go unnoticed, publish more often than that. What
-        is desired already is published anew once half of its days are over.
+      - For how many days hosts accept the record. A host that has accepted it keeps the release and reports in its
+        status when the time is over. Without it, the record never expires.
+      - Publish more often than that, so that nobody can keep new releases from the hosts unnoticed. A release that is
+        already desired is published again once half of its days are over.
     type: float
     version_added: 0.2.0
   serial:
     description:
-      - The number of the record, at most 10^15. Hosts accept a higher one than their last only, and none that is more
-        than a million above it; one that they would refuse is not published.
-      - Without it, it is one above the highest of the records, now and in the history, that O(signers) or O(sign_with)
-        have signed. It has to be given where there are signed records and none of them counts, as after the ensemble's
-        data or the file of signers were lost; hosts say which one they have accepted.
+      - The number of the record, at most 10^15. Hosts accept only a number that is higher than their last one, by at
+        most a million. A record that they would refuse is not published.
+      - Defaults to one more than the highest number among the current record and those in the history that O(signers)
+        or O(sign_with) have signed. It is required if there are signed records but none of them counts, as after a loss
+        of the ensemble's data or of the file of signers. Hosts report which number they have accepted.
     type: int
     version_added: 0.2.0
   wait:
     description:
       - Whether to wait until the live agents have proved the release.
-      - A rollout is waited for until it is done, halted or has gone back, without a limit where O(wait_timeout) is not
-        given. Where it pauses for a person, the task ends well, RV(converged) is false and RV(msg) says what to do.
-      - Live hosts that a rollout was done without, and that follow it in line, are then waited for 300 seconds. Where
-        these are over, the task fails; the hosts follow all the same.
-      - Without O(wait_timeout), the task fails where no agent has been live for the C(progressDeadline) of the rollout.
+      - A rollout is waited for until it is done, halted or rolled back, without a limit if O(wait_timeout) is not
+        given. If it pauses for a person, the task succeeds, RV(converged) is false and RV(msg) says what to do.
+      - Live hosts that were not part of a rollout that is done, and that follow it in line, are then waited for, for
+        300 seconds. After these, the task fails; the hosts follow anyway.
+      - Without O(wait_timeout), the task fails if no agent has been live for the C(progressDeadline) of the rollout.
     type: bool
     default: true
   _published:
     description:
-      - What has been published already, and is only waited for. The controller waits on with it; of no use in a task.
+      - The release that is already published and only has to be waited for. Used by the controller to continue waiting;
+        of no use in a task.
     type: dict
     suboptions:
       generation:
@@ -273,51 +279,51 @@ options:
         type: str
         required: true
       left:
-        description: The seconds that are left of the wait.
+        description: The seconds of the wait that are left.
         type: float
         required: true
       stuck:
-        description: The seconds for which no agent could go on already.
+        description: For how many seconds no agent has been able to continue.
         type: float
         required: true
       moves:
-        description: The moves of the rollout that were shown.
+        description: The moves of the rollout that were already shown.
         type: int
       outcomes:
-        description: What the agents had come to, as was shown.
+        description: The agents' outcomes that were already shown.
         type: list
         elements: int
   _gated:
-    description: Whether the steps are to wait for gates. Of no use in a task.
+    description: Whether the steps wait for gates. Of no use in a task.
     type: bool
     default: false
   _attended:
-    description: Whether the wait ends at each move of the rollout, from the first on. Of no use in a task.
+    description: Whether the wait ends at each move of the rollout, including the first. Of no use in a task.
     type: bool
     default: false
   _asks:
-    description: Only tells whether the rollout would be promoted, and how it is. Of no use in a task.
+    description: Only reports whether the rollout would be promoted, and its state. Of no use in a task.
     type: bool
     default: false
   _locked_out:
-    description: Whether gates are not asked because of a lock, which is waited for then. Of no use in a task.
+    description: Whether gates are not checked because of a lock that is being waited for. Of no use in a task.
     type: bool
     default: false
   _proving:
-    description: Hosts that prove the release once more, before which no gate is asked. Of no use in a task.
+    description: Hosts that are proving the release again; no gate is checked until they have. Of no use in a task.
     type: list
     elements: str
     default: []
   _command:
-    description: What the gates have come to. Of no use in a task.
+    description: The result of the gates. Of no use in a task.
     type: dict
     suboptions:
       verb:
-        description: What is done with the rollout.
+        description: The action on the rollout.
         type: str
         required: true
       by:
-        description: Whose wish that is.
+        description: Who wants it.
         type: str
         required: true
       reason:
@@ -325,11 +331,11 @@ options:
         type: str
         required: true
       moves:
-        description: The moves of the rollout that it is about.
+        description: The moves of the rollout that it applies to.
         type: int
         required: true
   _told:
-    description: The reasons that the controller has shown; a wait ends at any other one. Of no use in a task.
+    description: The reasons that the controller has already shown; any other one ends a wait. Of no use in a task.
     type: list
     elements: str
 seealso:
@@ -349,14 +355,14 @@ EXAMPLES = r"""
     ref: main
     relative_path: site
 
-- name: Deploy a tag of the same repository to the same place, two servers may fail
+- name: Deploy a tag of the same repository to the same place; up to two servers may fail
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     ref: v1.4.2
     max_failures: 2
 
-- name: Deploy to a large fleet, of which a twentieth may be lost meanwhile, and a hundredth may fail
+- name: Deploy to a large fleet; 95% must be live, and 1% may fail
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -364,27 +370,27 @@ EXAMPLES = r"""
     min_agents: 95%
     max_failures: 1%
 
-- name: Deploy, where no more than two hosts of the roster may be missing
+- name: Deploy; at most two hosts of the roster may be missing
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     ref: v1.4.2
     max_missing: 2
 
-- name: Bring back the last release that the whole fleet had proved
+- name: Roll back to the last release that the whole fleet has proved
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     state: rolled_back
 
-- name: Deploy a tag, unless somebody has published another release than the one that was looked at
+- name: Deploy a tag, unless somebody has published another release in the meantime
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     ref: v1.4.3
     only_if: "{{ deployed.release.commitId }}"
 
-- name: Try a release again on the servers that gave it up, now that the disk is not full any more
+- name: Retry a release on the servers that gave up on it, now that the disk is no longer full
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -392,7 +398,7 @@ EXAMPLES = r"""
     only_if: "{{ deployed.generation }}"
     force: true
 
-- name: Deploy to one server, after a minute to a tenth of them, then to all, and go back by itself where that fails
+- name: Deploy to one server, a minute later to a tenth, then to all; roll back automatically on failure
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -404,7 +410,7 @@ EXAMPLES = r"""
       maxInFlight: 10%
       onFailure: rollback
 
-- name: Deploy to one server; to the others only where checkout works there and few requests fail, else halt
+- name: Deploy to one server; continue only if checkout works there and few requests fail, else halt
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -424,21 +430,21 @@ EXAMPLES = r"""
         json: {path: data.result.0.value.1, at_most: 0.5}
     notify: /usr/local/bin/tell-the-team
 
-- name: Let no more servers take the release for now
+- name: Pause the rollout, so that no more servers start
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     state: paused
     reason: latency in zone a
 
-- name: Deploy, after somebody's lock where there is one, if that goes within ten minutes
+- name: Deploy; if somebody holds a lock, wait up to ten minutes for it
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     ref: v1.5.1
     lock_timeout: 600
 
-- name: Deploy to servers that take no release without the signature of a publisher, by a key in the ssh-agent
+- name: Deploy to servers that accept only signed releases, with a key in the ssh-agent
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
@@ -447,7 +453,7 @@ EXAMPLES = r"""
     signers: /etc/zoo/signers
     sign_days: 90
 
-- name: Publish for servers that do not run yet
+- name: Publish for servers that are not running yet
   zoo.deploy.zk_release:
     hosts: zk1:2181,zk2:2181,zk3:2181
     url: https://git.example.com/business.git
@@ -458,18 +464,18 @@ EXAMPLES = r"""
 RETURN = r"""
 generation:
   description:
-    - The publication's number, the C(mzxid) of C(<app>/config). Only equality means something.
-    - Not there in check mode where something would be published.
+    - The publication's number, the C(mzxid) of C(<app>/config). Compare it for equality only.
+    - Missing in check mode if something would be published.
   returned: success, and on failure after publishing
   type: int
   sample: 4294967341
 commit_id:
-  description: The full id of the commit that O(ref) is.
+  description: The full id of the commit that O(ref) resolves to.
   returned: success, and on failure after publishing
   type: str
   sample: 81d4066248f2c54237c352a2ece3bc070a5a91d9
 release:
-  description: The desired release as its znode has it.
+  description: The desired release, as in its znode.
   returned: success, and on failure after publishing
   type: dict
   sample:
@@ -478,13 +484,14 @@ release:
     relativePath: site
     ref: main
 before:
-  description: The release that was desired before, in the same form; null where there was none.
+  description: The previously desired release, in the same form; null if there was none.
   returned: with O(state=published) and O(state=rolled_back), and on failure after publishing
   type: dict
 agents:
   description:
     - The status of each live agent, by name, in the form of its znode.
-    - RV(agents[].state) is C(active) and RV(agents[].generation) is RV(generation) where it has proved the release.
+    - An agent has proved the release if RV(agents[].state) is C(active) and RV(agents[].generation) equals
+      RV(generation).
   returned: when O(wait=true) and not in check mode
   type: list
   elements: dict
@@ -500,70 +507,70 @@ agents:
       type: str
       returned: always
     generation:
-      description: The generation that the state is about.
+      description: The generation that the state refers to.
       type: int
-      returned: when it has seen one
+      returned: if it has seen one
     commitId:
       description: The commit that is live on its host.
       type: str
-      returned: when one is
+      returned: if there is one
     previousCommitId:
-      description: The commit that it would go back to.
+      description: The commit that it would roll back to.
       type: str
-      returned: when there is one
+      returned: if there is one
     message:
-      description: Why it is in this state.
+      description: The reason for the state.
       type: str
-      returned: when there is something to say
+      returned: if there is one
     waitsFor:
       description:
-        - What it waits for, in a word, while it can't go on. It does as soon as that is there.
-        - C(credentials) and C(health) need somebody; the others are those of the metric
+        - What it waits for, in a word, if it can't continue now. It continues as soon as that is available.
+        - C(credentials) and C(health) need a person; the others are those of the metric
           C(zoo_watcher_deployment_retries_total).
       type: str
-      returned: when its deployment can't go on
+      returned: if its deployment can't continue
     since:
-      description: When it came into this state, RFC 3339.
+      description: When it entered this state, RFC 3339.
       type: str
       returned: always
     timings:
-      description: Seconds by step.
+      description: The seconds that each step took.
       type: dict
-      returned: when a deployment has ended
+      returned: if a deployment has ended
     access:
       description:
-        - The transaction in which the roles of M(zoo.deploy.zk_access) were recorded that it has read; V(0) where
-          none are recorded.
+        - The transaction that recorded the roles of M(zoo.deploy.zk_access) that the agent has read; V(0) if none are
+          recorded.
       type: int
-      returned: when it has credentials, and may read them
+      returned: if it has credentials and may read them
     failedStep:
-      description: The C(step) in which the release has failed, and the C(seconds) after which it did.
+      description: The C(step) in which the release failed, and after how many C(seconds).
       type: dict
-      returned: when one of the steps has failed
+      returned: if one of the steps has failed
     unit:
-      description: The systemd unit that it runs in, whose journal has its log.
+      description: The agent's systemd unit, whose journal has its log.
       type: str
-      returned: when it runs in one of the role's
+      returned: if it runs in a unit of the role
     files:
       description:
         - The files that it renders from znodes, by their path on its host.
-        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)), C(zxid), the
-          transaction as of which that is so, and where it is known C(mzxid), C(version) and C(message).
+        - Each has C(znode), C(format), C(state) (V(current), V(missing), V(pending) or V(failed)) and C(zxid), the
+          transaction as of which the state holds. C(mzxid), C(version) and C(message) are there if known.
       type: dict
-      returned: when it keeps some
+      returned: if it renders any
     troubles:
-      description: What keeps it from its work now, a line each.
+      description: What keeps it from working now, one line each.
       type: list
       elements: str
-      returned: when there is something
+      returned: if there is anything
     held:
       description:
-        - What a person on its host has said with C(zoo-watcher hold), with C(since), C(reason) and C(by).
-        - Until C(zoo-watcher release), it deploys nothing newer.
+        - The hold that a person has set on its host with C(zoo-watcher hold), with C(since), C(reason) and C(by).
+        - It deploys nothing newer until C(zoo-watcher release).
       type: dict
       returned: while it is held
     drained:
-      description: The same of C(zoo-watcher drain). Until C(zoo-watcher undrain), it registers nothing.
+      description: The same for C(zoo-watcher drain). It registers nothing until C(zoo-watcher undrain).
       type: dict
       returned: while it is drained
     version:
@@ -577,40 +584,40 @@ failed_agents:
   type: list
   elements: str
 pending_agents:
-  description: The names of the agents that have neither proved it nor given up, as far as that is known.
+  description: The names of the agents that, as far as known, have neither proved it nor given up.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
 lost_agents:
-  description: The names of the agents that were live while the module waited and are not any more.
+  description: The names of the agents that were live during the wait and no longer are.
   returned: when O(wait=true) and not in check mode
   type: list
   elements: str
 overtaken_by:
   description:
-    - What was published while the module waited, with C(commit_id) and C(generation).
-    - They are null where the release was deleted; only the commit is, where what was published is no release.
+    - The release that was published while the module waited, with C(commit_id) and C(generation).
+    - Both are null if the release was deleted. Only C(commit_id) is null if the znode no longer holds a valid release.
   returned: when another release was published, or this one deleted, while the module waited
   type: dict
   sample: {commit_id: 2f06ef8b1d3c4a5b6c7d8e9f0a1b2c3d4e5f6071, generation: 4294967312}
 report:
   description:
-    - How it is with the fleet, for a person, a list of lines. What agents have said has no control characters in it.
-  returned: when O(wait=true) and not in check mode, and where there is a rollout
+    - The state of the fleet for a person, as a list of lines. Control characters in what agents report are removed.
+  returned: when O(wait=true) and not in check mode, and if there is a rollout
   type: list
   elements: str
 rests:
-  description: That the wait has ended because the rollout waits for a person; RV(msg) says for what.
-  returned: when it does, which is no failure
+  description: That the wait has ended because the rollout waits for a person. RV(msg) says for what.
+  returned: if that is so, which is not a failure
   type: bool
 missing_agents:
-  description: The names of the hosts of the roster whose agents are not live, as far as that is known.
+  description: The names of the hosts of the roster whose agents are not live, as far as known.
   returned: when O(wait=true), and in check mode with RV(steps)
   type: list
   elements: str
 rollout:
-  description: How it is with the rollout of the release.
-  returned: where the release is rolled out, not in check mode
+  description: The state of the release's rollout.
+  returned: if the release has a rollout, not in check mode
   type: dict
   contains:
     phase:
@@ -618,7 +625,7 @@ rollout:
       type: str
       returned: always
     step:
-      description: The step that is open, from 1.
+      description: The open step, counted from 1.
       type: int
       returned: always
     steps:
@@ -626,134 +633,135 @@ rollout:
       type: int
       returned: always
     moves:
-      description: How often phase or step have changed.
+      description: How often the phase or the step has changed.
       type: int
       returned: always
     waits_for:
-      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      description: C(gates) while it is paused until the gates of its step are checked; else empty.
       type: str
       returned: always
     proving:
       description:
-        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
-          further step is opened.
+        - The hosts that had proved the release and are proving it again, for example after a boot. Until they have, no
+          soak ends and no further step opens.
       type: list
       elements: str
       returned: always
     says:
-      description: What it waits for, or how it has ended, in a sentence.
+      description: What it waits for, or how it ended, in a sentence.
       type: str
       returned: always
     places:
-      description: How many hosts may be on their way at once.
+      description: How many hosts may be in progress at once.
       type: int
       returned: always
     fleet:
-      description: How many hosts were there when they were last counted.
+      description: How many hosts there were at the last count.
       type: int
       returned: always
     counts:
-      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      description: How many hosts are in each state of RV(rollout.hosts). States without hosts are left out.
       type: dict
       returned: always
       sample: {proved: 3, failed: 1}
     since:
-      description: When phase or step last changed, RFC 3339.
+      description: When the phase or the step last changed, RFC 3339.
       type: str
       returned: always
     bad:
       description: Why its commit is marked as bad.
       type: str
-      returned: where it is, once the rollout has stopped
+      returned: if it is, once the rollout has stopped
     by:
-      description: The person who did that; empty where it was none.
+      description: The person who set this phase; empty if it was none.
       type: str
       returned: always
     reason:
-      description: Why it is in this phase; empty where nothing is to be said.
+      description: The reason for the phase; empty if there is none to give.
       type: str
       returned: always
     from:
-      description: The commit of the release that hosts have while they wait; null where there is none.
+      description: The commit that hosts run while they wait; null if there is none.
       type: str
       returned: always
     plan:
-      description: C(rollout) as it was published, or as the policy has it.
+      description: C(rollout) as published, or as in the policy.
       type: raw
       returned: always
     hosts:
       description:
-        - What each host has come to, by its name. One that is not in it was not admitted.
-        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
+        - The state of each host, by its name. A host that is missing here was not admitted.
+        - Each has C(state) (C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or C(returned)),
+          C(since), C(step), the step in which it was admitted, counted from 1, and C(message) if known.
       type: dict
       returned: always
       sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 unknown_hosts:
-  description: Hosts that a step of the rollout names, and that are not in the fleet. The module warns of them.
-  returned: when there are any, and something is published
+  description: Hosts that a step of the rollout names but that are not in the fleet. The module warns about them.
+  returned: if there are any, and something is published
   type: list
   elements: str
 unknown_labels:
   description:
-    - The labels, as in C(zone=a), by which a step of the rollout takes its hosts, and which no host in the roster has.
-    - The module warns of them.
-  returned: when there are any, and something is published
+    - The labels, such as C(zone=a), that a step of the rollout selects hosts by and that no host in the roster has.
+    - The module warns about them.
+  returned: if there are any, and something is published
   type: list
   elements: str
 without_steps:
   description:
-    - That the plan's steps do not count, for no release is known to work that hosts could have while they wait, or as
-      a rollback goes to a release that was never proved.
-    - The module warns of it.
-  returned: when that is so, and something is published
+    - Why the plan's steps do not count. Either no release is known to work that hosts could run while they wait, or a
+      rollback returns to a release that was never proved.
+    - The module warns about it.
+  returned: if that is so, and something is published
   type: str
 default_plan:
   description:
-    - Why a rollback goes by the defaults, one host at a time. The plan of what it goes back from, or the policy, is one
-      that nobody can follow.
-    - The module warns of it.
-  returned: when that is so, with O(state=rolled_back), and something is published
+    - Why a rollback uses the defaults, one host at a time. The plan of the release that it rolls back from, or the
+      policy, can't be followed.
+    - The module warns about it.
+  returned: if that is so, with O(state=rolled_back), and something is published
   type: str
 steps:
   description:
-    - The steps of the rollout in which live hosts would change, from the one that would be open; where all switch at
-      once, there is one.
-    - It is foreseen for the live hosts of now, none of which fails.
-  returned: in check mode, where something would be published or promoted
+    - The steps of the rollout in which live hosts would change, starting with the one that would be open. There is one
+      step if all switch at once.
+    - The forecast is for the hosts that are live now, if none of them fails.
+  returned: in check mode, if something would be published or promoted
   type: list
   elements: dict
   contains:
     number:
-      description: The step's number, from 1.
+      description: The step's number, counted from 1.
       type: int
       returned: always
     says:
-      description: What the step says, in words.
+      description: The step in words.
       type: str
       returned: always
     hosts:
       description:
-        - The names of the hosts that would change in it, where that is known.
-        - A step by number takes whoever comes first, so there are none. A later step by names or labels has all that it
-          takes, some of which may have changed before.
+        - The names of the hosts that would change in it, if known.
+        - A step by number takes the hosts that come first, so their names are not known. A later step by names or
+          labels lists all the hosts that it selects, some of which may already have changed.
       type: list
       elements: str
       returned: always
     count:
-      description: How many hosts would change in it, at the most.
+      description: How many hosts would change in it, at most.
       type: int
       returned: always
     fewest:
-      description: How many hosts would change in it, at least; less than RV(steps[].count) where some may have before.
+      description:
+        - How many hosts would change in it, at least. Less than RV(steps[].count) if some may already have changed.
       type: int
       returned: always
   sample:
     - {number: 1, says: "1 host in all, then a pause for a person", hosts: [], count: 1, fewest: 1}
     - {number: 2, says: all hosts, hosts: [], count: 3, fewest: 3}
 foreseen:
-  description: What would happen, line by line; RV(steps) in words, and who would not change.
-  returned: in check mode, where something would be changed
+  description: The forecast line by line, that is, RV(steps) in words, and the hosts that would not change.
+  returned: in check mode, if something would be changed
   type: list
   elements: str
   sample:
@@ -762,27 +770,27 @@ foreseen:
     - "step 2 of 2, all hosts: 3, whichever come first"
     - "held, and stay as they are: web7"
 unchanged_agents:
-  description: The names of the live agents whose hosts run the commit already.
-  returned: in check mode, where something would be published or promoted
+  description: The names of the live agents whose hosts already run the commit.
+  returned: in check mode, if something would be published or promoted
   type: list
   elements: str
 held_agents:
-  description: The names of the live agents that a person on their hosts holds, and that would stay as they are.
-  returned: in check mode, where something would be published or promoted
+  description: The names of the live agents that are held by a person on their hosts and would stay as they are.
+  returned: in check mode, if something would be published or promoted
   type: list
   elements: str
 overridden_lock:
   description:
-    - The lock in spite of which O(force) has published or promoted, as RV(zoo.deploy.zk_release_info#module:lock).
-  returned: where somebody held it
+    - The lock that O(force) overrode, as in RV(zoo.deploy.zk_release_info#module:lock).
+  returned: if somebody held it
   type: dict
 lock:
-  description: The lock because of which nothing was done, as RV(zoo.deploy.zk_release_info#module:lock).
-  returned: on failure, where somebody holds it
+  description: The lock that kept the task from doing anything, as in RV(zoo.deploy.zk_release_info#module:lock).
+  returned: on failure, if somebody holds it
   type: dict
 gates:
-  description: What the gates said that were asked, in their order.
-  returned: where O(gates) is not empty, not in check mode
+  description: The results of the gates that were checked, in their order.
+  returned: if O(gates) is not empty, not in check mode
   type: list
   elements: dict
   contains:
@@ -795,30 +803,30 @@ gates:
       type: str
       returned: always
     says:
-      description: The first line of what it said, or why it is inconclusive.
+      description: The first line of its output, or why it is inconclusive.
       type: str
       returned: always
     step:
-      description: The step that waited for it, from 1.
+      description: The step that waited for the gate, counted from 1.
       type: int
       returned: always
 msg:
   description: Why nothing was published, or what a rollout waits for.
   returned: >-
-    when O(state=rolled_back) without O(to), and the current release is a rollback itself; when a rollout is paused, or
-    a verb has nothing to do
+    if O(state=rolled_back) without O(to), and the current release is a rollback itself; if a rollout is paused; if
+    O(state) leaves nothing to do
   type: str
 converged:
   description:
-    - Whether the fleet has proved the release, as far as O(min_agents), O(max_failures) and O(max_missing) ask for it.
+    - Whether the fleet has proved the release, as far as O(min_agents), O(max_failures) and O(max_missing) require.
   returned: when O(wait=true) and not in check mode
   type: bool
 timed_out:
-  description: Whether the wait ended because RV(pending_agents) had not come to an end within O(wait_timeout).
+  description: Whether the wait ended because some RV(pending_agents) had not finished within O(wait_timeout).
   returned: when O(wait=true) and not in check mode
   type: bool
 elapsed:
-  description: Seconds from the publication to the end of waiting.
+  description: Seconds from the publication to the end of the wait.
   returned: when O(wait=true) and not in check mode
   type: float
   sample: 1.207

@@ -11,9 +11,9 @@ module: zk_release_info
 short_description: Read an application's desired release and its history from ZooKeeper
 version_added: 0.1.0
 description:
-  - Reads the desired release, how it is with its rollout, the releases that were published before, with what each has
-    come to, and who has locked the application.
-  - What the servers say of it is told by M(zoo.deploy.zk_fleet_info), which also waits for them.
+  - Reads the desired release and the state of its rollout, the earlier releases with the outcome of each, and the lock
+    of the application.
+  - M(zoo.deploy.zk_fleet_info) returns the servers' status, and also waits for them.
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 author:
@@ -21,7 +21,7 @@ author:
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode.
+    description: Never changes anything.
   diff_mode:
     support: N/A
     description: Changes nothing.
@@ -41,57 +41,57 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Read what is published
+- name: Read the published release
   zoo.deploy.zk_release_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
   register: deployed
 
-- name: Where its servers get it from
+- name: Show where its servers get it from
   ansible.builtin.debug:
     msg: "{{ deployed.release.url }} at {{ deployed.release.commitId }}"
 """
 
 RETURN = r"""
 generation:
-  description: The number of the publication that is desired now; null where nothing is published.
+  description: The number of the current publication; null if nothing is published.
   returned: success
   type: int
 release:
-  description: The desired release; null where there is none that is valid.
+  description: The desired release; null if there is no valid one.
   returned: success
   type: dict
 problem:
-  description: What is wrong with the data of C(<app>/config); null where nothing is.
+  description: What is wrong with the data of C(<app>/config); null if nothing is.
   returned: success
   type: str
 lock:
-  description: Who keeps publishers from publishing; null where nobody has locked, or has unlocked since.
+  description: The lock that prevents publications; null if there is none.
   returned: success
   type: dict
   contains:
     by:
-      description: Who has locked; null where that can't be read.
+      description: Who has locked the application; null if that can't be read.
       type: str
       returned: always
     since:
-      description: Since when, RFC 3339; null where that can't be read.
+      description: Since when, RFC 3339; null if that can't be read.
       type: str
       returned: always
     until:
-      description: Until when, RFC 3339; null for no end.
+      description: Until when, RFC 3339; null if it does not expire.
       type: str
       returned: always
     reason:
-      description: Why; null where that can't be read.
+      description: The reason; null if that can't be read.
       type: str
       returned: always
     expired:
-      description: Whether its end has passed, so that it counts for nothing.
+      description: Whether it has expired and no longer has an effect.
       type: bool
       returned: always
     problem:
-      description: What is wrong with the data of C(<app>/lock), which counts as a lock then; null where nothing is.
+      description: What is wrong with the data of C(<app>/lock), which still counts as a lock then; null if nothing is.
       type: str
       returned: always
     says:
@@ -101,13 +101,13 @@ lock:
 open:
   description:
     - Whether anybody who reaches the ensemble can deploy, because the ACL of O(app), or of C(<app>/config), lets
-      everybody write. M(zoo.deploy.zk_access) closes it. Null where there is no such application.
+      everybody write. M(zoo.deploy.zk_access) closes it. Null if there is no such application.
   returned: success
   type: bool
   sample: false
 rollout:
-  description: How it is with the rollout of the desired release.
-  returned: where it is rolled out
+  description: The state of the desired release's rollout.
+  returned: if it has one
   type: dict
   contains:
     phase:
@@ -115,7 +115,7 @@ rollout:
       type: str
       returned: always
     step:
-      description: The step that is open, from 1.
+      description: The open step, counted from 1.
       type: int
       returned: always
     steps:
@@ -123,71 +123,71 @@ rollout:
       type: int
       returned: always
     moves:
-      description: How often phase or step have changed.
+      description: How often the phase or the step has changed.
       type: int
       returned: always
     waits_for:
-      description: C(gates) while it is paused until somebody has asked the gates of its step; else empty.
+      description: C(gates) while it is paused until the gates of its step are checked; else empty.
       type: str
       returned: always
     proving:
       description:
-        - The hosts that have proved the release and prove it once more, as after a boot; no soak ends meanwhile, and no
-          further step is opened.
+        - The hosts that had proved the release and are proving it again, for example after a boot. Until they have, no
+          soak ends and no further step opens.
       type: list
       elements: str
       returned: always
     says:
-      description: What it waits for, or how it has ended, in a sentence.
+      description: What it waits for, or how it ended, in a sentence.
       type: str
       returned: always
     places:
-      description: How many hosts may be on their way at once.
+      description: How many hosts may be in progress at once.
       type: int
       returned: always
     fleet:
-      description: How many hosts were there when they were last counted.
+      description: How many hosts there were at the last count.
       type: int
       returned: always
     counts:
-      description: How many hosts have come to each RV(rollout.hosts) state; those of which there is none are left out.
+      description: How many hosts are in each state of RV(rollout.hosts). States without hosts are left out.
       type: dict
       returned: always
       sample: {proved: 3, failed: 1}
     since:
-      description: When phase or step last changed, RFC 3339.
+      description: When the phase or the step last changed, RFC 3339.
       type: str
       returned: always
     bad:
       description: Why its commit is marked as bad.
       type: str
-      returned: where it is, once the rollout has stopped
+      returned: if it is, once the rollout has stopped
     by:
-      description: The person who did that; empty where it was none.
+      description: The person who set this phase; empty if it was none.
       type: str
       returned: always
     reason:
-      description: Why it is in this phase; empty where nothing is to be said.
+      description: The reason for the phase; empty if there is none to give.
       type: str
       returned: always
     from:
-      description: The commit of the release that hosts have while they wait; null where there is none.
+      description: The commit that hosts run while they wait; null if there is none.
       type: str
       returned: always
     plan:
-      description: C(rollout) as it was published, or as the policy has it.
+      description: C(rollout) as published, or as in the policy.
       type: raw
       returned: always
     hosts:
       description:
-        - What each host has come to, by its name. One that is not in it was not admitted.
-        - Each has C(state), which is C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or
-          C(returned), C(since), C(step) in which it was admitted, from 1, and where it is known C(message).
+        - The state of each host, by its name. A host that is missing here was not admitted.
+        - Each has C(state) (C(admitted), C(urgent), C(proved), C(failed), C(lost), C(returning) or C(returned)),
+          C(since), C(step), the step in which it was admitted, counted from 1, and C(message) if known.
       type: dict
       returned: always
       sample: {web1: {state: proved, since: "2026-11-24T10:15:30+00:00", step: 1}}
 history:
-  description: What was published, the newest first, at most 50.
+  description: The published releases, the newest first, at most 50.
   returned: success
   type: list
   elements: dict
@@ -201,20 +201,21 @@ history:
       type: int
       returned: always
     release:
-      description: The release; null where its data is not valid.
+      description: The release; null if its data is not valid.
       type: dict
       returned: always
     problem:
-      description: What is wrong with its data; null where nothing is.
+      description: What is wrong with its data; null if nothing is.
       type: str
       returned: always
     outcome:
       description:
-        - What it has come to, as far as that has been noted. C(proved), by the whole fleet, as a publisher that waited
-          or its rollout has it; else, where it was rolled out, C(halted) or C(gone back), of a rollback in which more
-          has failed than its plan accepts, and of what every host failed, C(done with failures), of what no host was to
-          have, as all were held, C(done on no host), and of the desired one C(rolling out), C(paused) or C(going back).
-        - C(rolled back from) where the next publication went back from it, and C(bad) where its commit is marked so.
+        - Its outcome, as far as recorded. C(proved) means by the whole fleet, according to a publisher that waited or
+          to its rollout. Otherwise, a release with a rollout has C(halted) or C(gone back), C(done with failures) for a
+          rollback with more failures than its plan accepts or if every host failed, C(done on no host) if no host was
+          to have it because all were held, and the desired release has C(rolling out), C(paused) or C(going back).
+        - Also C(rolled back from) if the next publication rolled back from it, and C(bad) if its commit is marked as
+          bad.
       type: list
       elements: str
       returned: always

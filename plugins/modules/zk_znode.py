@@ -12,11 +12,11 @@ version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Creates, changes and deletes znodes, one or many in a single transaction, which is done whole or not at all.
-  - A value is written only where it differs. A dictionary or a list is written as JSON and compared as JSON, so that
-    neither the order of keys nor spacing is a change.
-  - It is written only over the one that was read. Where another client was faster, all is read and decided anew, nine
-    times at the most, so that C(changed) and the diff are true.
+  - Creates, changes and deletes znodes, one or many in a single transaction that succeeds or fails as a whole.
+  - A value is written only if it differs. A dictionary or a list is written as JSON and compared as JSON, so neither
+    the order of keys nor spacing counts as a change.
+  - Only the value that was read is overwritten. If another client was faster, everything is read and decided again, at
+    most nine times, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
 extends_documentation_fragment:
@@ -29,17 +29,17 @@ attributes:
     description: Can run in check mode and return the changed status without modifying anything.
     support: full
     details:
-      - What ZooKeeper would refuse is foretold where it follows from what is there - a parent that is missing or
-        ephemeral, children that stand in the way, another version. Permissions are not foretold, nor are names that a
-        server refuses, such as those with characters beyond U+FFFF.
+      - Predicts what ZooKeeper would refuse if that follows from the present znodes - a parent that is missing or
+        ephemeral, children that stand in the way, another version. Does not predict permissions, or names that a server
+        refuses, such as those with characters beyond U+FFFF.
   diff_mode:
     description: Returns details on what has changed, or would change in check mode.
     support: full
     details:
-      - A text of several lines is shown line by line.
-      - A value that is no text, or of more than 65,536 bytes, is shown by its size and digest.
-      - Of the hash of a V(digest) ACL entry a few digits are shown, made with a key of this run alone, so that a new
-        password is seen to be another one, and can't be guessed by them.
+      - A value of several lines is shown line by line.
+      - A value that is not UTF-8, or is longer than 65,536 bytes, is shown by its size and digest.
+      - Of the hash of a V(digest) ACL entry, only a few digits are shown, computed with a key of this run. They show
+        that a new password differs, but can't be used to guess it.
   platform:
     description: Where the module runs.
     platforms: posix
@@ -53,41 +53,43 @@ options:
     aliases: [name]
   value:
     description:
-      - What the znode is to hold. Text is written as it is; a dictionary, a list, a number or a boolean as JSON.
-      - A key that is no text, such as V(8080), V(yes), V(null) or V(1.10), is refused, wherever in it, because JSON has
-        no such keys, and one that is quoted may be there too. Quote it.
-      - Without it a new znode is empty, and one that is there keeps what it has. V('') empties it.
-      - A value may have 1,000,000 bytes.
+      - The znode's value. A string is written as it is; a dictionary, a list, a number or a boolean as JSON.
+      - A key that is not a string, such as V(8080), V(yes), V(null) or V(1.10), is refused at any depth, because JSON
+        has no such keys and the same key in quotes may be there too. Quote it.
+      - Without it, a new znode is empty, and an existing one keeps its value. V('') empties it.
+      - A value may have up to 1,000,000 bytes.
     type: raw
   secret_value:
     description:
-      - As O(value), text or base64, but in no result, no diff and no log, nor is the value that it replaces.
-      - A dictionary or a list is refused; P(ansible.builtin.to_json#filter) makes text of it.
+      - Like O(value), as text or base64, but neither it nor the value that it replaces appears in a result, a diff or a
+        log.
+      - A dictionary or a list is refused; convert it with P(ansible.builtin.to_json#filter).
     type: raw
   src:
     description:
-      - As O(value), what is in this file on the controller, byte for byte. O(encoding) is of no use here.
-      - A relative path is looked for as M(ansible.builtin.copy) looks for its C(src); in C(files) of the role and in
-        the role, in C(files) beside the playbook and beside it.
-      - A file of Ansible Vault is decrypted, and is in no result, no diff and no log, as O(secret_value).
-      - It is compared byte for byte, also where it is JSON, unless O(merge=true).
-      - The lookup P(zoo.deploy.config_znodes#lookup) makes entries of O(znodes) of a whole directory.
+      - Like O(value), but taken from this file on the controller, byte for byte. O(encoding) has no effect on it.
+      - A relative path is searched for as M(ansible.builtin.copy) searches for its C(src), in C(files) of the role and
+        in the role, then in C(files) next to the playbook and next to the playbook itself.
+      - A file encrypted with Ansible Vault is decrypted. Like O(secret_value), it appears in no result, no diff and no
+        log.
+      - It is compared byte for byte, even if it is JSON, unless O(merge=true).
+      - The lookup P(zoo.deploy.config_znodes#lookup) turns a whole directory into entries of O(znodes).
     type: path
   encoding:
-    description: How O(value) or O(secret_value) is written here, V(base64) being for what is no text.
+    description: How O(value) or O(secret_value) is written here; V(base64) is for values that are not text.
     type: str
     choices: [text, base64]
     default: text
   merge:
     description:
-      - Merge O(value), a dictionary, into the JSON object that the znode holds, as RFC 7396 has it. A key is set, in
-        dictionaries that are there as well; one that is null is removed; what is not named stays. A list is replaced
-        as a whole.
-      - O(value), O(secret_value) or O(src) may be the same as text, in JSON.
-      - An empty znode, and one that is not there, count as an empty object. One that holds anything else is refused.
-      - What others write meanwhile is not lost; the task reads and merges anew, as for every value.
-      - Where something differs, all of the value is written anew, without the line breaks and spaces that it had.
-        A number with more digits than can be kept is refused.
+      - Merge O(value), a dictionary, into the JSON object that the znode holds, as in RFC 7396. A key is set, also
+        inside dictionaries that are already there. A key whose value is null is removed. Keys that are not named stay.
+        A list is replaced as a whole.
+      - O(value), O(secret_value) or O(src) may also be such an object as a string of JSON.
+      - An empty or missing znode counts as an empty object. A znode that holds anything else is refused.
+      - Changes that others make in the meantime are not lost; as for every value, the task reads and merges again.
+      - If anything differs, the whole value is written again, without its former line breaks and spaces. A number with
+        more digits than can be kept is refused.
     type: bool
     default: false
   state:
@@ -99,30 +101,29 @@ options:
     default: present
   recursive:
     description:
-      - With O(state=absent), everything below the znode is deleted as well. Where that is more than 1,000 znodes,
-        several transactions are needed; the znode itself is deleted in the last.
+      - With O(state=absent), everything below the znode is deleted as well. More than 1,000 znodes need several
+        transactions; the znode itself is deleted in the last one.
     type: bool
     default: false
   parents:
     description:
-      - With O(state=present), parents that are missing are created as well, empty and with O(acl); the last
-        segment of a chroot in O(hosts) is one of them, and what is above it has to be there.
+      - With O(state=present), missing parents are created as well, empty and with O(acl). That includes the last
+        segment of a chroot in O(hosts), but its own parents must exist.
       - With V(false), a znode whose parent is missing is refused.
     type: bool
     default: true
   version:
     description:
-      - Change or delete the znode only where its data version is this one, as in RV(stat.version); fail otherwise.
-      - A znode that is already as wanted is no failure, whatever its version.
+      - Change or delete the znode only if this is its data version, as in RV(stat.version); fail otherwise.
+      - A znode that is already in the desired state is not a failure, whatever its version.
     type: int
   acl:
     description:
-      - Who may do what with the znode, whole; what is not listed here is revoked.
-      - Without it a new znode is open to everybody, unless O(app) says otherwise, and one that is there keeps what it
-        has.
-      - A new znode has its ACL from the start. ZooKeeper has no operation in transactions that changes the ACL of one
-        that is there; that is done right after the transaction. Where another client has changed it meanwhile, and it
-        is not all that there is to do, the module fails.
+      - The znode's complete ACL; permissions that are not listed here are revoked.
+      - Without it, a new znode is open to everybody, unless O(app) says otherwise, and an existing one keeps its ACL.
+      - A new znode has its ACL from the start. ZooKeeper can't change the ACL of an existing znode in a transaction, so
+        that is done right after it. If another client has changed the ACL in the meantime, and the ACL is not the only
+        change to make, the module fails.
     type: list
     elements: dict
     suboptions:
@@ -135,16 +136,18 @@ options:
         required: true
       id:
         description:
-          - Who, in the form of the scheme. For V(digest) a user name with O(acl[].password), or C(user:hash) without.
+          - The identity, in the form of the scheme. For V(digest), a user name with O(acl[].password), or C(user:hash)
+            without it.
           - V(world) and V(auth) need none.
         type: str
       password:
         description:
-          - The password of a V(digest) user, in plain; only its hash is sent and stored.
-          - The hash is SHA-1, ZooKeeper's default. Servers that are started with another
-            C(zookeeper.DigestAuthenticationProvider.digestAlg) would not know the user by it; there, give C(user:hash).
-          - The user of O(digest_username) is hashed by the server, as with V(auth), unless the connection has a
-            O(sasl_mechanism) or a O(tls_cert) too, whose identity the server would add.
+          - The password of a V(digest) user, in plain text; only its hash is sent and stored.
+          - The hash is SHA-1, ZooKeeper's default. Servers started with another
+            C(zookeeper.DigestAuthenticationProvider.digestAlg) would not recognize the user by it; give C(user:hash)
+            for them.
+          - The password of the user O(digest_username) is hashed by the server, as with V(auth), unless the connection
+            also has a O(sasl_mechanism) or a O(tls_cert), whose identity the server would add.
         type: str
       perms:
         description: What is allowed.
@@ -154,29 +157,29 @@ options:
         required: true
   sequence:
     description:
-      - Create a new znode each time, whose name is that in O(path) with ten digits that the server appends; RV(path)
-        tells it.
+      - Create a new znode each time. Its name is O(path) with ten digits that the server appends; RV(path) returns it.
     type: bool
     default: false
   app:
     description:
-      - The application that the znodes are for. Where M(zoo.deploy.zk_access) has recorded its roles, what is created
-        without O(acl) is closed to all but these - publishers may do everything, agents and readers read it.
-      - So is the directory that all of them are in, where it is created with them. In what is created above that, and
-        right below the root, others may create theirs; name there what agents render as a directory to
-        M(zoo.deploy.zk_access) as C(values).
-      - The connection has to be that of a publisher.
-      - The module warns where anybody who reaches the ensemble can change a value, unless its O(acl) says so; without
-        O(app) it does not.
+      - The application that the znodes belong to. If M(zoo.deploy.zk_access) has recorded its roles, znodes that are
+        created without O(acl) are closed to everybody else - publishers may do everything, agents and readers may read.
+      - The same is true for the directory that contains all of them, if it is created with them. In directories that
+        are created above that, and right below the root, others may create znodes. If agents render a directory there,
+        list it in C(values) of M(zoo.deploy.zk_access).
+      - The connection must be a publisher's.
+      - The module warns if anybody who reaches the ensemble can change a value and its O(acl) does not say so. Without
+        O(app), it does not warn.
     type: str
     version_added: 0.2.0
   znodes:
     description:
-      - Many znodes, in one transaction. In any order - deletions come first, and parents are created before
-        their children.
-      - What an entry leaves open of C(state), C(encoding), C(merge), C(recursive), C(parents), C(sequence) and C(acl)
-        is as in the task's own options.
-      - All together may have about 1 MB, ACLs included; by O(app) each created znode has all identities of the roles.
+      - Many znodes, in one transaction. The order does not matter - deletions come first, and parents are created
+        before their children.
+      - C(state), C(encoding), C(merge), C(recursive), C(parents), C(sequence) and C(acl) default to the task's own
+        options.
+      - Together they may have about 1 MB, ACLs included. With O(app), each created znode has all identities of the
+        roles.
     type: list
     elements: dict
     suboptions:
@@ -239,16 +242,16 @@ options:
         description: As O(sequence).
         type: bool
 notes:
-  - Ephemeral znodes can't be made by a task, because they would be deleted with its session, at its end.
-  - Values are returned and shown in diffs; give those that are secret as O(secret_value), or set C(no_log).
-  - Of what is deleted, a diff has the paths, and no values; they may have been secret. Of what is changed to another
-    O(value), it has the value of before; where that was a secret one, run that task without C(--diff).
-  - Where others change a znode between the read and the transaction, the task looks again; it gives up after the ninth
+  - A task can't create ephemeral znodes, because they would be deleted with its session when it ends.
+  - Values are returned and shown in diffs; give secrets as O(secret_value), or set C(no_log).
+  - For deleted znodes, a diff has the paths but not the values, which may have been secret. For a change to another
+    O(value), it has the old value; if that was a secret one, run the task without C(--diff).
+  - If others change a znode between the read and the transaction, the task starts over; it gives up after the ninth
     time.
-  - ZooKeeper compares versions, and those of a new znode begin at 0. One that others delete and create anew right then
-    may so pass for the one that was read; and O(version) does not tell the two apart, however long ago that was.
-  - Where an ACL does not allow what a task does, ZooKeeper 3.7 and later tells who the connection is, and so does the
-    error.
+  - ZooKeeper compares versions, and those of a new znode start at 0. So a znode that others delete and recreate at that
+    moment may pass for the one that was read. O(version) does not tell the two apart either, however long ago that was.
+  - If an ACL does not allow an operation, ZooKeeper 3.7 and later reports which identities the connection has, and the
+    error message includes them.
   - >-
     Coming from M(community.general.znode) - O(hosts), O(name), O(value), O(recursive) and O(state) stay;
     C(auth_scheme=digest) with C(auth_credential=user:password) is O(digest_username) and O(digest_password), C(use_tls)
@@ -267,13 +270,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Text
+- name: A string
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/motd
     value: Welcome
 
-- name: JSON, written only where it differs as JSON
+- name: JSON, written only if it differs as JSON
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/database
@@ -283,14 +286,14 @@ EXAMPLES = r"""
       pool: {min: 2, max: 20}
   register: database
 
-- name: Compare and set - fail where somebody else has changed it since
+- name: Compare and set - fail if somebody else has changed it since
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/database
     value: {host: db2.example.org, port: 5432}
     version: "{{ database.stat.version }}"
 
-- name: Some keys of a value that others write, too
+- name: Some keys of a value that others also write
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/database
@@ -299,20 +302,20 @@ EXAMPLES = r"""
       replica: null # is removed
     merge: true
 
-- name: Bytes that are no file
+- name: Bytes that do not come from a file
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/key
     value: "{{ generated_key_base64 }}"
     encoding: base64
 
-- name: A file of the role, which may be one of Ansible Vault
+- name: A file of the role, which may be encrypted with Ansible Vault
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/certificate
     src: certificate.pem
 
-- name: A whole configuration in one transaction, and what it replaces
+- name: A new configuration and the removal of the old one, in one transaction
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     znodes:
@@ -321,20 +324,20 @@ EXAMPLES = r"""
       - {path: /config/shop/features, state: present}
       - {path: /config/shop-old, state: absent}
 
-- name: A value that every server has in its file before the play goes on
+- name: Change a value that every server must have in its file before the play continues
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/shop/limits
     value: {orders: 200}
 
-- name: Wait for the files
+- name: Wait until the files have it
   zoo.deploy.zk_fleet_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     app: /app/business
     wait_for_files: [/config/shop/limits]
     wait_timeout: 30
 
-- name: Everybody reads, one user does everything
+- name: Everybody may read, one user may do everything
   zoo.deploy.zk_znode:
     hosts: zk1:2181,zk2:2181,zk3:2181
     digest_username: deploy
@@ -362,26 +365,27 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The znode's path; with O(sequence=true) the one that the server made.
+  description: The znode's path; with O(sequence=true), the one that the server chose.
   returned: when O(path) is given
   type: str
   sample: /config/database
 value:
-  description: What the znode holds after the task, or would hold.
-  returned: when O(path) is given without O(secret_value), the znode is there and may be read
+  description: The znode's value after the task, or in check mode the one that it would have.
+  returned: when O(path) is given without O(secret_value), and the znode exists and may be read
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
-  description: V(text), or V(base64) where RV(value) is no UTF-8.
+  description: V(text), or V(base64) if the value is not UTF-8.
   returned: with RV(value)
   type: str
   sample: text
 stat:
   description:
-    - The znode's stat after the task; in check mode the present one.
-    - What it says of the value is about the value that the task has seen or written, whatever others set right after.
-    - Where the connection is lost right after the transaction, it may be missing.
-  returned: when O(path) is given and the znode is there; from ZooKeeper 3.9 on, also only when it may be read
+    - The znode's stat after the task; in check mode, the present one.
+    - Its fields about the value describe the value that the task has read or written, even if others set another one
+      right after.
+    - It may be missing if the connection is lost right after the transaction.
+  returned: when O(path) is given and the znode exists; from ZooKeeper 3.9 on, only if it may be read
   type: dict
   contains:
     czxid:
@@ -417,11 +421,11 @@ stat:
       type: int
       sample: 0
     ephemeral_owner:
-      description: The session that holds it; 0 where it is persistent.
+      description: The session that owns it; 0 if it is persistent.
       type: int
       sample: 0
     data_length:
-      description: The bytes of its value.
+      description: The size of its value in bytes.
       type: int
       sample: 41
     num_children:
@@ -434,7 +438,7 @@ zxid:
   type: int
   sample: 4294967312
 znodes:
-  description: What the others are for one znode, for each entry, in the order of O(znodes).
+  description: The same return values for each entry, in the order of O(znodes).
   returned: when O(znodes) is given
   type: list
   elements: dict
@@ -444,25 +448,25 @@ znodes:
       type: bool
       returned: always
     path:
-      description: Its path; with O(znodes[].sequence=true) the one that the server made.
+      description: Its path; with O(znodes[].sequence=true), the one that the server chose.
       type: str
       returned: always
     value:
-      description: What it holds after the task, or would hold.
+      description: Its value after the task, or in check mode the one that it would have.
       type: str
-      returned: where it is there and may be read
+      returned: if it exists and may be read
     encoding:
-      description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
+      description: V(text), or V(base64) if the value is not UTF-8.
       type: str
       returned: with RV(znodes[].value)
     stat:
-      description: Its stat after the task, as RV(stat); in check mode the present one.
+      description: Its stat after the task, like RV(stat); in check mode, the present one.
       type: dict
       returned: as RV(stat)
     zxid:
       description: The transaction with which the task changed it.
       type: int
-      returned: where a transaction changed it
+      returned: if a transaction changed it
   sample:
     - changed: true
       path: /config/shop/colour

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zk_znode_info
-short_description: Read znodes from ZooKeeper, or wait until they are as wanted
+short_description: Read znodes from ZooKeeper, or wait until they meet a condition
 version_added: 0.1.0
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Reads value, stat, ACL and children of one or many znodes, and what is below them, in as few round trips as can be.
-  - Waits, where asked to, until a condition holds. It is told by ZooKeeper's watches, and besides asks once a
-    minute, because a server tells nothing to who may not read a znode just when it changes.
-  - A znode that is not there is no error; RV(exists) says so.
+  - Reads value, stat, ACL and children of one or many znodes, and of the znodes below them, in as few round trips as
+    possible.
+  - Waits, if requested, until a condition holds. It uses ZooKeeper's watches and also checks once a minute, because a
+    server does not notify a client that may not read the znode at the moment of the change.
+  - A missing znode is not an error; see RV(exists).
 extends_documentation_fragment:
   - zoo.deploy.zookeeper
 attributes:
@@ -49,53 +50,54 @@ options:
     type: int
     default: 0
   max_znodes:
-    description: With O(depth), how many znodes there may be below one; the task fails where there are more.
+    description: With O(depth), how many znodes there may be below each one; the task fails if there are more.
     type: int
     default: 1000
   values:
     description:
-      - Whether values are returned. With V(false) names, stats and ACLs are, and no value is read but for O(wait_for).
+      - Whether values are returned. With V(false), names, stats and ACLs are returned, and values are read only for
+        O(wait_for).
     type: bool
     default: true
   wait_for:
     description:
-      - Wait until all of this holds, at one moment and for each of the znodes.
-      - What is returned is what was seen at that moment.
+      - Wait until all of these conditions hold, at one moment and for each of the znodes.
+      - The result is what was read at that moment.
     type: dict
     suboptions:
       state:
-        description: V(present) waits until the znode is there, V(absent) until it is not.
+        description: V(present) waits until the znode exists, V(absent) until it does not.
         type: str
         choices: [present, absent]
         default: present
       key:
         description:
-          - It holds JSON that has this key, as names with dots between them, such as V(pool.max), or as a list of names
-            where one of them has a dot. A number is the place in a list, from 0 on.
+          - The znode holds JSON that has this key, given as names separated by dots, such as V(pool.max), or as a list
+            if a name contains a dot. A number is the position in a list, from 0.
         type: raw
       value:
         description:
-          - It holds this value. A dictionary, a list, a number or a boolean is compared as JSON.
-          - With O(wait_for.key), the key does.
+          - The znode holds this value. A dictionary, a list, a number or a boolean is compared as JSON.
+          - With O(wait_for.key), that key has this value.
         type: raw
       min_children:
-        description: It has at least that many children.
+        description: The znode has at least this many children.
         type: int
       newer_than:
-        description: Its value was set by a later transaction than this one, an RV(stat.mzxid) from before.
+        description: The znode's value was set by a later transaction than this one, an RV(stat.mzxid) from before.
         type: int
   wait_timeout:
     description:
-      - Seconds after which a wait fails.
-      - A connection that is lost while waiting is no failure as long as it comes back in that time; only the first one
-        must come up within O(connect_timeout).
+      - How many seconds to wait before the task fails.
+      - A connection that is lost during the wait is not a failure if it comes back in that time. Only the first one
+        must be established within O(connect_timeout).
     type: float
     default: 60.0
 notes:
-  - Values are returned; set O(values=false), or C(no_log) on a task whose values are secret.
+  - Values are returned; for secret values, set O(values=false), or C(no_log) on the task.
   - The hash in the id of a V(digest) ACL entry is never returned; it is shown as C(x).
-  - Of JSON that is nested deeper than some 90 levels the rest is a text that says so, and half a character (a lone
-    surrogate) is its escape. Ansible takes neither from a module.
+  - If JSON is nested deeper than about 90 levels, the rest is replaced by a string that says so. Half a character (a
+    lone surrogate) is replaced by its escape. Ansible accepts neither from a module.
 seealso:
   - module: zoo.deploy.zk_znode
   - plugin: zoo.deploy.zk_znode
@@ -109,13 +111,13 @@ EXAMPLES = r"""
     path: /config/database
   register: database # database.json.port is 5432
 
-- name: Read several, of which some may not be there
+- name: Read several, some of which may not exist
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     paths: [/config/shop, /config/shop-old]
   register: shops
 
-- name: Everything below, two levels deep
+- name: Read everything below, two levels deep
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config
@@ -129,7 +131,7 @@ EXAMPLES = r"""
       min_children: 3
     wait_timeout: 120
 
-- name: Wait until a key of a value is there and true
+- name: Wait until a key of a value exists and is true
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/shop
@@ -137,21 +139,21 @@ EXAMPLES = r"""
       key: migration.done
       value: true
 
-- name: What there is, and no value, as values may be secret
+- name: List the znodes without their values, which may be secret
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config
     depth: 2
     values: false
 
-- name: Wait until somebody answers
+- name: Wait until somebody sets the value again
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /config/database
     wait_for:
       newer_than: "{{ database.stat.mzxid }}"
 
-- name: Wait until a lock has gone
+- name: Wait until a lock is gone
   zoo.deploy.zk_znode_info:
     hosts: zk1:2181,zk2:2181,zk3:2181
     path: /locks/migration
@@ -166,30 +168,30 @@ path:
   type: str
   sample: /config/database
 exists:
-  description: Whether it is there.
+  description: Whether it exists.
   returned: when O(path) is given
   type: bool
   sample: true
 value:
-  description: What it holds.
-  returned: when RV(exists), with O(values)
+  description: Its value.
+  returned: if RV(exists), with O(values)
   type: str
   sample: '{"host": "db1.example.org", "port": 5432}'
 encoding:
-  description: V(text), or V(base64) where RV(value) is no UTF-8.
+  description: V(text), or V(base64) if the value is not UTF-8.
   returned: with RV(value)
   type: str
   sample: text
 json:
-  description: What it holds, decoded.
-  returned: with RV(value), when that is JSON
+  description: Its value, decoded.
+  returned: with RV(value), if that is JSON
   type: raw
   sample:
     host: db1.example.org
     port: 5432
 stat:
   description: Its stat.
-  returned: when RV(exists)
+  returned: if RV(exists)
   type: dict
   contains:
     czxid:
@@ -225,11 +227,11 @@ stat:
       type: int
       sample: 0
     ephemeral_owner:
-      description: The session that holds it; 0 where it is persistent.
+      description: The session that owns it; 0 if it is persistent.
       type: int
       sample: 0
     data_length:
-      description: The bytes of its value.
+      description: The size of its value in bytes.
       type: int
       sample: 41
     num_children:
@@ -238,13 +240,13 @@ stat:
       sample: 0
 children:
   description: The names of its children, sorted.
-  returned: when RV(exists)
+  returned: if RV(exists)
   type: list
   elements: str
   sample: [replica-1, replica-2]
 acl:
-  description: Who may do what with it, in the form of the option C(acl) of M(zoo.deploy.zk_znode).
-  returned: when RV(exists)
+  description: Its ACL, in the form of the option C(acl) of M(zoo.deploy.zk_znode).
+  returned: if RV(exists)
   type: list
   elements: dict
   contains:
@@ -253,7 +255,7 @@ acl:
       type: str
       returned: always
     id:
-      description: Who, in the form of the scheme; the hash of a V(digest) entry is C(x).
+      description: The identity, in the form of the scheme; the hash of a V(digest) entry is C(x).
       type: str
       returned: always
     perms:
@@ -267,7 +269,7 @@ acl:
       perms: [read]
 descendants:
   description: The znodes below, by path.
-  returned: when RV(exists), with O(depth)
+  returned: if RV(exists), with O(depth)
   type: list
   elements: dict
   contains:
@@ -276,19 +278,19 @@ descendants:
       type: str
       returned: always
     value:
-      description: What it holds.
+      description: Its value.
       type: str
       returned: with O(values)
     encoding:
-      description: V(text), or V(base64) where RV(descendants[].value) is no UTF-8.
+      description: V(text), or V(base64) if the value is not UTF-8.
       type: str
       returned: with O(values)
     json:
-      description: What it holds, decoded.
+      description: Its value, decoded.
       type: raw
-      returned: when RV(descendants[].value) is JSON
+      returned: if RV(descendants[].value) is JSON
     stat:
-      description: Its stat, as RV(stat).
+      description: Its stat, like RV(stat).
       type: dict
       returned: always
   sample:
@@ -297,7 +299,7 @@ descendants:
       encoding: text
       stat: {czxid: 4294967320, mzxid: 4294967320, version: 0}
 znodes:
-  description: What the others are for one znode, for each of O(paths), in their order.
+  description: The same return values for each of O(paths), in their order.
   returned: when O(paths) is given
   type: list
   elements: dict
@@ -307,42 +309,42 @@ znodes:
       type: str
       returned: always
     value:
-      description: What it holds.
+      description: Its value.
       type: str
-      returned: when it is there, with O(values)
+      returned: if it exists, with O(values)
     encoding:
-      description: V(text), or V(base64) where RV(znodes[].value) is no UTF-8.
+      description: V(text), or V(base64) if the value is not UTF-8.
       type: str
-      returned: when it is there, with O(values)
+      returned: if it exists, with O(values)
     json:
-      description: What it holds, decoded.
+      description: Its value, decoded.
       type: raw
-      returned: when RV(znodes[].value) is JSON
+      returned: if RV(znodes[].value) is JSON
     stat:
-      description: Its stat, as RV(stat).
+      description: Its stat, like RV(stat).
       type: dict
-      returned: when it is there
+      returned: if it exists
     exists:
-      description: Whether it is there.
+      description: Whether it exists.
       type: bool
       returned: always
     children:
       description: The names of its children, sorted.
       type: list
       elements: str
-      returned: when it is there
+      returned: if it exists
     acl:
-      description: Who may do what with it, as RV(acl).
+      description: Its ACL, like RV(acl).
       type: list
       elements: dict
-      returned: when it is there
+      returned: if it exists
       contains:
         scheme:
           description: The scheme, such as V(world) or V(digest).
           type: str
           returned: always
         id:
-          description: Who, in the form of the scheme; the hash of a V(digest) entry is C(x).
+          description: The identity, in the form of the scheme; the hash of a V(digest) entry is C(x).
           type: str
           returned: always
         perms:
@@ -351,36 +353,36 @@ znodes:
           elements: str
           returned: always
     descendants:
-      description: The znodes below, as RV(descendants).
+      description: The znodes below, like RV(descendants).
       type: list
       elements: dict
-      returned: when it is there, with O(depth)
+      returned: if it exists, with O(depth)
       contains:
         path:
           description: Its path.
           type: str
           returned: always
         value:
-          description: What it holds.
+          description: Its value.
           type: str
           returned: with O(values)
         encoding:
-          description: V(text), or V(base64) where its value is no UTF-8.
+          description: V(text), or V(base64) if the value is not UTF-8.
           type: str
           returned: with O(values)
         json:
-          description: What it holds, decoded.
+          description: Its value, decoded.
           type: raw
-          returned: when its value is JSON
+          returned: if its value is JSON
         stat:
-          description: Its stat, as RV(stat).
+          description: Its stat, like RV(stat).
           type: dict
           returned: always
   sample:
     - {path: /config/shop, exists: true, value: "", encoding: text, children: [], acl: [], stat: {version: 0}}
     - {path: /config/shop-old, exists: false}
 elapsed:
-  description: The seconds that were waited.
+  description: How many seconds the wait took.
   returned: with O(wait_for)
   type: float
   sample: 1.32

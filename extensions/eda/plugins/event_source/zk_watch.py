@@ -11,15 +11,15 @@ short_description: Receive events when something changes in ZooKeeper
 author:
   - zoo.deploy contributors (@zoo-deploy)
 description:
-  - Watches values, children, subtrees and services in a ZooKeeper ensemble, and the session itself, and sends an
-    event for each change.
-  - Nothing is missed. After a lost connection, after a lost session, and each minute, everything is read again, and
-    what has changed meanwhile is sent. What has not changed is not sent again.
-  - While the rulebook takes no event nothing piles up. What happens to a znode meanwhile becomes one event, with its
+  - Watches values, children, subtrees and services in a ZooKeeper ensemble, and the session itself, and sends an event
+    for each change.
+  - No change is missed. After a lost connection, after a lost session, and every minute, everything is read again, and
+    the changes since then are sent. Unchanged znodes are not sent again.
+  - While the rulebook takes no events, none pile up. All changes to a znode in the meantime become one event, with its
     newest state.
-  - What is in ZooKeeper was written by others, and Ansible takes what it gets from a rulebook for templates. So no
-    event holds a template. A value with one is sent in base64, a znode whose name has one is left out with a warning,
-    and in decoded data each text with one is null, or all of it.
+  - The data in ZooKeeper was written by others, and Ansible evaluates what it gets from a rulebook as templates. So no
+    event contains a template. A value with one is sent in base64, and a znode with one in its name is left out with a
+    warning. In decoded data, each string with one is null, or all of the data is.
 options:
   data:
     description: Paths of the znodes whose values are watched. They may be created later.
@@ -32,54 +32,54 @@ options:
     elements: str
     default: []
   subtrees:
-    description: Paths of the znodes that are watched with all that is below them, values and names.
+    description: Paths of the znodes to watch with everything below them, values and names.
     type: list
     elements: str
     default: []
   registries:
     description:
       - Where services are registered, as in the inventory plugin P(zoo.deploy.zk_services#inventory). An entry is a
-        path, or a mapping with C(path), C(format), C(group) and C(listener); a V(*) in a path stands for any part of
-        one segment.
+        path, or a mapping with C(path), C(format), C(group) and C(listener); a V(*) in a path matches any part of one
+        segment.
     type: list
     elements: raw
     default: []
   settle:
     description:
-      - A service that has left may come back within so many seconds, under any child's name, before V(left) is sent.
-        One that does causes no event, or V(changed) where its data has changed.
-      - V(0) sends at once. While there is no connection V(left) is not sent.
+      - How many seconds a service that has left has to come back, under any child's name, before V(left) is sent. If it
+        does, no event is sent, or V(changed) if its data has changed.
+      - V(0) sends at once. Without a connection, V(left) is not sent.
     type: float
     default: 0
   session:
-    description: Whether the session's state is sent too.
+    description: Whether to send the session's state too.
     type: bool
     default: false
   initial:
     description:
-      - Whether what is there at the beginning is sent, with the change V(present), and the session's first state.
-      - What happened while no rulebook ran shows only in that.
+      - Whether to send what exists at the start, with the change V(present), and the session's first state.
+      - Changes that happened while no rulebook ran show only in that.
     type: bool
     default: false
   connection:
     description:
-      - Further connection options, those below, in one mapping; for rulebooks that have them in a variable.
-      - What is given beside it counts before it.
+      - Further connection options (those below) in one mapping, for rulebooks that have them in a variable.
+      - An option that is given directly takes precedence.
     type: dict
     default: {}
   hosts:
     description:
-      - The members of the ensemble as V(host:port), a list or one comma-separated string.
-      - A chroot stands at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
+      - The members of the ensemble as V(host:port), in a list or a comma-separated string.
+      - A chroot goes at the end, as in V(zk1:2181,zk2:2181/business), or after each member.
       - Every path is then below it.
-      - Where it is not given, the environment variable E(ZK_HOSTS) counts; one of the two is needed.
+      - Defaults to the environment variable E(ZK_HOSTS); one of the two is required.
     type: list
     elements: str
   connect_timeout:
     description:
-      - Seconds within which a session must come up at the beginning; an ensemble that is down is an error then. Later
-        on it is waited for, however long.
-      - It is also the session timeout that is requested.
+      - How many seconds to wait for a session at the start; an ensemble that is down then is an error. Later on, it is
+        waited for without a limit.
+      - It is also the requested session timeout.
     type: float
     default: 10.0
   digest_username:
@@ -106,14 +106,15 @@ options:
     description: The client's Kerberos principal, for V(GSSAPI).
     type: str
   tls:
-    description: Speak TLS to the ensemble. The options that begin with C(tls_) are refused without it.
+    description:
+      - Use TLS for the connection to the ensemble. Without it, the options that begin with C(tls_) are refused.
     type: bool
     default: false
   tls_ca:
     description: File with the certificates that sign the servers', in PEM form.
     type: path
   tls_cert:
-    description: File with the client's certificate, in PEM form, and its key where O(tls_key) is not given.
+    description: File with the client's certificate, in PEM form, and with its key if O(tls_key) is not given.
     type: path
   tls_key:
     description: File with the client's private key, in PEM form.
@@ -130,18 +131,19 @@ options:
     type: bool
     default: true
 notes:
-  - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is given.
+  - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is required.
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
-    but for a session, C(path). docs/guides/events.md of the collection shows each.
-  - Where a connection option is given neither there nor in O(connection), an environment variable counts. It is called
-    as the option, in capitals and after C(ZK_), as E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one is none.
-  - With V(GSSAPI), the Kerberos library finds the tickets, as E(KRB5CCNAME) says, or gets them with the keys of
+    except for a session, C(path). docs/guides/events.md of the collection shows each.
+  - A connection option that is given neither directly nor in O(connection) is read from an environment variable. Its
+    name is C(ZK_) and the option in capitals, as in E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one counts as not
+    set.
+  - With V(GSSAPI), the Kerberos library finds the tickets by E(KRB5CCNAME), or gets them with the keys in
     E(KRB5_CLIENT_KTNAME).
-  - The requirements are those of the Python that ansible-rulebook runs in.
+  - The requirements apply to the Python that ansible-rulebook runs in.
 requirements:
-  - kazoo >= 2.9; kazoo >= 2.11 for O(tls_check_hostname), which is on where O(tls) is
+  - kazoo >= 2.9; kazoo >= 2.11 for O(tls_check_hostname), which is on by default with O(tls)
   - ansible-core
-  - pure-sasl where O(sasl_mechanism) is used, and the Python library C(kerberos) where that is V(GSSAPI)
+  - pure-sasl for O(sasl_mechanism), and the Python library C(kerberos) if that is V(GSSAPI)
 """
 
 EXAMPLES = r"""
