@@ -1218,7 +1218,7 @@ def check_still(paths: AppPaths, published: Published, seen: Published | None) -
     """Raise a `ZooKeeperError` where what was `seen` is not published any more."""
     if seen is not None and published.generation != seen.generation:
         raise ZooKeeperError(
-            f"{paths.config}: another release was published meanwhile, and not gone back from: {published}"
+            f"{paths.config}: another release was published meanwhile, and not rolled back from: {published}"
         )
 
 

@@ -33,18 +33,19 @@ HEAD = f"""\
 # Central configuration
 
 A value is changed in one znode, and a moment later each host has it in a file, validated, acted on, and reported.
-This page walks through the run of an
-[article about central configuration with ZooKeeper](http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a): its program
-is connected to `/mxn`, and prints what `/mxn/myZNode` holds: before it exists, and when it is created, changed, deleted
-and created again. Here no program has to be written: an agent renders the value to a file, and tasks change it.
+This page follows an
+[article about central configuration with ZooKeeper](http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a). Its program
+is connected to `/mxn`, and prints the value of `/mxn/myZNode` before it exists, and when it is created, changed,
+deleted and created again. Here you write no program: an agent renders the value to a file, and tasks change it.
 
 All output is of a real run on an ensemble of three, written by
 
     {COMMAND}
 
-The tests run all of it again and compare. What differs from run to run is replaced by a name: the ensemble's addresses
-(`zk1:2181` and so on), the host's directory (`{DIRECTORY}`), `<session>`, `<server>`, and the ids of transactions,
-`<zxid>`, those of the value's own numbered in their order, `<mzxid 1>`, `<mzxid 2>`. The times in the log are left out.
+The tests run all of it again and compare. Values that differ from run to run are replaced by names: the ensemble's
+addresses (`zk1:2181` and so on), the host's directory (`{DIRECTORY}`), `<session>`, `<server>`, and the ids of
+transactions, `<zxid>`; those that wrote the value are numbered in order, `<mzxid 1>`, `<mzxid 2>`. Times in the log
+are omitted.
 """
 
 
@@ -82,7 +83,7 @@ def _write(name: str, options: str) -> str:
 STEPS = (
     Step(
         "The znode does not exist",
-        "As in the article, `/mxn` has to exist, since it is the chroot of every connection, and it is empty.\n"
+        "As in the article, `/mxn` has to exist, because it is the chroot of every connection, and it is empty.\n"
         "The agent waits.",
         f"""\
 - name: The chroot
@@ -93,25 +94,25 @@ STEPS = (
     ),
     Step(
         "It is created",
-        "The second task ends when each live agent with a file of this znode has proved that it is in place and\n"
+        "The second task ends when each live agent that renders this znode has proved that the file is in place and\n"
         "acted on.",
         _write("Create it", "value: muxiaonong666"),
     ),
     Step(
         "It is changed",
-        "The new value is written beside the file and renamed over it: a reader sees the old or the new one, whole.",
+        "The new value is written next to the file and renamed over it: a reader sees the complete old or new value.",
         _write("Change it", "value: muxiaonong6969"),
     ),
     Step(
         "It is deleted",
-        "The file stays, since `on_delete` is `keep` by default, and the agent reports that there is no znode.\n"
-        "With `on_delete: remove` it would be deleted, too.",
+        "The file stays, because `on_delete` is `keep` by default, and the agent reports that the znode is missing.\n"
+        "With `on_delete: remove` the file would be deleted, too.",
         _write("Delete it", "state: absent"),
     ),
     Step(
         "It is created again",
-        "The agent never stopped waiting. A new znode begins with version 0: what distinguishes the values is the\n"
-        "transaction that wrote them.",
+        "The agent never stopped waiting. A new znode begins with version 0, so the values are distinguished by the\n"
+        "transactions that wrote them.",
         _write("Create it again", "value: muxiaonong666"),
     ),
 )
@@ -119,8 +120,8 @@ STEPS = (
 STATES = """\
 ## When the connection is not as it should be
 
-The states are ZooKeeper's own. The agent logs each with what it does; `status.json` in its directory `.zoo` and
-`zoo-watcher status` show the present one (`session`) and when each was last entered (`sessionStates`); the
+The states are ZooKeeper's own. The agent logs each one and what it does about it. `status.json` in its directory
+`.zoo` and `zoo-watcher status` show the present state (`session`) and when each was last entered (`sessionStates`). The
 metrics are `zoo_watcher_session_state` and `zoo_watcher_session_changes_total`, with the label `state`. The status in
 the ensemble is ephemeral: it exists as long as the session.
 
@@ -129,21 +130,20 @@ the ensemble is ephemeral: it exists as long as the session.
 """
 
 NOTES = """
-No state changes a file: it has the last value that was proved.
+No state changes a file: it keeps the last value that was proved.
 
-- **Disconnected**: `registered` in the status stays as it is for one session timeout, and is empty from then on,
+- **Disconnected**: `registered` in the status stays as it is for one session timeout. After that it is empty,
   because the ensemble may have ended the session.
-- **Expired**: what changed meanwhile is found by reading everything anew in the new session, whatever events were
+- **Expired**: the agent reads everything again in the new session, and so finds all changes, whatever events it
   missed.
-- **AuthFailed**: the credentials are tried once at each server, then once in 1.5 session timeouts. So the session
-  ends, and no registration stays that the agent could not take back. When a server takes them, all is made again;
-  nobody has to restart the agent.
-- **ConnectedReadOnly**: servers have this only with `-Dreadonlymode.enabled=true`, best on all of them, and take an
-  agent only with `localSessionsEnabled=true` and `localSessionsUpgradingEnabled=true` in `zoo.cfg`; else the state is
-  Disconnected. The agent asks for it only after no server gave it a connection to write, and looks every second for
-  one that does. Its own session is not touched: within the session timeout, its registrations are the same after as
-  before. Nothing is taken from such a server, neither a release nor a value, for it may be older than what the host
-  has.
+- **AuthFailed**: the credentials are tried once at each server, then once every 1.5 session timeouts. So the session
+  ends, and no registration stays that the agent could not withdraw. When a server accepts them, everything is
+  recreated; nobody has to restart the agent.
+- **ConnectedReadOnly**: servers support this only with `-Dreadonlymode.enabled=true`, best on all of them, and accept
+  an agent only with `localSessionsEnabled=true` and `localSessionsUpgradingEnabled=true` in `zoo.cfg`. Otherwise the
+  state is Disconnected. The agent uses such a server only if no server gives it a writable connection, and looks for
+  one that does every second. Its own session is not affected: within the session timeout, its registrations stay as
+  they are. It takes neither a release nor a value from such a server, because these may be older than the host's.
 """
 
 

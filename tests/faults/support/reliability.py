@@ -16,11 +16,11 @@ PLACE = Path(__file__).resolve().parents[3] / "docs" / "reliability.md"
 TEMPLATE = """\
 # Reliability
 
-Written by the last whole run of `tests/faults` that passed and was asked to, by
+Written by the last complete run of `tests/faults` that passed, with
 
     ZOO_WRITE_RELIABILITY=1 .venv/bin/pytest tests/faults
 
-Every number was counted by the run: nothing here is edited by hand.
+Every number was counted by that run; none is edited by hand.
 
 **{summary}.**
 
@@ -29,9 +29,9 @@ ZooKeeper {zookeeper}, {git}, Python {python}, kazoo {kazoo}, Linux {linux}.
 
 ## What must never be
 
-A check is one look at one host after, or during, a fault. The live tree is compared with the commit's objects: every
-file's bytes and mode, every symlink, every directory, and nothing else may be there. Of a rollout, a check is one look
-at the whole fleet, some times a second, or at one change of a host's status, of which none is left out.
+A check looks at one host during or after a fault. It compares the live tree with the commit's objects: every
+file's bytes and mode, every symlink, every directory, and nothing else may be there. In a rollout, a check looks at
+the whole fleet, several times a second, or at one change of a host's status; none of these is left out.
 
 | | checks | found |
 |---|---:|---:|
@@ -45,8 +45,9 @@ at the whole fleet, some times a second, or at one change of a host's status, of
 
 ## Rollouts
 
-Under the faults above that say "in a rollout", and under none; the limits of each are checked all the time. What two
-people do at once, and each command in each phase, is the module's at a real ensemble, without agents.
+These rollouts ran under the faults above that say "in a rollout", and under none; their limits were checked all the
+time. Actions of two people at once, and each command in each phase, were tried with the module on a real ensemble,
+without agents.
 
 | | times |
 |---|---:|
@@ -54,7 +55,7 @@ people do at once, and each command in each phase, is the module's at a real ens
 
 ## Kill points
 
-A program is killed by `strace` as a thread of it enters a system call for the n-th time; after each the agent is
+`strace` kills a program when one of its threads enters a system call for the n-th time. After each kill the agent is
 started again, and converges.
 
 {points}

@@ -174,7 +174,7 @@ def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypat
     history = History(monkeypatch, release_of("c"))
     with pytest.raises(
         ZooKeeperError,
-        match=r"^/app/shop/config: another release was published meanwhile, and not gone back from: c+ is published ",
+        match=r"^/app/shop/config: another release was published meanwhile, and not rolled back from: c+ is published ",
     ):
         converge(None, options(app="/app/shop", state="rolled_back", wait=False), check=False)
     assert len(history.releases) == 3
