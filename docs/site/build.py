@@ -1,8 +1,9 @@
 """Build the documentation site: `uv run python docs/site/build.py` writes `.cache/site/html`.
 
 The pages are those that a forge shows, copied to where they are in the repository, so that one relative link serves
-both. A link to a file that is no page of the site leads to the repository. antsibull-docs writes the reference of plugins and
-roles from their documentation. Each warning of Sphinx is an error, a link that leads nowhere among them.
+both. A link to a file that is no page of the site leads to the repository.
+antsibull-docs writes the reference of plugins and roles from their documentation. Each warning of Sphinx is an error,
+a link that leads nowhere among them.
 """
 
 from __future__ import annotations
