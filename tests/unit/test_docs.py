@@ -106,7 +106,7 @@ def test_a_variable_of_a_role_that_a_user_is_told_of_is_there() -> None:
     text = "\n".join(commands(path) for path in DOCUMENTS if path.name not in {"CONTRIBUTING.md", "architecture.md"})
     named = set(
         re.findall(
-            rf"(?<![\w/<-])(?:{'|'.join(path.parents[1].name for path in specifications)})_[a-z_0-9]+\b(?![\w.(-])",
+            rf"(?<![\w/<-])(?:{'|'.join(path.parents[1].name for path in specifications)})_[a-z_0-9]*[a-z0-9]\b(?![\w.(-])",
             text,
         )
     )
