@@ -104,12 +104,8 @@ def test_a_variable_of_a_role_that_a_user_is_told_of_is_there() -> None:
     read = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in specifications)
     known = {name for one in read for name in one["argument_specs"]["main"]["options"]}
     text = "\n".join(commands(path) for path in DOCUMENTS if path.name not in {"CONTRIBUTING.md", "architecture.md"})
-    named = set(
-        re.findall(
-            rf"(?<![\w/<-])(?:{'|'.join(path.parents[1].name for path in specifications)})_[a-z_0-9]*[a-z0-9]\b(?![\w.(-])",
-            text,
-        )
-    )
+    roles = "|".join(path.parents[1].name for path in specifications)
+    named = set(re.findall(rf"(?<![\w/<-])(?:{roles})_[a-z_0-9]*[a-z0-9]\b(?![\w.(-])", text))
     assert named - known == set()
 
 
