@@ -40,6 +40,7 @@ _HOME = re.compile(
 )
 """What stands before the path in a link to this repository from a page that is shown elsewhere, too."""
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_CONTENTS = re.compile(r"^\.\. contents::\n(?:   :.*\n)+", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
 
 
@@ -119,6 +120,9 @@ def _write_reference(directory: Path) -> None:
     layout = ["--squash-hierarchy", "--no-breadcrumbs", "--no-add-antsibull-docs-version", "--dest-dir", str(directory)]
     command = ["antsibull-docs", "collection", "--use-current", "--fail-on-error", *layout, "zoo.deploy"]
     subprocess.run(command, check=True, env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")})
+    for page in directory.glob("*.rst"):
+        # The theme has a page's contents beside it, and shows an error where they are in it as well.
+        page.write_text(_CONTENTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
