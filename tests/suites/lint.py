@@ -22,6 +22,7 @@ LINTERS = {
     "mypy, tests": ["mypy", "tests"],
     "ansible-lint": ["env", "ANSIBLE_COLLECTIONS_PATH=collections", "ansible-lint", "--nocolor"],
     "antsibull-docs": ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
+    "documentation": ["python", "docs/site/build.py"],
     "shellcheck": ["sh", "-c", "git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck"],
 }
 

@@ -206,7 +206,7 @@ class Walkthrough:
         content = f"holds `{self.dest.read_text()}`" if self.dest.exists() else "does not exist"
         status = json.dumps(shown(self.agent)["files"], indent=2)
         logged = f"The agent's log:\n\n{_block('', new_lines)}" if new_lines else "The agent logs nothing new.\n"
-        self.parts.append(f"{logged}\nThe file {content}. Its status:\n\n{_block('json', status)}")
+        self.parts.append(f"{logged}\nThe file {content}. Its status:\n\n{_block('text', status)}")
 
     def _named(self, part: str) -> str:
         """A part of the page, with names for what differs from run to run."""

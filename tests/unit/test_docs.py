@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ansible_collections.zoo.deploy.plugins.module_utils.lock import LockRecord
 from ansible_collections.zoo.deploy.plugins.module_utils.records import (
@@ -96,6 +97,16 @@ def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
 def test_a_path_that_is_named_is_there(path: Path) -> None:
     for named in NAMED_PATH.findall(commands(path)):
         assert any([*ROOT.glob(named.rstrip("/")), *path.parent.glob(named.rstrip("/"))]), named
+
+
+def test_a_variable_of_a_role_that_a_user_is_told_of_is_there() -> None:
+    specifications = list(ROOT.glob("roles/*/meta/argument_specs.yml"))
+    read = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in specifications)
+    known = {name for one in read for name in one["argument_specs"]["main"]["options"]}
+    text = "\n".join(commands(path) for path in DOCUMENTS if path.name not in {"CONTRIBUTING.md", "architecture.md"})
+    roles = "|".join(path.parents[1].name for path in specifications)
+    named = set(re.findall(rf"(?<![\w/<-])(?:{roles})_[a-z_0-9]*[a-z0-9]\b(?![\w.(-])", text))
+    assert named - known == set()
 
 
 def test_the_readme_names_all_that_is_in_the_collection() -> None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from support.role_tables import ROLES, options, with_table
+
 ROOT = Path(__file__).resolve().parents[3]
-ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.name != "role_variables")
 ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.MULTILINE)
-
-
-def options(role: str) -> dict[str, dict[str, Any]]:
-    """The options of a role's argument specification."""
-    specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
-    return dict(specs["argument_specs"]["main"]["options"])
 
 
 def test_the_roles_are_found() -> None:
@@ -58,3 +52,9 @@ def test_the_readme_lists_every_variable_with_its_default(role: str) -> None:
             cell = re.match("`([^`]*)`", rows[name])
             assert cell, f"{name}: {rows[name]}"
             assert yaml.safe_load(cell[1]) == default
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_table_of_the_readme_is_made_of_the_specification(role: str) -> None:
+    readme = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
+    assert readme == with_table(role, readme), "PYTHONPATH=tests uv run python -m support.role_tables"

@@ -1,0 +1,67 @@
+"""The table of variables in each role's README, from its `meta/argument_specs.yml`.
+
+`PYTHONPATH=tests uv run python -m support.role_tables` writes them anew. A cell of the column "Default" that is there
+stays: it may say what the specification does not, such as the agent's own default.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+
+from support.documents import ROOT
+
+ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
+HEAD = "| Variable | Default | Type | What it is |\n|---|---|---|---|\n"
+ROWS = re.compile(r"^\| Variable \| Default \|.*\n\|[-|]+\|\n(?:\|.*\n)*", re.MULTILINE)
+DEFAULT = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
+MARKUP = re.compile(r"\b[CIMOV]\(((?:[^()\\]|\\.|\([^)]*\))*)\)")
+
+
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """The options of a role's argument specification."""
+    specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
+    return dict(specs["argument_specs"]["main"]["options"])
+
+
+def with_table(role: str, readme: str) -> str:
+    """A README with the table as it has to be. Raises AssertionError where it has none."""
+    rows = ROWS.search(readme)
+    assert rows, f"the README of {role} has no table of variables"
+    defaults = dict(DEFAULT.findall(rows[0]))
+    table = "".join(_row(name, option, defaults.get(name)) for name, option in options(role).items())
+    return readme[: rows.start()] + HEAD + table + readme[rows.end() :]
+
+
+def _row(name: str, option: dict[str, Any], default: str | None) -> str:
+    elements = option.get("elements", "raw")
+    kind = option["type"] if elements == "raw" else f"{option['type']} of {elements}"
+    return f"| `{name}` | {default or _default(option)} | {kind} | {_first_sentence(option['description'])} |\n"
+
+
+def _default(option: dict[str, Any]) -> str:
+    if option.get("required"):
+        return "required"
+    value = option.get("default")
+    return "none" if value is None else f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def _first_sentence(description: str | list[str]) -> str:
+    """The first sentence, with Ansible's markup as Markdown's."""
+    text = description if isinstance(description, str) else description[0]
+    sentence = re.split(r"(?<=[.]) ", " ".join(text.split()))[0].removesuffix(".")
+    return MARKUP.sub(r"`\1`", sentence).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write all tables anew."""
+    for role in ROLES:
+        path = ROOT / "roles" / role / "README.md"
+        path.write_text(with_table(role, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
