@@ -89,7 +89,6 @@ def _ask(modules: socket.socket, program: bytes, directory: str) -> tuple[int, b
 def _serve(requests: socket.socket) -> None:
     """Run the modules that are asked for; a fork of this returns, or ends as the module does."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     sys.argv, sys.path[0] = [""], ""
     imported = False
     while True:
@@ -99,6 +98,9 @@ def _serve(requests: socket.socket) -> None:
         if not imported:
             _import()
             imported = True
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # what has ended is counted to what this one took
+                pass
         if os.fork() == 0:
             requests.close()
             _become_module(*json.loads(request), *descriptors)
@@ -136,7 +138,6 @@ def _become_module(
     environment: dict[str, str], directory: str, mask: int, answer: int, stdin: int, stdout: int, stderr: int
 ) -> None:
     """Be a module in a session of its own; another fork waits for its end, and tells its status as a shell does."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     pid = os.fork()
     if pid != 0:
