@@ -42,12 +42,17 @@ FURTHER = (
 
 def main(connection: socket.socket, command: str) -> None:
     """Answer each message with the status of a run with its words, for as long as there are any."""
+    prepared_modules = importlib.import_module(
+        "prepared_modules"
+    )  # beside this file, which is no package's when it is run
+    modules = prepared_modules.fork_modules(connection)
     sys.path[0] = str(Path(command).parent)
     name = Path(command).name
     cli = importlib.import_module("ansible.cli." + ("adhoc" if name == "ansible" else name.removeprefix("ansible-")))
     for further in FURTHER:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(further)
+    prepared_modules.use_modules(modules)
     gc.freeze()  # what no run frees is not copied by each
     while True:
         message, outputs, _flags, _address = socket.recv_fds(connection, LONGEST, 2)

@@ -7,15 +7,21 @@ from collections.abc import Callable
 from typing import TypeVar
 
 Result = TypeVar("Result")
+SHORTEST, LONGEST = 0.02, 0.1
+"""Seconds between two looks at a condition."""
 
 
 def wait_for(condition: Callable[[], Result | None], what: str, seconds: float = 30.0) -> Result:
-    """The first true answer of `condition`; an AssertionError that says `what` and the last answer after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """The first true answer of `condition`; an AssertionError that says `what` and the last answer after `seconds`.
+
+    Each look takes time of the processor, here and in who is asked: the pauses grow to a twentieth of the time so far.
+    """
+    began = time.monotonic()
     while True:
         answer = condition()
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"not within {seconds} s: {what} (last answer: {answer!r})")
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 20, SHORTEST), LONGEST))
