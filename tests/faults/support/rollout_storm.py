@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from faults.support.host import patiently
@@ -12,6 +13,7 @@ from faults.support.rolling_fleet import RollingFleet
 from faults.support.storm import Trouble
 from support.agent import Agent
 from support.rollout import Rollout
+from zoo_watcher.releases.going_back import MOST_ATTEMPTS
 
 LONGEST = 5.0
 """Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
@@ -20,11 +22,16 @@ PAUSE = 0.6
 
 
 class RolloutStorm:
-    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time."""
+    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time.
+
+    No agent is killed `MOST_ATTEMPTS` times: where each kill meets it as it activates or checks the release, its host
+    gives that up, as it should, and the rollout is done without it.
+    """
 
     def __init__(self, fleet: RollingFleet, made: Rollout, chance: random.Random) -> None:
         self._fleet, self._made, self._chance = fleet, made, chance
         self._troubled: dict[str, tuple[float, Callable[[], object]]] = {}
+        self._kills: Counter[str] = Counter()
 
     def step(self) -> None:
         """Begin a trouble, end those that have lasted long enough, and let some time pass."""
@@ -58,14 +65,19 @@ class RolloutStorm:
             if agent.process is not None:
                 agent.process.send_signal(number)
 
+        def kill() -> None:
+            self._kills[agent.name] += 1
+            agent.kill()
+
         def restart() -> None:
             if agent.process is not None:
                 agent.end(signal.SIGUSR2)
             agent.start()
 
+        may_kill = self._kills[agent.name] < MOST_ATTEMPTS - 1
         return agent.name, self._chance.choice(
             [
-                Trouble(f"kill -9 of {role}", agent.kill, agent.start),
+                *([Trouble(f"kill -9 of {role}", kill, agent.start)] if may_kill else []),
                 Trouble(f"SIGSTOP of {role}", lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT)),
                 Trouble(f"connections of {role} swallowed", ways.swallow, ways.open),
                 Trouble(f"connections of {role} refused", ways.refuse, ways.open),
