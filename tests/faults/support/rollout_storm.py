@@ -7,6 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 from faults.support.host import patiently
 from faults.support.rolling_fleet import RollingFleet
@@ -40,6 +41,8 @@ class RolloutStorm:
         whom, trouble = make()
         if whom not in self._troubled:
             self._fleet.ledger.inject(f"in a rollout, by chance: {trouble.name}")
+            # Beside the agents' logs, where the test fails.
+            print(f"{datetime.now(timezone.utc):%T.%f} {whom}, for {lasts if trouble.end else 0:.1f} s: {trouble.name}")
             trouble.begin()
             if trouble.end:
                 self._troubled[whom] = (time.monotonic() + lasts, trouble.end)
