@@ -220,6 +220,8 @@ class Look(threading.Thread):
             # One may have been moved between the two places that are read, one after the other.
             entries = {**entries, **self._entries(made)}
             early = [name for name in early if name not in entries]
+        if early and made.state.get("phase") == "done":
+            early = []  # it was done without them, as they were away, and they follow
         trouble = f"{early} have the release, and were not admitted: {entries}" if early else ""
         # On the way back, those that were not proved need no place.
         for entry, most in (("admitted", self._places), ("returning", 2 * self._places)):
