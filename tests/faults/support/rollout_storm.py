@@ -20,6 +20,7 @@ LONGEST = 5.0
 """Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
 PAUSE = 0.6
 """Seconds from one trouble to the next, at the most."""
+MEMBER = "a member"
 
 
 class RolloutStorm:
@@ -39,7 +40,7 @@ class RolloutStorm:
         make = self._chance.choice([self._agent_trouble, self._agent_trouble, self._member_trouble])
         lasts = self._chance.uniform(0, LONGEST)
         whom, trouble = make()
-        if whom not in self._troubled:
+        if self._is_well(whom):
             self._fleet.ledger.inject(f"in a rollout, by chance: {trouble.name}")
             # Beside the agents' logs, where the test fails.
             print(f"{datetime.now(timezone.utc):%T.%f} {whom}, for {lasts if trouble.end else 0:.1f} s: {trouble.name}")
@@ -49,9 +50,15 @@ class RolloutStorm:
         time.sleep(self._chance.uniform(0, PAUSE))
         self._end(time.monotonic())
 
+    def _is_well(self, whom: str) -> bool:
+        """Whether a trouble may befall it: where one member was killed, the other two go on until it serves again."""
+        others = self._fleet.servers.members if whom == MEMBER else []
+        return whom not in self._troubled and all(member.mode for member in others)
+
     def calm(self) -> None:
         """End all troubles."""
         self._end(float("inf"))
+        self._fleet.servers.start()
 
     def _end(self, now: float) -> None:
         for whom, (until, end) in list(self._troubled.items()):
@@ -102,10 +109,11 @@ class RolloutStorm:
     def _member_trouble(self) -> tuple[str, Trouble]:
         """One of a member: the other two go on."""
         member = self._chance.choice(self._fleet.servers.members)
-        kill = Trouble("kill -9 of a member", member.kill, self._fleet.servers.start)
+        # Nobody waits until it serves: the troubles of hosts would last as long.
+        kill = Trouble("kill -9 of a member", member.kill, member.start)
         stop = Trouble(
             "SIGSTOP of a member",
             lambda: member.signal(signal.SIGSTOP),
             lambda: member.signal(signal.SIGCONT),
         )
-        return "a member", self._chance.choice([kill, stop])
+        return MEMBER, self._chance.choice([kill, stop])
