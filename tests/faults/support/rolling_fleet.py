@@ -82,26 +82,41 @@ class RollingFleet:
         return commit
 
     def wait_active(self, generation: int, commit: str, seconds: float = 60) -> None:
-        """Wait until a generation is active on every host, which has this commit."""
+        """Wait until a generation is active on every host, which has this commit; an AssertionError tells of others."""
 
         def are_all() -> bool:
-            return all(self._is_active(agent, generation) and agent.live() == commit for agent in self.agents)
+            return next(self._behind(generation, commit), None) is None
 
-        wait_for(are_all, f"{commit} is active on all", seconds)
+        try:
+            wait_for(are_all, f"{commit} is active on all", seconds)
+        except AssertionError as exc:
+            told = "\n".join(self._describe(agent, generation) for agent in self._behind(generation, commit))
+            raise AssertionError(f"{exc}\n{told or 'it is now'}") from exc
+
+    def _behind(self, generation: int, commit: str) -> Iterator[Agent]:
+        """Those on which a generation is not active, or that do not have this commit."""
+        return (agent for agent in self.agents if agent.live() != commit or not self._has(agent, generation, "active"))
 
     @staticmethod
-    def _is_active(agent: Agent, generation: int) -> bool:
+    def _has(agent: Agent, generation: int, state: str) -> bool:
+        """Whether the status of an agent has this state of a generation."""
         status = patiently(lambda: agent.status)
-        return (status.get("generation"), status.get("state")) == (generation, "active")
+        return (status.get("generation"), status.get("state")) == (generation, state)
+
+    def _describe(self, agent: Agent, generation: int) -> str:
+        """All that is known of an agent, and of its part in the rollout of a generation."""
+        process = agent.process and (agent.process.pid, agent.process.poll())
+        made = Rollout(self.zk, self.app, generation)
+        entry = patiently(lambda: made.entries).get(agent.name) if patiently(lambda: made.state) else None
+        status = patiently(lambda: agent.status)
+        return (
+            f"{agent.name}: live: {agent.live()}, entry: {entry}, process and what it ended with: {process}, "
+            f"status: {status}\nend of its log:\n{agent.log[-4000:]}"
+        )
 
     def wait_state(self, agent: Agent, generation: int, state: str) -> None:
         """Wait until the status of an agent has this state of a generation."""
-
-        def is_so() -> bool:
-            status = patiently(lambda: agent.status)
-            return (status.get("generation"), status.get("state")) == (generation, state)
-
-        wait_for(is_so, f"{agent.name} is {state}")
+        wait_for(lambda: self._has(agent, generation, state), f"{agent.name} is {state}")
 
     def lives(self) -> dict[str, str | None]:
         """What is live on each host."""
@@ -205,6 +220,8 @@ class Look(threading.Thread):
             # One may have been moved between the two places that are read, one after the other.
             entries = {**entries, **self._entries(made)}
             early = [name for name in early if name not in entries]
+        if early and made.state.get("phase") == "done":
+            early = []  # it was done without them, as they were away, and they follow
         trouble = f"{early} have the release, and were not admitted: {entries}" if early else ""
         # On the way back, those that were not proved need no place.
         for entry, most in (("admitted", self._places), ("returning", 2 * self._places)):

@@ -5,43 +5,60 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timezone
 
 from faults.support.host import patiently
 from faults.support.rolling_fleet import RollingFleet
 from faults.support.storm import Trouble
 from support.agent import Agent
 from support.rollout import Rollout
+from zoo_watcher.releases.going_back import MOST_ATTEMPTS
 
 LONGEST = 5.0
 """Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
 PAUSE = 0.6
 """Seconds from one trouble to the next, at the most."""
+MEMBER = "a member"
 
 
 class RolloutStorm:
-    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time."""
+    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time.
+
+    No agent is killed `MOST_ATTEMPTS` times: where each kill meets it as it activates or checks the release, its host
+    gives that up, as it should, and the rollout is done without it.
+    """
 
     def __init__(self, fleet: RollingFleet, made: Rollout, chance: random.Random) -> None:
         self._fleet, self._made, self._chance = fleet, made, chance
         self._troubled: dict[str, tuple[float, Callable[[], object]]] = {}
+        self._kills: Counter[str] = Counter()
 
     def step(self) -> None:
         """Begin a trouble, end those that have lasted long enough, and let some time pass."""
         make = self._chance.choice([self._agent_trouble, self._agent_trouble, self._member_trouble])
         lasts = self._chance.uniform(0, LONGEST)
         whom, trouble = make()
-        if whom not in self._troubled:
+        if self._is_well(whom):
             self._fleet.ledger.inject(f"in a rollout, by chance: {trouble.name}")
+            # Beside the agents' logs, where the test fails.
+            print(f"{datetime.now(timezone.utc):%T.%f} {whom}, for {lasts if trouble.end else 0:.1f} s: {trouble.name}")
             trouble.begin()
             if trouble.end:
                 self._troubled[whom] = (time.monotonic() + lasts, trouble.end)
         time.sleep(self._chance.uniform(0, PAUSE))
         self._end(time.monotonic())
 
+    def _is_well(self, whom: str) -> bool:
+        """Whether a trouble may befall it: where one member was killed, the other two go on until it serves again."""
+        others = self._fleet.servers.members if whom == MEMBER else []
+        return whom not in self._troubled and all(member.mode for member in others)
+
     def calm(self) -> None:
         """End all troubles."""
         self._end(float("inf"))
+        self._fleet.servers.start()
 
     def _end(self, now: float) -> None:
         for whom, (until, end) in list(self._troubled.items()):
@@ -58,14 +75,19 @@ class RolloutStorm:
             if agent.process is not None:
                 agent.process.send_signal(number)
 
+        def kill() -> None:
+            self._kills[agent.name] += 1
+            agent.kill()
+
         def restart() -> None:
             if agent.process is not None:
                 agent.end(signal.SIGUSR2)
             agent.start()
 
+        may_kill = self._kills[agent.name] < MOST_ATTEMPTS - 1
         return agent.name, self._chance.choice(
             [
-                Trouble(f"kill -9 of {role}", agent.kill, agent.start),
+                *([Trouble(f"kill -9 of {role}", kill, agent.start)] if may_kill else []),
                 Trouble(f"SIGSTOP of {role}", lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT)),
                 Trouble(f"connections of {role} swallowed", ways.swallow, ways.open),
                 Trouble(f"connections of {role} refused", ways.refuse, ways.open),
@@ -87,10 +109,11 @@ class RolloutStorm:
     def _member_trouble(self) -> tuple[str, Trouble]:
         """One of a member: the other two go on."""
         member = self._chance.choice(self._fleet.servers.members)
-        kill = Trouble("kill -9 of a member", member.kill, self._fleet.servers.start)
+        # Nobody waits until it serves: the troubles of hosts would last as long.
+        kill = Trouble("kill -9 of a member", member.kill, member.start)
         stop = Trouble(
             "SIGSTOP of a member",
             lambda: member.signal(signal.SIGSTOP),
             lambda: member.signal(signal.SIGCONT),
         )
-        return "a member", self._chance.choice([kill, stop])
+        return MEMBER, self._chance.choice([kill, stop])
