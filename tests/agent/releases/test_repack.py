@@ -91,6 +91,37 @@ def test_a_rollout_does_not_wait_until_packs_are_made_one(
     wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
 
 
+def test_a_host_whose_packs_are_made_one_tells_that_it_waits_in_a_rollout(
+    slow: tuple[Agent, Path, Path],
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    zk: KazooClient,
+    app: str,
+) -> None:
+    agent, packing, go = slow
+    first = agents("first").start().wait_live()
+    repository.commit({"index.html": "stable\n"})
+    Rollout(zk, app, release(rollout={"minHealthy": 0})).wait("done")
+    wait_for(packing.exists, "the packs are made one")
+    repository.commit({"index.html": "last\n"})
+    steps = [{"names": [first.name], "pause": True}, {"percent": 100}]
+    generation = release(rollout={"minHealthy": 0, "steps": steps})
+    rollout = Rollout(zk, app, generation)
+    rollout.wait("paused")
+
+    def tells(state: str) -> bool:
+        return (agent.status["state"], agent.status["generation"]) == (state, generation)
+
+    wait_for(lambda: tells("waiting"), "it waits for its turn")
+    rollout.command("halt")
+    wait_for(lambda: tells("halted"), "it is halted")
+    assert len(packs(agent.base)) > 1
+    go.touch()
+    wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
+    assert tells("halted")
+
+
 def damage_pack_of(store: Repository, commit_id: str) -> None:
     """Have the pack with a commit hold nothing that can be read."""
     for pack in packs(store.layout.base):

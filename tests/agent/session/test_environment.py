@@ -16,6 +16,11 @@ from support.agent import Agent
 from support.waiting import wait_for
 
 SECRET = "s3cret-of-the-container"
+IGNORING = """\
+import runpy, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture
@@ -88,3 +93,12 @@ def test_a_check_names_the_variable_that_is_wrong(agent: Agent, monkeypatch: pyt
     done = Agent.run("check", "--config", str(agent.configure()))
     assert done.returncode == 2
     assert done.stderr == f'{agent.root}/agent.json: ZK_TLS: expected true or false, got "perhaps"\n'
+
+
+def test_what_it_runs_can_fail_though_whoever_started_it_ignores_how_processes_end(
+    agents: Callable[..., Agent], release: Callable[..., int]
+) -> None:
+    agent = agents(hooks={"before_activate": ["false"]})
+    agent.program = ("-c", IGNORING)
+    assert agent.start().wait_outcome(release())["state"] == "failed"
+    assert "before_activate" in agent.status["message"]
