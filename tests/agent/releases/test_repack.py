@@ -60,8 +60,8 @@ def slow(agents: Agents, repository: GitRepository, tmp_path: Path) -> tuple[Age
     programs.mkdir()
     agent = agents()
     # Git may write below the base only.
-    packing = agent.base / "packing"
-    slow = f'[ "$1" != repack ] || {{ touch {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
+    packing, begun = agent.base / "packing", agent.base / ".zoo/repository.git/objects/pack/tmp_pack_1"
+    slow = f'[ "$1" != repack ] || {{ touch {begun} {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
     (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
     (programs / "git").chmod(0o755)
     untidy(agent, repository)
@@ -77,6 +77,30 @@ def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
     wait_for(packing.exists, "the packs are made one")
     assert agent.wait_outcome(release(relativePath="/etc"))["state"] == "failed"
     assert agent.live() == repository.head
+
+
+def test_what_a_packing_has_written_is_removed_where_it_is_ended(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    release()
+    wait_for(packing.exists, "the packs are made one")
+    release(relativePath="/etc")
+    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
+
+
+def test_what_a_packing_has_written_is_removed_by_the_next_agent(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    release()
+    wait_for(packing.exists, "the packs are made one")
+    agent.kill()
+    assert Layout(agent.base).begun_packs()
+    agent.start()
+    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
 
 
 def test_a_rollout_does_not_wait_until_packs_are_made_one(

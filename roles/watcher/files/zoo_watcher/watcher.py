@@ -156,7 +156,7 @@ class Watcher:
             close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
-        self._remove_leftovers()
+        self._remove_leftovers(self._note_left)
         self._say_ready()
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
@@ -173,16 +173,15 @@ class Watcher:
         if not self._said_ready:
             self._said_ready = systemd.notify("READY=1", f"STATUS={self.board.status.state}")
 
-    def _remove_leftovers(self) -> None:
+    def _note_left(self, paths: Sequence[Path]) -> None:
+        self.convergence.note_left(paths)
+        self.wake()
+
+    def _remove_leftovers(self, removed: Callable[[Sequence[Path]], None]) -> None:
         """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
-
-        def note(paths: Sequence[Path]) -> None:
-            self.convergence.note_left(paths)
-            self.wake()
-
         # Where no thread can be started now, the next apply process does the same.
         with contextlib.suppress(OSError, RuntimeError):
-            leftovers = Leftovers(self.layout, note)
+            leftovers = Leftovers(self.layout, removed)
             if leftovers.paths:
                 leftovers.start()
 
@@ -219,6 +218,9 @@ class Watcher:
                 self.convergence.note(sender, progress)
             except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
                 mistakes.append(exc)
+            if progress is None:
+                # Killed, its apply process has removed nothing. The next one, which would, may be long after.
+                self._remove_leftovers(lambda _paths: None)
         if silent and self.convergence.deployment is silent:
             log.error("the thread of the deployment has ended without a word, generation=%s", silent.generation)
             self.convergence.note(silent, None)
