@@ -14,6 +14,7 @@ from kazoo.security import make_digest_acl
 
 from support.agent import Agent
 from support.waiting import wait_for
+from zoo_watcher.releases.apply_process import OF_A_REPOSITORY
 
 SECRET = "s3cret-of-the-container"
 IGNORING = """\
@@ -102,3 +103,11 @@ def test_what_it_runs_can_fail_though_whoever_started_it_ignores_how_processes_e
     agent.program = ("-c", IGNORING)
     assert agent.start().wait_outcome(release())["state"] == "failed"
     assert "before_activate" in agent.status["message"]
+
+
+def test_the_repository_of_a_git_hook_that_starts_it_is_not_its_own(
+    agents: Callable[..., Agent], release: Callable[..., int], tmp_path: Path
+) -> None:
+    elsewhere = {name: str(tmp_path / "elsewhere") for name in OF_A_REPOSITORY}
+    assert agents().start(**elsewhere).wait_outcome(release())["state"] == "active"
+    assert not (tmp_path / "elsewhere").exists()
