@@ -109,6 +109,7 @@ class Watcher:
         self._look_again_at = time.monotonic() + LOOK_AGAIN
         self._serving: bool | None = None
         self._overdue = Overdue()
+        self._leftovers: Leftovers | None = None
         self._said_ready = False
         self._resumes = self.memory.client_id is not None
 
@@ -179,11 +180,13 @@ class Watcher:
 
     def _remove_leftovers(self, removed: Callable[[Sequence[Path]], None]) -> None:
         """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
+        if self._leftovers is not None and self._leftovers.is_alive():
+            return
         # Where no thread can be started now, the next apply process does the same.
         with contextlib.suppress(OSError, RuntimeError):
-            leftovers = Leftovers(self.layout, removed)
-            if leftovers.paths:
-                leftovers.start()
+            self._leftovers = Leftovers(self.layout, removed)
+            if self._leftovers.paths:
+                self._leftovers.start()
 
     def _listen(self) -> None:
         self.inbox.be_woken_by_signals()
