@@ -84,8 +84,7 @@ class Watcher:
         self.membership = RosterMembership(config, self.session, RosterMemory(self.layout.roster, chroot), version)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.trust = self._trust()
-        find_refusal = self.trust.find_refusal if self.trust else None
-        self.desired = DesiredRelease(config, self.session, self.wake, find_refusal)
+        self.desired = DesiredRelease(config, self.session, self.wake, self.trust.find_refusal if self.trust else None)
         self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.convergence = Convergence(
