@@ -60,8 +60,8 @@ def slow(agents: Agents, repository: GitRepository, tmp_path: Path) -> tuple[Age
     programs.mkdir()
     agent = agents()
     # Git may write below the base only.
-    packing = agent.base / "packing"
-    slow = f'[ "$1" != repack ] || {{ touch {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
+    packing, begun = agent.base / "packing", agent.base / ".zoo/repository.git/objects/pack/tmp_pack_1"
+    slow = f'[ "$1" != repack ] || {{ touch {begun} {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
     (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
     (programs / "git").chmod(0o755)
     untidy(agent, repository)
@@ -79,6 +79,30 @@ def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
     assert agent.live() == repository.head
 
 
+def test_what_a_packing_has_written_is_removed_where_it_is_ended(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    release()
+    wait_for(packing.exists, "the packs are made one")
+    release(relativePath="/etc")
+    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
+
+
+def test_what_a_packing_has_written_is_removed_by_the_next_agent(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    release()
+    wait_for(packing.exists, "the packs are made one")
+    agent.kill()
+    assert Layout(agent.base).begun_packs()
+    agent.start()
+    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
+
+
 def test_a_rollout_does_not_wait_until_packs_are_made_one(
     slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish, zk: KazooClient, app: str
 ) -> None:
@@ -89,6 +113,37 @@ def test_a_rollout_does_not_wait_until_packs_are_made_one(
     made.wait("done")
     go.touch()
     wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
+
+
+def test_a_host_whose_packs_are_made_one_tells_that_it_waits_in_a_rollout(
+    slow: tuple[Agent, Path, Path],
+    agents: Agents,
+    repository: GitRepository,
+    release: Publish,
+    zk: KazooClient,
+    app: str,
+) -> None:
+    agent, packing, go = slow
+    first = agents("first").start().wait_live()
+    repository.commit({"index.html": "stable\n"})
+    Rollout(zk, app, release(rollout={"minHealthy": 0})).wait("done")
+    wait_for(packing.exists, "the packs are made one")
+    repository.commit({"index.html": "last\n"})
+    steps = [{"names": [first.name], "pause": True}, {"percent": 100}]
+    generation = release(rollout={"minHealthy": 0, "steps": steps})
+    rollout = Rollout(zk, app, generation)
+    rollout.wait("paused")
+
+    def tells(state: str) -> bool:
+        return (agent.status["state"], agent.status["generation"]) == (state, generation)
+
+    wait_for(lambda: tells("waiting"), "it waits for its turn")
+    rollout.command("halt")
+    wait_for(lambda: tells("halted"), "it is halted")
+    assert len(packs(agent.base)) > 1
+    go.touch()
+    wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
+    assert tells("halted")
 
 
 def damage_pack_of(store: Repository, commit_id: str) -> None:

@@ -14,8 +14,14 @@ from kazoo.security import make_digest_acl
 
 from support.agent import Agent
 from support.waiting import wait_for
+from zoo_watcher.releases.apply_process import OF_A_REPOSITORY
 
 SECRET = "s3cret-of-the-container"
+IGNORING = """\
+import runpy, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.fixture
@@ -88,3 +94,20 @@ def test_a_check_names_the_variable_that_is_wrong(agent: Agent, monkeypatch: pyt
     done = Agent.run("check", "--config", str(agent.configure()))
     assert done.returncode == 2
     assert done.stderr == f'{agent.root}/agent.json: ZK_TLS: expected true or false, got "perhaps"\n'
+
+
+def test_what_it_runs_can_fail_though_whoever_started_it_ignores_how_processes_end(
+    agents: Callable[..., Agent], release: Callable[..., int]
+) -> None:
+    agent = agents(hooks={"before_activate": ["false"]})
+    agent.program = ("-c", IGNORING)
+    assert agent.start().wait_outcome(release())["state"] == "failed"
+    assert "before_activate" in agent.status["message"]
+
+
+def test_the_repository_of_a_git_hook_that_starts_it_is_not_its_own(
+    agents: Callable[..., Agent], release: Callable[..., int], tmp_path: Path
+) -> None:
+    elsewhere = {name: str(tmp_path / "elsewhere") for name in OF_A_REPOSITORY}
+    assert agents().start(**elsewhere).wait_outcome(release())["state"] == "active"
+    assert not (tmp_path / "elsewhere").exists()

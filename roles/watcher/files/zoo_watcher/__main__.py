@@ -41,6 +41,7 @@ EXIT_INTERRUPTED = 130
 def main() -> int:
     """Run one of the commands; its exit status."""
     _open_streams()
+    signals.hear_of_children()
     arguments = _arguments(sys.argv[1:])
     if arguments.command == "apply":
         return _apply()

@@ -190,6 +190,9 @@ class Convergence:
                 self.deployment.cancel()
             elif self._served is not self._goal:
                 self._cancel_for(desired)
+            if desired is None and self._goal.standstill and not (self._works or self._goal.was_told):
+                # What packs the object store, for up to an hour, goes on meanwhile.
+                self._tell_standstill(self._goal.standstill, None)
         elif not self._goal.was_told or (self._goal.standstill and self._target(desired)):
             # While a person held the host, a standstill was all that there was to tell.
             self._proceed(desired)

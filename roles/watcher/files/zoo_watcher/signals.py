@@ -27,6 +27,14 @@ def defer() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+def hear_of_children() -> None:
+    """Get to know how each process ends that is started from now on, and by whatever that starts.
+
+    Whoever started this program may have ignored that: then every one seems to have ended well.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def receive() -> None:
     """Get the signals that have waited, and those to come: each has a handler now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

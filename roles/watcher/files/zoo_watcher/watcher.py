@@ -84,8 +84,7 @@ class Watcher:
         self.membership = RosterMembership(config, self.session, RosterMemory(self.layout.roster, chroot), version)
         self.registrations = Registrations(config, self.health, self.ephemerals, self.wake)
         self.trust = self._trust()
-        find_refusal = self.trust.find_refusal if self.trust else None
-        self.desired = DesiredRelease(config, self.session, self.wake, find_refusal)
+        self.desired = DesiredRelease(config, self.session, self.wake, self.trust.find_refusal if self.trust else None)
         self.controls = Controls(self.layout)
         self.board = StatusBoard(config, self.layout, self.session, self.ephemerals, version)
         self.convergence = Convergence(
@@ -109,6 +108,7 @@ class Watcher:
         self._look_again_at = time.monotonic() + LOOK_AGAIN
         self._serving: bool | None = None
         self._overdue = Overdue()
+        self._leftovers: Leftovers | None = None
         self._said_ready = False
         self._resumes = self.memory.client_id is not None
 
@@ -156,7 +156,7 @@ class Watcher:
             close_former_session(self.config.connection, self.memory.former)
         if self.reconciler:
             self.reconciler.start()
-        self._remove_leftovers()
+        self._remove_leftovers(self._note_left)
         self._say_ready()
         log.info("watching, app=%s base=%s name=%s", self.config.app.root, self.config.base, self.config.name)
         try:
@@ -173,18 +173,19 @@ class Watcher:
         if not self._said_ready:
             self._said_ready = systemd.notify("READY=1", f"STATUS={self.board.status.state}")
 
-    def _remove_leftovers(self) -> None:
+    def _note_left(self, paths: Sequence[Path]) -> None:
+        self.convergence.note_left(paths)
+        self.wake()
+
+    def _remove_leftovers(self, removed: Callable[[Sequence[Path]], None]) -> None:
         """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
-
-        def note(paths: Sequence[Path]) -> None:
-            self.convergence.note_left(paths)
-            self.wake()
-
+        if self._leftovers is not None and self._leftovers.is_alive():
+            return
         # Where no thread can be started now, the next apply process does the same.
         with contextlib.suppress(OSError, RuntimeError):
-            leftovers = Leftovers(self.layout, note)
-            if leftovers.paths:
-                leftovers.start()
+            self._leftovers = Leftovers(self.layout, removed)
+            if self._leftovers.paths:
+                self._leftovers.start()
 
     def _listen(self) -> None:
         self.inbox.be_woken_by_signals()
@@ -219,6 +220,9 @@ class Watcher:
                 self.convergence.note(sender, progress)
             except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
                 mistakes.append(exc)
+            if progress is None:
+                # Killed, its apply process has removed nothing. The next one, which would, may be long after.
+                self._remove_leftovers(lambda _paths: None)
         if silent and self.convergence.deployment is silent:
             log.error("the deployment thread has died, generation=%s", silent.generation)
             self.convergence.note(silent, None)

@@ -50,6 +50,19 @@ def test_a_failure_has_the_status_and_what_git_wrote(program: Path, tmp_path: Pa
     assert (raised.value.status, raised.value.stderr) == (3, "fatal: no")
 
 
+def test_of_what_a_server_says_without_an_end_the_last_is_kept(program: Path, tmp_path: Path) -> None:
+    write(program, "yes 'remote: more' | head -n 100000 >&2; echo 'fatal: no' >&2; exit 3")
+    with pytest.raises(GitError) as raised:
+        Git(tmp_path).run("fetch")
+    assert len(raised.value.stderr) < 100_000
+    assert raised.value.stderr.endswith("remote: more\nfatal: no")
+
+
+def test_what_git_prints_is_all_there_whatever_it_writes_to_standard_error(program: Path, tmp_path: Path) -> None:
+    write(program, "yes a | head -c 1000000; yes b | head -c 1000000 >&2; yes c | head -c 10")
+    assert Git(tmp_path).run("log") == b"a\n" * 500_000 + b"c\n" * 5
+
+
 def test_a_git_that_is_killed_has_the_negative_number_of_the_signal(program: Path, tmp_path: Path) -> None:
     write(program, "kill -KILL $$")
     with pytest.raises(GitError) as raised:

@@ -98,6 +98,15 @@ def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tu
         assert found == [(one.release, one.needs_use) for one in owed]
 
 
+def test_a_commit_that_is_left_at_one_place_is_owed_its_proof_at_another() -> None:
+    begun = ReleaseJournal().with_attempt(1, B, "site", A).with_attempt(2, B, "other", A)
+    back = begun.with_return(1, (B, "site"), (A, "site"), "not healthy")
+    live = [PlacedRelease(A, "site"), PlacedRelease(B, "other")]
+    for over, owed in ((live[0], live[1]), (live[1], live[0])):
+        journal = back.without_release(over.commit_id, over.path)
+        assert [one.release for one in find_unproved(live, journal)] == [owed]
+
+
 RELEASES = st.builds(PlacedRelease, COMMITS, PATHS)
 
 

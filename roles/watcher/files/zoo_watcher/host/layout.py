@@ -133,6 +133,14 @@ class Layout:
         """What is in the staging directory. Raises `OSError`."""
         return sorted(self.staging.iterdir()) if self.staging.is_dir() else []
 
+    def begun_packs(self) -> list[Path]:
+        """What git leaves in the object store where it is killed: packs that were not completed, and marks of one.
+
+        By these it keeps a pack until its ref is made.
+        """
+        packs = self.repository / "objects" / "pack"
+        return [left for pattern in ("*tmp_*", ".tmp-*", "*.keep") for left in packs.glob(pattern)]
+
     def unused(self, name: str) -> Path:
         """A path in the staging directory that begins with `name` and that nothing is at."""
         return self.staging / f"{name}.{os.urandom(6).hex()}"

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an interrupted deployment has left in the staging directory: removed beside the agent's other work."""
+"""What an interrupted deployment has left on the disk: removed beside the agent's other work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from .thread import Thread
 
 
 class Leftovers(Thread):
-    """Removes what was there before the agent began, which may take minutes; `removed` then gets the paths.
+    """Removes what is in the staging directory, and packs that were not completed, which may take minutes.
+
+    `removed` then gets the paths in the staging directory.
 
     An apply process that is started meanwhile waits: first of all, it would remove the same.
     """
@@ -30,11 +32,12 @@ class Leftovers(Thread):
         self._layout = layout
         self._removed = removed
         # A symlink is one that was to be put in place: the agent makes it anew at the same path, without the lock.
-        self.paths = [path for path in layout.in_staging() if not path.is_symlink()]
+        staged = [path for path in layout.in_staging() if not path.is_symlink()]
+        self.paths = [*staged, *layout.begun_packs()]
 
     def run(self) -> None:
         """Remove them; what can't be removed stays."""
         with contextlib.suppress(OSError, DeployError), hold_apply_lock(self._layout):
             for path in self.paths:
                 remove_tree(path)
-        self._removed(self.paths)
+        self._removed([path for path in self.paths if path.parent == self._layout.staging])

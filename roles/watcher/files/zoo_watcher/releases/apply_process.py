@@ -38,6 +38,11 @@ PACKING = 3600.0
 """Seconds that packing may take, however short a fetch has to be: what is killed then begins anew the next time."""
 NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
+OF_A_REPOSITORY = (
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DEFAULT_HASH", "GIT_DIR", "GIT_INDEX_FILE"),
+    *("GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+)
+"""Variables that say where another repository has what: a git hook, or a shell, that starts the agent may have them."""
 END = ""
 """Where a line belongs: there is none any more."""
 
@@ -319,5 +324,6 @@ def _environment() -> dict[str, str]:
     # Links in it stay: one of them may be what gives the package its name.
     directory = str(Path(__file__).absolute().parents[2])
     paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {name: value for name, value in inherited().items() if name not in NOT_FOR_GIT}
+    left_out = {*NOT_FOR_GIT, *OF_A_REPOSITORY}
+    environment = {name: value for name, value in inherited().items() if name not in left_out}
     return {**environment, "PYTHONPATH": os.pathsep.join(paths)}

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from typing import IO
+
+CHUNK = 65_536
+LONGEST = 65_536
+"""Bytes that are kept of what git writes to standard error, the last: a server may go on for ever with what it says."""
 
 
 class GitError(Exception):
@@ -39,8 +44,8 @@ class Git:
     def run(self, *words: str, environment: Mapping[str, str] | None = None, input_: IO[bytes] | None = None) -> bytes:
         """What git prints; it reads `input_`, or nothing. Raises `GitError`, `OSError`."""
         with self._started(words, environment, input_) as process:
-            stdout, stderr = process.communicate()
-            _check(process.returncode, stderr)
+            stdout, stderr = _read(process)
+            _check(process.wait(), stderr)
             return stdout
 
     def text(self, *words: str, environment: Mapping[str, str] | None = None) -> str:
@@ -86,6 +91,23 @@ class Git:
             except BaseException:
                 process.kill()
                 raise
+
+
+def _read(process: Popen[bytes]) -> tuple[bytes, bytes]:
+    """What a process prints, and the end of what it writes to standard error."""
+    stdout, stderr = bytearray(), bytearray()
+    with selectors.DefaultSelector() as selector:
+        for stream, kept in ((process.stdout, stdout), (process.stderr, stderr)):
+            assert stream is not None  # noqa: S101  # both are pipes
+            selector.register(stream, selectors.EVENT_READ, kept)
+        while selector.get_map():
+            for key, _events in selector.select():
+                chunk = os.read(key.fd, CHUNK)
+                key.data.extend(chunk)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+            del stderr[:-LONGEST]
+    return bytes(stdout), bytes(stderr)
 
 
 def _check(status: int, stderr: bytes) -> None:

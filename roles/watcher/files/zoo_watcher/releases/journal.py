@@ -38,8 +38,9 @@ class Attempt:
 
     `times` is how often an agent ended without a word meanwhile, and once more while one is at it. In journals of older
     versions there is no path. `is_used` tells that hook and units were done since it is live. Where the host goes back
-    to it, `left` is the commit that it leaves, whose generation this is, and `why` says what has happened. `broken_off`
-    is how often an agent that had run hooks or units meanwhile was ended on purpose.
+    to it, `left` is the commit that it leaves at `left_path`, whose generation this is, and `why` says what has
+    happened; older versions note no `left_path`. `broken_off` is how often an agent that had run hooks or units
+    meanwhile was ended on purpose.
     """
 
     generation: int
@@ -50,6 +51,11 @@ class Attempt:
     left: str | None = None
     why: str = ""
     broken_off: int = 0
+    left_path: str | None = None
+
+    def leaves(self, commit_id: str, path: str | None) -> bool:
+        """Whether it is the way back from this commit at this place."""
+        return self.left == commit_id and (self.left_path is None or self.left_path == path)
 
 
 @dataclass(frozen=True)
@@ -169,11 +175,13 @@ class ReleaseJournal:
         """The journal after a commit at a place has come to an outcome: nothing is owed to it, or for leaving it."""
 
         def is_over(one: Attempt) -> bool:
-            return one.path is None or (one.commit_id, one.path) == (commit_id, path) or one.left == commit_id
+            return one.path is None or (one.commit_id, one.path) == (commit_id, path) or one.leaves(commit_id, path)
 
-        left = self.unproved(commit_id, path)
-        others = (one for one in self.begun if not is_over(one) and (left is None or one.commit_id != left.left))
-        return replace(self, begun=tuple(others))
+        back = self.unproved(commit_id, path)
+        others = (one for one in self.begun if not is_over(one))
+        return replace(
+            self, begun=tuple(one for one in others if back is None or not back.leaves(one.commit_id, one.path))
+        )
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
@@ -206,12 +214,17 @@ class ReleaseJournal:
             again = (replace(one, is_used=False) if one is known else one for one in self.begun)
             return replace(self, begun=tuple(again))
         failed = self.unproved(*left)
-        times = known.times if known else 0
         back = Attempt(
-            failed.generation if failed else generation, target[0], times + 1, target[1], False, left[0], why
+            failed.generation if failed else generation,
+            target[0],
+            (known.times if known else 0) + 1,
+            target[1],
+            left=left[0],
+            left_path=left[1],
+            why=why,
+            # What restarts the agent does so on the way back as well.
+            broken_off=max((one.broken_off for one in (failed, known) if one), default=0),
         )
-        # What restarts the agent does so on the way back as well.
-        back = replace(back, broken_off=max((one.broken_off for one in (failed, known) if one), default=0))
         return self.with_used(target[1], is_used=False)._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
@@ -243,7 +256,10 @@ class ReleaseJournal:
         present, *others = self.begun
         return replace(
             self,
-            begun=(_once_less(present), *(_once_less(one) if one.commit_id == present.left else one for one in others)),
+            begun=(
+                _once_less(present),
+                *(_once_less(one) if present.leaves(one.commit_id, one.path) else one for one in others),
+            ),
         )
 
     def with_broken_off(self) -> ReleaseJournal:
@@ -371,7 +387,7 @@ def _begun(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
 def _attempt(record: Any) -> Attempt | None:
     """An attempt in a journal; none where it can't be read."""
     try:
-        path, left = record.get("path"), record.get("left")
+        path, left, left_path = record.get("path"), record.get("left"), record.get("left_path")
         return Attempt(
             int(record["generation"]),
             str(record["commit_id"]),
@@ -381,6 +397,7 @@ def _attempt(record: Any) -> Attempt | None:
             None if left is None else str(left),
             str(record.get("why", "")),
             int(record.get("broken_off", 0)),
+            None if left_path is None else str(left_path),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -227,9 +227,7 @@ class Repository:
             self._remove_begun()
 
     def _remove_begun(self) -> None:
-        """Remove packs that were not completed, and the marks by which git keeps one until its ref is made."""
-        packs = self.layout.repository / "objects" / "pack"
-        for left in [*packs.glob("*tmp_*"), *packs.glob(".tmp-*"), *packs.glob("*.keep")]:
+        for left in self.layout.begun_packs():
             remove_tree(left)
 
     def _is_store(self) -> bool:
