@@ -107,14 +107,14 @@ def trees(app: AppPaths, access: AccessRecord) -> list[str]:
 def read_access(client: KazooClient, app: AppPaths) -> Recorded:
     """The record of access. Raises `ZooKeeperError`.
 
-    One that anybody may write or replace says nothing: somebody has left it there while the application was open, or it
-    was not closed to the end.
+    One that others than publishers may write or replace says nothing: somebody has left it there while the application
+    was open, or closed by hand, or it was not closed to the end.
     """
     with translated(app.access):
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
-            if any(is_open(client.get_acls(path)[0]) for path in (app.access, app.root)):
+            if not all(_may_be_of_roles(client.get_acls(path)[0]) for path in (app.access, app.root)):
                 return Recorded(None, stat.version)
         except NoNodeError:
             return Recorded(None)
@@ -122,6 +122,12 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
         return Recorded(AccessRecord.from_node(data), stat.version)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
+
+
+def _may_be_of_roles(acl: Iterable[Any]) -> bool:
+    """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
+    entries = list(acl)
+    return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
 
 
 def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mapping[str, Any]) -> None:

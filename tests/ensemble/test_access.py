@@ -312,6 +312,23 @@ def test_what_a_stranger_has_recorded_while_it_was_open_gives_nobody_a_role(
     assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
 
 
+@pytest.mark.usefixtures("tree")
+def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
+    zk: KazooClient, login: Login, paths: AppPaths
+) -> None:
+    (agent,) = [entry.id for entry in make_ids("agent")]
+    (publisher_id,) = [entry.id for entry in make_ids("publisher")]
+    by_hand = [*make_ids("publisher"), make_digest_acl("agent", PASSWORDS["agent"], read=True, create=True)]
+    zk.set_acls(paths.root, by_hand)
+    evil = AccessRecord((publisher_id, agent), (agent,), (agent,), {"web9": (make_ids("reader")[0].id,)}).to_node()
+    login("agent").create(paths.access, evil, acl=[*make_ids("publisher"), *make_ids("agent")])
+    publisher = login("publisher")
+    result = set_access(publisher, paths, **{**ROLES, "readers": None})
+    assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
+    # A run that was cut off before the root was closed is gone on with, and what is not given stays from then on.
+    assert not set_access(publisher, paths)["changed"]
+
+
 def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
     publisher = login("publisher")
     set_access(publisher, paths, **ROLES)
