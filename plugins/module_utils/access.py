@@ -224,6 +224,12 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
+def may_be_of_roles(acl: Iterable[Any]) -> bool:
+    """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
+    entries = list(acl)
+    return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
+
+
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 

@@ -18,7 +18,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .access import ALL, DELETE, OPEN, READ, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
+from .access import (
+    ALL,
+    DELETE,
+    OPEN,
+    READ,
+    SECURED,
+    AccessRecord,
+    Acl,
+    Grant,
+    Principal,
+    may_be_of_roles,
+    merged,
+)
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import OWN, AgentStatus, AppPaths, InvalidRecord
@@ -114,7 +126,7 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
-            if not all(_may_be_of_roles(client.get_acls(path)[0]) for path in (app.access, app.root)):
+            if not all(may_be_of_roles(client.get_acls(path)[0]) for path in (app.access, app.root)):
                 return Recorded(None, stat.version)
         except NoNodeError:
             return Recorded(None)
@@ -122,12 +134,6 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
         return Recorded(AccessRecord.from_node(data), stat.version)
     except InvalidRecord as exc:
         raise ZooKeeperError(f"{app.access}: {exc}; delete it, then run this again", path=app.access) from exc
-
-
-def _may_be_of_roles(acl: Iterable[Any]) -> bool:
-    """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
-    entries = list(acl)
-    return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
 
 
 def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mapping[str, Any]) -> None:

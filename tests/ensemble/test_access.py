@@ -15,6 +15,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_walk, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
@@ -327,6 +328,22 @@ def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
     assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
     # A run that was cut off before the root was closed is gone on with, and what is not given stays from then on.
     assert not set_access(publisher, paths)["changed"]
+
+
+def test_no_release_is_for_whom_an_agent_has_recorded_as_a_publisher(
+    zk: KazooClient, login: Login, paths: AppPaths
+) -> None:
+    ids = [entry.id for entry in make_ids("publisher", "agent")]
+    creates = make_digest_acl("agent", PASSWORDS["agent"], read=True, create=True)
+    reads = make_digest_acl("agent", PASSWORDS["agent"], read=True)
+    zk.create(paths.root, acl=[*make_ids("publisher"), creates], makepath=True)
+    publisher, agent = login("publisher"), login("agent")
+    publisher.create(paths.config, acl=[*make_ids("publisher"), reads])
+    agent.create(paths.access, AccessRecord(tuple(ids), tuple(ids)).to_node())
+    with kept_closed(publisher, paths, {"digest_username": "publisher"}):
+        publisher.create(paths.history)
+        entry = publisher.create(paths.history_prefix, b"{}", sequence=True)
+    assert [may(agent, path) for path in (paths.history, entry)] == [READS, READS]
 
 
 def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
