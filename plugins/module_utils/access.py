@@ -224,6 +224,12 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
+def may_be_of_roles(acl: Iterable[Any]) -> bool:
+    """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
+    entries = list(acl)
+    return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
+
+
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 
@@ -299,7 +305,7 @@ class Rule(NamedTuple):
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
         given = self._inherited(path) if self.fixed is None and self.found is not None else self.fixed
         is_shared = any(_is_within(root, path) and path != root for root in (self.app.root, *self.registries))
-        is_top = path.count("/") == 1 and path != self.app.root
+        is_top = path.count("/") == 1 and path not in (self.app.root, *self.registries)
         return (*given, BESIDE) if given is not None and (is_shared or is_top) else given
 
     def _inherited(self, path: str) -> Acl | None:
@@ -323,7 +329,8 @@ class Rule(NamedTuple):
             return directory, _is_within(directory, app.rollouts)
         is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
         first = app.agents if is_agents else app.config
-        return (first if first in found else app.root), is_agents
+        is_each_ones = any(_is_within(path, own) for own in (app.agents, app.roster))
+        return (first if first in found else app.root), is_agents and not is_each_ones
 
 
 def directories_of(app: AppPaths) -> list[str]:

@@ -22,6 +22,7 @@ from .access import (
     has_credentials,
     is_authenticated,
     is_open,
+    may_be_of_roles,
     own_schemes,
 )
 from .connection import KAZOO_IMPORT_ERROR, ZooKeeperError, translated
@@ -131,6 +132,11 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         # Whom the roles do not name creates something, while they are being set, as if there were none.
         with contextlib.suppress(NoNodeError, NoAuthError):
             record = client.get(app.access)[0]
+            root = _acl(client, app.root)
+            # Whom somebody lets create in what he has closed by hand may have made it. In an open one anybody may, as
+            # while roles are being set.
+            if root and not is_open(root) and not may_be_of_roles(root):
+                record = None
         for path in directories_of(app) if record is None else ():
             with contextlib.suppress(NoNodeError):
                 found[path] = _acl(client, path)

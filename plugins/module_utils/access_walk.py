@@ -18,7 +18,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .access import ALL, DELETE, OPEN, READ, SECURED, AccessRecord, Acl, Grant, Principal, is_open, merged
+from .access import (
+    ALL,
+    DELETE,
+    OPEN,
+    READ,
+    SECURED,
+    AccessRecord,
+    Acl,
+    Grant,
+    Principal,
+    may_be_of_roles,
+    merged,
+)
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
 from .records import OWN, AgentStatus, AppPaths, InvalidRecord
@@ -107,14 +119,14 @@ def trees(app: AppPaths, access: AccessRecord) -> list[str]:
 def read_access(client: KazooClient, app: AppPaths) -> Recorded:
     """The record of access. Raises `ZooKeeperError`.
 
-    One that anybody may write or replace says nothing: somebody has left it there while the application was open, or it
-    was not closed to the end.
+    One that others than publishers may write or replace says nothing: somebody has left it there while the application
+    was open, or closed by hand, or it was not closed to the end.
     """
     with translated(app.access):
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
-            if any(is_open(client.get_acls(path)[0]) for path in (app.access, app.root)):
+            if not all(may_be_of_roles(client.get_acls(path)[0]) for path in (app.access, app.root)):
                 return Recorded(None, stat.version)
         except NoNodeError:
             return Recorded(None)

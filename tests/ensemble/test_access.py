@@ -15,6 +15,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_walk, znodes
 from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths
@@ -310,6 +311,39 @@ def test_what_a_stranger_has_recorded_while_it_was_open_gives_nobody_a_role(
     result = set_access(publisher, paths, **{**ROLES, "readers": None})
     assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
     assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
+    zk: KazooClient, login: Login, paths: AppPaths
+) -> None:
+    (agent,) = [entry.id for entry in make_ids("agent")]
+    (publisher_id,) = [entry.id for entry in make_ids("publisher")]
+    by_hand = [*make_ids("publisher"), make_digest_acl("agent", PASSWORDS["agent"], read=True, create=True)]
+    zk.set_acls(paths.root, by_hand)
+    evil = AccessRecord((publisher_id, agent), (agent,), (agent,), {"web9": (make_ids("reader")[0].id,)}).to_node()
+    login("agent").create(paths.access, evil, acl=[*make_ids("publisher"), *make_ids("agent")])
+    publisher = login("publisher")
+    result = set_access(publisher, paths, **{**ROLES, "readers": None})
+    assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
+    # A run that was cut off before the root was closed is gone on with, and what is not given stays from then on.
+    assert not set_access(publisher, paths)["changed"]
+
+
+def test_no_release_is_for_whom_an_agent_has_recorded_as_a_publisher(
+    zk: KazooClient, login: Login, paths: AppPaths
+) -> None:
+    ids = [entry.id for entry in make_ids("publisher", "agent")]
+    creates = make_digest_acl("agent", PASSWORDS["agent"], read=True, create=True)
+    reads = make_digest_acl("agent", PASSWORDS["agent"], read=True)
+    zk.create(paths.root, acl=[*make_ids("publisher"), creates], makepath=True)
+    publisher, agent = login("publisher"), login("agent")
+    publisher.create(paths.config, acl=[*make_ids("publisher"), reads])
+    agent.create(paths.access, AccessRecord(tuple(ids), tuple(ids)).to_node())
+    with kept_closed(publisher, paths, {"digest_username": "publisher"}):
+        publisher.create(paths.history)
+        entry = publisher.create(paths.history_prefix, b"{}", sequence=True)
+    assert [may(agent, path) for path in (paths.history, entry)] == [READS, READS]
 
 
 def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:

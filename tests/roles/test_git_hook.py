@@ -659,21 +659,87 @@ def asked_nonce(server: Server) -> str:
     return said.partition("push-cert=")[2].split()[0]
 
 
+def certificate(nonce: str, *commands: str) -> str:
+    """What somebody signs who pushes with `--signed`."""
+    lines = ["certificate version 0.1", "pusher a 1 +0000", f"nonce {nonce}", "", *commands]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def push_request(server: Server, text: str, signature: str, *unsigned: str) -> bytes:
+    """What `git push --signed` sends over HTTP, with the clone's commits; nobody signs the `unsigned` commands."""
+    lines = ["push-cert\0report-status\n", *f"{text}{signature}".splitlines(keepends=True), "push-cert-end\n"]
+    pack = ["git", "pack-objects", "--quiet", "--stdout", "--revs"]
+    revisions = f"{server.clone.head}\n".encode()
+    objects = subprocess.run(pack, cwd=server.clone.path, input=revisions, capture_output=True, check=True).stdout
+    return b"".join(map(packet, [*lines, *unsigned])) + b"0000" + objects
+
+
 def signed_request(server: Server, key: Path, nonce: str, branch: str = "main", unsigned: str | None = None) -> bytes:
-    """What `git push --signed` sends over HTTP of a further commit; for `unsigned`, another branch, nobody signs."""
+    """That of a further commit, signed by a key; for `unsigned`, another branch, nobody signs."""
     before = server.clone.head
     server.clone.commit({"index.html": uuid.uuid4().hex})
-    command = f"{server.head(f'refs/heads/{branch}') or '0' * 40} {server.clone.head} refs/heads/{branch}\n"
-    text = f"certificate version 0.1\npusher anybody 1 +0000\nnonce {nonce}\n\n{command}"
-    sign = ["ssh-keygen", "-Y", "sign", "-n", "git", "-f", str(key)]
-    signature = subprocess.run(sign, input=text.encode(), capture_output=True, check=True).stdout.decode()
-    lines = ["push-cert\0report-status\n", *f"{text}{signature}".splitlines(keepends=True), "push-cert-end\n"]
-    lines += [f"{before} {server.clone.head} refs/heads/{unsigned}"] if unsigned else []
-    pack = ["git", "pack-objects", "--quiet", "--stdout", "--revs"]
-    objects = subprocess.run(
-        pack, cwd=server.clone.path, input=f"{server.clone.head}\n^{before}\n".encode(), capture_output=True, check=True
-    )
-    return b"".join(map(packet, lines)) + b"0000" + objects.stdout
+    ref = f"refs/heads/{branch}"
+    text = certificate(nonce, f"{server.head(ref) or '0' * 40} {server.clone.head} {ref}")
+    more = [f"{before} {server.clone.head} refs/heads/{unsigned}"] if unsigned else []
+    return push_request(server, text, sign(text, key), *more)
+
+
+def sign(text: str, key: Path) -> str:
+    """The signature of a text, as git makes it."""
+    command = ["ssh-keygen", "-Y", "sign", "-n", "git", "-f", str(key)]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+
+def received(server: Server, content: bytes) -> str:
+    """What a server says of a push over HTTP, which takes certificates for an hour here."""
+    subprocess.run(["git", f"--git-dir={server.bare}", "config", "receive.certNonceSlop", "3600"], check=True)
+    receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
+    return subprocess.run(receive, input=content, capture_output=True, check=True).stderr.decode()
+
+
+def test_a_pushed_ref_replaces_no_certificate(server: Server, zk: KazooClient, pushers: Path) -> None:
+    server.installed(pushers=str(pushers))
+    first = server.clone.head
+    text = certificate("another server's", f"{'0' * 40} {first} refs/heads/main")
+    signed = subprocess.run(
+        ["git", "hash-object", "-w", "--stdin"],
+        cwd=server.clone.path,
+        input=text + sign(text, pushers.with_name("alice")),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    assert push_signed(server, pushers.with_name("alice")).status == 0
+    second = server.clone.head
+    text = certificate(asked_nonce(server), f"{second} {first} refs/heads/main")
+    signature = sign(text, pushers.with_name("mallory"))
+    command = ["git", "hash-object", "--stdin"]
+    own = subprocess.run(command, input=text + signature, capture_output=True, text=True, check=True).stdout.strip()
+    assert server.push(f"{signed}:refs/replace/{own}").status == 0
+    said = received(server, push_request(server, text, signature))
+    assert "the push does not count: it is signed by nobody in" in said
+    assert (server.head(), published(zk, server.app)["commitId"]) == (first, second)
+
+
+def test_a_commit_that_a_pusher_has_signed_is_no_certificate(server: Server, zk: KazooClient, pushers: Path) -> None:
+    server.installed(pushers=str(pushers))
+    ref = f"{'0' * 40} {server.clone.head} refs/heads/main"
+    # git keeps headers that it does not know where somebody amends, and signs, another's commit.
+    text = f"tree {'0' * 40}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\nnonce {asked_nonce(server)}\n\n{ref}\n"
+    said = received(server, push_request(server, text, sign(text, pushers.with_name("alice"))))
+    assert f"the push that is signed is not that of {server.clone.head} to main" in said
+    assert (server.head(), published(zk, server.app)) == (server.clone.head, {})
+
+
+def test_who_signs_a_push_by_a_key_of_another_kind_is_told_how_to(
+    server: Server, zk: KazooClient, pushers: Path
+) -> None:
+    server.installed(pushers=str(pushers))
+    text = certificate(asked_nonce(server), f"{'0' * 40} {server.clone.head} refs/heads/main")
+    signature = "-----BEGIN PGP SIGNATURE-----\n\niHUEABYKAB0=\n-----END PGP SIGNATURE-----\n"
+    said = received(server, push_request(server, text, signature))
+    assert "not published: the push is not signed by a key of SSH; git config gpg.format ssh, and push again" in said
+    assert (server.head(), published(zk, server.app)) == (server.clone.head, {})
 
 
 def test_a_branch_that_somebody_adds_to_a_signed_push_is_not_published(
@@ -681,13 +747,11 @@ def test_a_branch_that_somebody_adds_to_a_signed_push_is_not_published(
 ) -> None:
     assert server.push().status == 0
     server.installed(pushers=str(pushers))
-    subprocess.run(["git", f"--git-dir={server.bare}", "config", "receive.certNonceSlop", "3600"], check=True)
-    request = signed_request(server, pushers.with_name("alice"), asked_nonce(server), "staging", unsigned="main")
-    receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
-    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    content = signed_request(server, pushers.with_name("alice"), asked_nonce(server), "staging", unsigned="main")
+    said = received(server, content)
     # So does git: what nobody has signed goes along.
     assert server.head() == server.head("refs/heads/staging") == server.clone.head
-    assert f"the push that is signed is not that of {server.clone.head} to main".encode() in done.stderr
+    assert f"the push that is signed is not that of {server.clone.head} to main" in said
     assert not published(zk, server.app)
 
 
@@ -699,16 +763,15 @@ def test_a_request_of_a_signed_push_over_http_is_of_no_use_later(
     git = ["git", f"--git-dir={server.bare}"]
     receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
     before, nonce = server.head(), asked_nonce(server)
-    request = signed_request(server, pushers.with_name("alice"), nonce)
+    content = signed_request(server, pushers.with_name("alice"), nonce)
     wait_for(lambda: asked_nonce(server) != nonce, "git asks for another nonce, as it does each second")
-    subprocess.run([*git, "config", "receive.certNonceSlop", "3600"], check=True)
-    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    said = received(server, content)
     record = published(zk, server.app)
-    assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org"), done.stderr
+    assert (record["commitId"], record["publisher"]) == (server.clone.head, "alice@example.org"), said
     subprocess.run([*git, "config", "receive.certNonceSlop", "0"], check=True)
     zk.delete(f"{server.app}/config")
     subprocess.run([*git, "update-ref", "refs/heads/main", before], check=True)
-    done = subprocess.run(receive, input=request, capture_output=True, check=True)
+    done = subprocess.run(receive, input=content, capture_output=True, check=True)
     assert server.head() == server.clone.head
     assert b"the push is not the one that was signed just now; push again, and over HTTP set" in done.stderr
     assert not published(zk, server.app)

@@ -30,6 +30,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     closed,
     has_credentials,
     is_authenticated,
+    is_open,
     merged,
     own_schemes,
 )
@@ -303,8 +304,19 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
     every = READ | WRITE | CREATE | DELETE
     for path in (APP.rollout(7), f"{APP.rollout(7)}/hosts", APP.bad_commits, REGISTRY, f"{APP.root}/service"):
         assert Grant(every, OTHER_AGENT) in (rule.acl(path, ephemeral=False) or ())
-    # But nobody another's status.
-    assert Grant(READ | CREATE, OTHER_AGENT) in (rule.acl(APP.agent("web1"), ephemeral=True) or ())
+    # But nobody another's status, or entry of the roster, also where these directories are not there yet.
+    for known in (rule, rule_by({APP.root: SHARED})):
+        for path in (APP.agents, APP.agent("web1"), APP.roster, APP.roster_entry("web1")):
+            assert Grant(READ | CREATE, OTHER_AGENT) in (known.acl(path, ephemeral=False) or ())
+
+
+def test_a_registry_right_below_the_root_is_for_nobody_else_either() -> None:
+    found = {APP.root: OWN, APP.agents: [*OWN, Grant(READ | CREATE, AGENT)]}
+    rule = choose_rule(APP, None, found, own={"digest": "fleet"})._replace(registries=("/servers",))
+    given = rule.acl("/servers", ephemeral=False)
+    assert given is not None
+    assert not is_open(given)
+    assert is_open(rule.acl("/other", ephemeral=False) or ())
 
 
 def test_a_registry_that_is_not_there_yet_is_open_where_its_creator_is_none_of_the_agents() -> None:

@@ -25,8 +25,13 @@ NAMES = (
     "REMOTE_USER",  # git http-backend, and what an administrator sets by `environment=` in authorized_keys
 )
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
+GIT = ("git", "--no-replace-objects")
+"""Whoever pushes may push refs below refs/replace as well, by which git takes one object for another."""
+CERTIFICATE = "certificate version "
+"""How a certificate of a push begins: the same key signs commits and tags for git."""
 SIGNATURE = "-----BEGIN "
 """What a certificate of a push has after what is signed."""
+OF_SSH = f"{SIGNATURE}SSH SIGNATURE-----"
 FOR_THIS_PUSH = "OK"
 """What git says of a certificate that answers what it asks for now, or asked for within receive.certNonceSlop seconds.
 
@@ -75,13 +80,16 @@ def certified(file: str, update: Update, environment: Mapping[str, str]) -> str:
             "the push is not the one that was signed just now; push again, and over HTTP set receive.certNonceSlop in "
             "the repository"
         )
-    text, begin, rest = _said(["git", "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
+    text, begin, rest = _said([*GIT, "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
+    signature = begin + rest
     # `old new ref` a line, below the head.
     commands = [line.partition(" ")[2] for line in text.partition("\n\n")[2].split("\n")]
-    if f"{update.commit_id} {BRANCHES}{update.pushed}" not in commands:
+    if not text.startswith(CERTIFICATE) or f"{update.commit_id} {BRANCHES}{update.pushed}" not in commands:
         raise InvalidRecord(f"the push that is signed is not that of {update.commit_id} to {update.pushed}")
+    if not signature.startswith(OF_SSH):
+        raise InvalidRecord("the push is not signed by a key of SSH; git config gpg.format ssh, and push again")
     try:
-        signer, problem = Signers(file).find_signer(text.encode("utf-8", "surrogateescape"), begin + rest, "git")
+        signer, problem = Signers(file).find_signer(text.encode("utf-8", "surrogateescape"), signature, "git")
     except VerificationError as exc:
         raise InvalidRecord(f"the push can't be verified: {exc}") from exc
     if problem:
@@ -98,7 +106,7 @@ def _user() -> str:
 
 def tip(branch: str) -> str | None:
     """The commit that a branch of the hook's repository is at now, None where there is no such branch."""
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}"]
+    command = [*GIT, "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
@@ -108,11 +116,11 @@ def real_names(wanted: Iterable[str]) -> dict[str, str]:
 
     Of the `wanted` ones, those too that lead nowhere yet, which git doesn't list.
     """
-    command = ["git", "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
+    command = [*GIT, "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
     refs = dict(line.split(" ") for line in _said(command).split("\n") if line)
     for ref in (f"{BRANCHES}{branch}" for branch in wanted):
         if ref not in refs and _may_be_there(ref):
-            refs[ref] = _said(["git", "symbolic-ref", "--quiet", ref]).strip()
+            refs[ref] = _said([*GIT, "symbolic-ref", "--quiet", ref]).strip()
     return {ref.removeprefix(BRANCHES): real.removeprefix(BRANCHES) for ref, real in refs.items() if real}
 
 
@@ -132,6 +140,6 @@ def _said(command: list[str]) -> str:
 
 def subject(commit_id: str) -> str | None:
     """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
-    command = ["git", "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]
+    command = [*GIT, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return printable(done.stdout.decode("utf-8", "replace").strip())[:LONGEST_SUBJECT] or None
