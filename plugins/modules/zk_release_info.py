@@ -211,8 +211,8 @@ history:
     outcome:
       description:
         - Its outcome, as far as recorded. C(proved) means by the whole fleet, according to a publisher that waited or
-          to its rollout. Otherwise, a release with a rollout has C(halted) or C(rolled back), C(done with failures) for a
-          rollback with more failures than its plan accepts or if every host failed, C(done on no host) if no host was
+          to its rollout. Otherwise, a release with a rollout has C(halted) or C(rolled back), C(done with failures) for
+          a rollback with more failures than its plan accepts or if every host failed, C(done on no host) if no host was
           to have it because all were held, and the desired release has C(rolling out), C(paused) or C(rolling back).
         - Also C(rolled back from) if the next publication rolled back from it, and C(bad) if its commit is marked as
           bad.
