@@ -68,7 +68,8 @@ missing_packages() {
         command -v kadmin.local >/dev/null || echo krb5-admin-server
         compgen -G '/usr/lib/python3/dist-packages/kerberos.*.so' >/dev/null || echo python3-kerberos
         [ -e /usr/lib/python3/dist-packages/kazoo ] || echo python3-kazoo
-        command -v podman >/dev/null || printf '%s\n' podman runc netavark
+        command -v podman >/dev/null || printf '%s\n' podman runc netavark aardvark-dns
+        command -v podman-compose >/dev/null || echo podman-compose
         command -v iptables >/dev/null || echo iptables
     fi
     local python

@@ -19,14 +19,12 @@ from support.ensemble import Ensemble
 from support.git_server import git_daemon
 from support.inventory import Inventory
 from support.playbook import ROOT, Run, run_playbook
-from support.podman import BASE, Podman, lacking, own_podman
+from support.podman import Podman
 from support.ports import free_ports
 from support.relay import Relay
 from support.repository import GitRepository
 from support.waiting import wait_for
 
-REASON = lacking()
-pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 REGISTRY = "/service/business/what"
 SESSION = "4"
 """Seconds after which the registration of a server that was killed is gone."""
@@ -36,17 +34,6 @@ ENDS = {
     "quit": "nginx -s quit",
 }
 """How a part of a server comes to its end by itself."""
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """A podman of these tests' own with both images of the Containerfile."""
-    with own_podman(tmp_path_factory.mktemp("podman")) as made:
-        made.import_base()
-        words = ["--network=none", f"--build-arg=BASE={BASE}", f"--file={ROOT}/examples/container/Containerfile"]
-        for target in (["--target=sidecar", "--tag=zoo-watcher"], ["--tag=zoo-nginx"]):
-            made.run("build", *words, *target, str(ROOT), seconds=600)
-        yield made
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ class Podman:
         """The name of the namespace, of the wire to it, and of the network in it."""
         return f"zoo{os.getpid()}"
 
+    @property
+    def beside(self) -> list[str]:
+        """What begins a command that runs in the network that the containers publish their ports in."""
+        return ["nsenter", f"--net=/run/netns/{self.network}"]
+
     def run(
         self, *words: str, check: bool = True, seconds: float = 120, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
@@ -102,6 +108,14 @@ class Podman:
         with subprocess.Popen(words, stdout=subprocess.PIPE) as tar:
             self.run("import", "--quiet", "-", BASE, stdin=tar.stdout)
 
+    def write_command(self, directory: Path) -> None:
+        """Put a command `podman` that is this one into a directory, for PATH."""
+        directory.mkdir()
+        conf = f"CONTAINERS_CONF={self.directory}/containers.conf"
+        command = directory / "podman"
+        command.write_text(f'#!/bin/sh\nexec env {conf} {shlex.join(self._command())} "$@"\n')
+        command.chmod(0o755)
+
     def clear(self) -> None:
         """Kill and remove every container."""
         # One whose network another shares is removed after that.
@@ -115,7 +129,7 @@ class Podman:
 
     def _command(self, *words: str) -> list[str]:
         places = [f"--{option}={self.directory / option}" for option in ("root", "runroot", "tmpdir")]
-        return ["nsenter", f"--net=/run/netns/{self.network}", "podman", *places, *words]
+        return [*self.beside, str(shutil.which("podman")), *places, *words]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -136,6 +150,9 @@ def own_podman(directory: Path) -> Iterator[Podman]:
     finally:
         podman.clear()
         podman.run("rmi", "--all", "--force", check=False)
+        for group in (Path("/sys/fs/cgroup/libpod_parent"), *Path("/sys/fs/cgroup").glob("*/libpod_parent")):
+            with contextlib.suppress(OSError):  # another podman's container is in it
+                group.rmdir()
         _unplug(podman)
         shutil.rmtree(directory)
 
