@@ -150,9 +150,7 @@ def own_podman(directory: Path) -> Iterator[Podman]:
     finally:
         podman.clear()
         podman.run("rmi", "--all", "--force", check=False)
-        for group in (Path("/sys/fs/cgroup/libpod_parent"), *Path("/sys/fs/cgroup").glob("*/libpod_parent")):
-            with contextlib.suppress(OSError):  # another podman's container is in it
-                group.rmdir()
+        _remove_cgroups()
         _unplug(podman)
         shutil.rmtree(directory)
 
@@ -175,3 +173,12 @@ def _plug(podman: Podman) -> None:
 def _unplug(podman: Podman) -> None:
     subprocess.run(["ip", "link", "delete", podman.network], check=False)
     subprocess.run(["ip", "netns", "delete", podman.network], check=False)
+
+
+def _remove_cgroups() -> None:
+    """Remove what podman leaves of them, in each hierarchy, unless another podman's containers are in it."""
+    for name in ("libpod_parent/conmon", "libpod_parent"):
+        for hierarchy in ("", "*/"):
+            for group in Path("/sys/fs/cgroup").glob(hierarchy + name):
+                with contextlib.suppress(OSError):
+                    group.rmdir()
