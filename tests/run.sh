@@ -57,7 +57,7 @@ missing_packages() {
     [ -e /usr/share/java/slf4j-simple.jar ] || echo libslf4j-java
     [ -e /usr/share/java/netty-handler.jar ] || echo libnetty-java
     if [ -n "${CI:-}" ]; then
-        # Other projects, for four files of tests, which are skipped without and say so: some hundred megabytes.
+        # Other projects, for five files of tests, which are skipped without and say so: some hundred megabytes.
         command -v chromium >/dev/null || echo chromium
         command -v chromedriver >/dev/null || echo chromium-driver
         [ -e /usr/share/java/curator-x-discovery.jar ] || echo libcurator-discovery-java
@@ -68,6 +68,9 @@ missing_packages() {
         command -v kadmin.local >/dev/null || echo krb5-admin-server
         compgen -G '/usr/lib/python3/dist-packages/kerberos.*.so' >/dev/null || echo python3-kerberos
         [ -e /usr/lib/python3/dist-packages/kazoo ] || echo python3-kazoo
+        command -v podman >/dev/null || printf '%s\n' podman runc netavark aardvark-dns
+        command -v podman-compose >/dev/null || echo podman-compose
+        command -v iptables >/dev/null || echo iptables
     fi
     local python
     if ! python=$(find_python); then

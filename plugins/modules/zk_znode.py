@@ -15,8 +15,8 @@ description:
   - Creates, changes and deletes znodes, one or many in a single transaction that succeeds or fails as a whole.
   - A value is written only if it differs. A dictionary or a list is written as JSON and compared as JSON, so neither
     the order of keys nor spacing counts as a change.
-  - Only the value that was read is overwritten. If another client changed it first, everything is read and decided again,
-    at most nine times, so that C(changed) and the diff are true.
+  - Only the value that was read is overwritten. If another client changed it first, everything is read and decided
+    again, at most nine times, so that C(changed) and the diff are true.
   - Everything is read in one round trip and written in another, over one connection. Fifty znodes in O(znodes) take
     about as long as one; a loop over fifty tasks takes fifty times as long.
 extends_documentation_fragment:

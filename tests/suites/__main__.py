@@ -23,7 +23,7 @@ ALONE = {"faults"}
 YIELDING = {"sanity", "lint"}
 """What may run beside that, at the lowest priority: nothing has to happen in it in time."""
 PRIORITIES = {
-    **dict.fromkeys(("hosts", "roles", "integration", "quickstart", "storm"), 5),
+    **dict.fromkeys(("hosts", "roles", "integration", "quickstart", "containers", "storm"), 5),
     **dict.fromkeys(YIELDING, 19),
 }
 """As nice(1) has them: what computes much leaves the processor to that in which something has to happen in time."""

@@ -16,7 +16,7 @@ SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "roles": partial(pytests.run, "roles"),
     **{name: partial(pytests.run, name) for name in ("unit", "integration", "agent")},
     "storm": partial(pytests.run, "storm", of="faults", mark="storm"),
-    **{name: partial(pytests.run, name) for name in ("quickstart", "eda", "ensemble")},
+    **{name: partial(pytests.run, name) for name in ("quickstart", "containers", "eda", "ensemble")},
     "faults": partial(pytests.run, "faults", mark="not storm"),
     "sanity": sanity.run,
     "lint": lint.run,

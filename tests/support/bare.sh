@@ -23,6 +23,7 @@ echo 'deb [trusted=yes] file:/srv/apt ./' >/etc/apt/sources.list
 rm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/*
 
 useradd --create-home --shell /bin/bash ann
+mkdir -p /etc/sudoers.d
 echo 'ann ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/ann
 echo bare >/etc/hostname
 echo '127.0.0.1 localhost bare' >/etc/hosts

@@ -74,26 +74,31 @@ def lacking() -> str:
 
 def bare_tree(suite: str) -> Path:
     """The suite's tree, made first where there is none of this recipe (some minutes)."""
-    recipe = RECIPE.read_text() + repr((THERE, OFFERED))
-    tree = CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    return tree_with(suite, suite, THERE, OFFERED)
+
+
+def tree_with(name: str, suite: str, there: list[str], offered: list[str]) -> Path:
+    """A tree of the suite with packages that are there, and others that can be installed; kept by its name."""
+    recipe = RECIPE.read_text() + repr((there, offered))
+    tree = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(f"bare-{suite}"):
+    with locked(f"bare-{name}"):
         if not tree.exists():
-            for old in CACHE.glob(f"{suite}*"):
+            for old in CACHE.glob(f"{name}*"):
                 shutil.rmtree(old)
-            new = CACHE / f"{suite}.new"
+            new = CACHE / f"{name}.new"
             shutil.rmtree(new, ignore_errors=True)
-            _make(suite, new)
+            copy_minimal(suite, new)
+            _furnish(new, there, offered, CACHE / f"log-{name}")
             new.rename(tree)
     return tree
 
 
-def _make(suite: str, tree: Path) -> None:
-    copy_minimal(suite, tree)
+def _furnish(tree: Path, there: list[str], offered: list[str], log: Path) -> None:
     shutil.copy("/etc/resolv.conf", tree / "etc" / "resolv.conf")
     shutil.copy(RECIPE, tree / "bare.sh")
-    words = ["chroot", str(tree), "sh", "/bare.sh", ",".join(THERE), *OFFERED]
-    run_privately(["unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", *words], CACHE / f"log-{suite}")
+    words = ["chroot", str(tree), "sh", "/bare.sh", ",".join(there), *offered]
+    run_privately(["unshare", "--pid", "--fork", f"--mount-proc={tree}/proc", *words], log)
     (tree / "bare.sh").unlink()
 
 

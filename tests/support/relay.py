@@ -12,16 +12,17 @@ from collections.abc import Iterator
 class Relay:
     """Takes connections at `hosts` for the server at `port`; what a client sends goes through `hand_on`.
 
-    What the server answers comes `delay` seconds later, and what it answers next not before that.
+    `hosts` is a port of this machine's `address`. What the server answers comes `delay` seconds later, and what it
+    answers next not before that.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
         self.delay = 0.0
         self._end = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, 0))
         self._port = port
         self._connections: list[socket.socket] = []
-        self.hosts = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.hosts = f"{address}:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:

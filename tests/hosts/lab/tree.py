@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from hosts.lab.errors import LabError
 from hosts.lab.minimal import copy_minimal, run_privately
 from hosts.lab.places import CACHE, LABS, TREES, WHEELS, locked
+from hosts.lab.wheels import make_wheels
 
 SUITES = ("bookworm", "trixie")
 RECIPE = Path(__file__).with_name("recipe.sh")
@@ -61,7 +61,7 @@ def _make(suite: str, made: Path) -> None:
     run_privately(["unshare", "--pid", "--fork", f"--mount-proc={new}/proc", *words], log)
     (new / "recipe.sh").unlink()
     _keep_bytecode(new)
-    shutil.copytree(_wheels(), new / "srv" / "wheels")
+    shutil.copytree(make_wheels(WHEELS, REQUIREMENTS), new / "srv" / "wheels")
     new.rename(made)
 
 
@@ -81,18 +81,3 @@ def _sweep(suite: str, made: Path) -> None:
     for old in TREES.glob(f"{suite}-*"):
         if old != made and old.name not in used:
             shutil.rmtree(old)
-
-
-def _wheels() -> Path:
-    """The directory with the wheels that the agent needs on a host without a package index."""
-    with locked("wheels"):
-        environment = CACHE / "pip"
-        if not WHEELS.exists():
-            new = WHEELS.with_name("wheels.new")
-            shutil.rmtree(new, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-            pip = [str(environment / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
-            # Each is built in an environment of its own: the pip of Debian 12 has no `wheel` to build one without.
-            subprocess.run([*pip, "wheel", "--use-pep517", "--wheel-dir", str(new), *REQUIREMENTS], check=True)
-            new.rename(WHEELS)
-    return WHEELS
