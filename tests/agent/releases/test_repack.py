@@ -115,14 +115,16 @@ def test_a_rollout_does_not_wait_until_packs_are_made_one(
     wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
 
 
-def test_a_host_whose_packs_are_made_one_tells_that_it_waits_in_a_rollout(
+@pytest.fixture
+def waiting(
     slow: tuple[Agent, Path, Path],
     agents: Agents,
     repository: GitRepository,
     release: Publish,
     zk: KazooClient,
     app: str,
-) -> None:
+) -> tuple[Agent, Path, Rollout]:
+    """An agent that tells that it waits in a rollout while it makes its packs one; what ends that; and the rollout."""
     agent, packing, go = slow
     first = agents("first").start().wait_live()
     repository.commit({"index.html": "stable\n"})
@@ -130,20 +132,45 @@ def test_a_host_whose_packs_are_made_one_tells_that_it_waits_in_a_rollout(
     wait_for(packing.exists, "the packs are made one")
     repository.commit({"index.html": "last\n"})
     steps = [{"names": [first.name], "pause": True}, {"percent": 100}]
-    generation = release(rollout={"minHealthy": 0, "steps": steps})
-    rollout = Rollout(zk, app, generation)
+    rollout = Rollout(zk, app, release(rollout={"minHealthy": 0, "steps": steps}))
     rollout.wait("paused")
+    wait_for(lambda: tells(agent, "waiting", rollout.generation), "it waits for its turn")
+    return agent, go, rollout
 
-    def tells(state: str) -> bool:
-        return (agent.status["state"], agent.status["generation"]) == (state, generation)
 
-    wait_for(lambda: tells("waiting"), "it waits for its turn")
-    rollout.command("halt")
-    wait_for(lambda: tells("halted"), "it is halted")
+def tells(agent: Agent, state: str, generation: int | None) -> bool:
+    """Whether a host that makes its packs one tells this."""
     assert len(packs(agent.base)) > 1
+    status = agent.status
+    return (status["state"], status.get("generation")) == (state, generation)
+
+
+def test_a_host_whose_packs_are_made_one_tells_that_a_rollout_is_halted(waiting: tuple[Agent, Path, Rollout]) -> None:
+    agent, go, rollout = waiting
+    rollout.command("halt")
+    wait_for(lambda: tells(agent, "halted", rollout.generation), "it is halted")
     go.touch()
     wait_for(lambda: len(packs(agent.base)) == 1, "the packs are one")
-    assert tells("halted")
+    assert agent.status["state"] == "halted"
+
+
+def test_a_host_whose_packs_are_made_one_waits_no_more_in_a_rollout_of_what_is_deleted(
+    waiting: tuple[Agent, Path, Rollout], zk: KazooClient, app: str
+) -> None:
+    agent, _go, _rollout = waiting
+    zk.delete(f"{app}/config")
+    wait_for(lambda: tells(agent, "idle", None), "nothing is to be done")
+
+
+def test_a_retry_is_answered_though_the_packs_are_still_made_one(
+    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
+) -> None:
+    agent, packing, _go = slow
+    repository.commit({"index.html": "last\n"})
+    release()
+    wait_for(packing.exists, "the packs are made one")
+    assert agent.wait_outcome(release(rollout={"minHealthy": -1}))["state"] == "failed"
+    assert "nothing to retry: rollout: " in agent.control("retry").stdout
 
 
 def damage_pack_of(store: Repository, commit_id: str) -> None:

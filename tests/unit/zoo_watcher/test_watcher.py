@@ -683,9 +683,12 @@ def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
 def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_tried_again(
     watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    watcher.layout.make()
+    (watcher.layout.staging / "half").mkdir()
     made = begun(watcher, lambda made: made.course.report("checking"))
     watcher._take_messages(60)
     assert watcher.convergence.deployment is None
+    wait_for(lambda: not watcher.layout.in_staging(), "nothing is left of it")
     again: list[int] = []
     monkeypatch.setattr(
         watcher.convergence, "_deploy", lambda desired, *_words, **_options: again.append(desired.generation)

@@ -190,9 +190,9 @@ class Convergence:
                 self.deployment.cancel()
             elif self._served is not self._goal:
                 self._cancel_for(desired)
-            if desired is None and self._goal.standstill and not (self._works or self._goal.was_told):
+            if desired is None and not (self._works or self._goal.was_told):
                 # What packs the object store, for up to an hour, goes on meanwhile.
-                self._tell_standstill(self._goal.standstill, None)
+                self._rest()
         elif not self._goal.was_told or (self._goal.standstill and self._target(desired)):
             # While a person held the host, a standstill was all that there was to tell.
             self._proceed(desired)
@@ -267,6 +267,13 @@ class Convergence:
             self._tell_standstill(self._goal.standstill, outcome)
         elif desired is not None and outcome:
             self._tell(desired, *outcome)
+        else:
+            self._stay()
+
+    def _rest(self) -> None:
+        """Tell why nothing is deployed, where there is anything to be told."""
+        if self._goal.standstill:
+            self._tell_standstill(self._goal.standstill, None)
         else:
             self._stay()
 
@@ -452,7 +459,7 @@ class Convergence:
         """Whether what runs ends soon, and so wakes the loop: it has just failed, or is a proof that does not last."""
         if self.deployment is None:
             return False
-        return self._board.status.state in GAVE_UP or self.deployment.ends or self._is_in_the_way(desired)
+        return self._said[0] in GAVE_UP or self.deployment.ends or self._is_in_the_way(desired)
 
     def _forget_failure(self, desired: Desired | None) -> str | None:
         """Forget that what is desired has failed here; why not. Raises `OSError`."""

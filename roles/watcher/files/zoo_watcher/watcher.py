@@ -220,12 +220,12 @@ class Watcher:
                 self.convergence.note(sender, progress)
             except Exception as exc:  # noqa: BLE001  # raised below: the others, and the last word, count all the same
                 mistakes.append(exc)
-            if progress is None:
-                # Killed, its apply process has removed nothing. The next one, which would, may be long after.
-                self._remove_leftovers(lambda _paths: None)
         if silent and self.convergence.deployment is silent:
             log.error("the deployment thread has died, generation=%s", silent.generation)
             self.convergence.note(silent, None)
+        if deployment and self.convergence.deployment is None:
+            # Killed, its apply process has removed nothing. The next one, which would, may be long after.
+            self._remove_leftovers(lambda _paths: None)
         if mistakes:
             raise mistakes[0]
 

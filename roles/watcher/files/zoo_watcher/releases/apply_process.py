@@ -39,10 +39,13 @@ PACKING = 3600.0
 NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
 OF_A_REPOSITORY = (
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_DEFAULT_HASH", "GIT_DIR", "GIT_INDEX_FILE"),
-    *("GIT_NAMESPACE", "GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH", "GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG_PARAMETERS", "GIT_DEFAULT_HASH", "GIT_DIR"),
+    *("GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_INTERNAL_SUPER_PREFIX", "GIT_NAMESPACE"),
+    *("GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE"),
+    *("GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
 )
-"""Variables that say where another repository has what: a git hook, or a shell, that starts the agent may have them."""
+"""Variables about another repository, most of them as `git rev-parse --local-env-vars` lists them: a git hook, or a
+shell, that starts the agent may have them. `GIT_CONFIG_COUNT` stays: a person may configure the agent's git by it."""
 END = ""
 """Where a line belongs: there is none any more."""
 
