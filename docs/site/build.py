@@ -27,6 +27,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/**/*.md",
+    "examples/*/README.md",
     "extensions/**/README.md",
     "playbooks/README.md",
     "roles/*/README.md",
