@@ -324,13 +324,15 @@ class Rule(NamedTuple):
     def _like(self, path: str) -> tuple[str, bool]:
         """Which znode has the ACL for what is created, and whether agents use there what others of them have made."""
         app, found = self.app, self.found or {}
+        # Of a host that a publisher names, which is not known by its identity, the agent completes the entry.
+        is_named = self.host is None and path.startswith(f"{app.roster}/")
         directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)
         if directory != app.root:
-            return directory, _is_within(directory, app.rollouts)
+            return directory, is_named or _is_within(directory, app.rollouts)
         is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
         first = app.agents if is_agents else app.config
         is_each_ones = any(_is_within(path, own) for own in (app.agents, app.roster))
-        return (first if first in found else app.root), is_agents and not is_each_ones
+        return (first if first in found else app.root), is_agents and (is_named or not is_each_ones)
 
 
 def directories_of(app: AppPaths) -> list[str]:

@@ -28,6 +28,7 @@ from .access import (
     Acl,
     Grant,
     Principal,
+    is_open,
     may_be_of_roles,
     merged,
 )
@@ -98,10 +99,14 @@ class Look(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The record of access as it was found, None for none; its version, -1 for none."""
+    """The record of access as it was found, None for none that counts; its version, -1 for none.
+
+    It `is_doubtful` where others than publishers may have made it in an application that is closed by hand.
+    """
 
     access: AccessRecord | None
     version: int = -1
+    is_doubtful: bool = False
 
 
 def directories(app: AppPaths, access: AccessRecord) -> list[str]:
@@ -126,8 +131,9 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
         client.sync(app.root)
         try:
             data, stat = client.get(app.access)
-            if not all(may_be_of_roles(client.get_acls(path)[0]) for path in (app.access, app.root)):
-                return Recorded(None, stat.version)
+            own, root = (client.get_acls(path)[0] for path in (app.access, app.root))
+            if not may_be_of_roles(own) or not may_be_of_roles(root):
+                return Recorded(None, stat.version, is_doubtful=not is_open(root))
         except NoNodeError:
             return Recorded(None)
     try:

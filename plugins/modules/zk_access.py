@@ -393,6 +393,8 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     check_amounts(options, "wait_timeout")
     app = AppPaths(options["app"])
     found = read_access(client, app)
+    if found.is_doubtful:
+        check_given(app, options)
     before = found.access
     wanted = wanted_access(options, before or AccessRecord())
     if wanted.state == SECURED:
@@ -417,6 +419,18 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
         "older_agents": [] if is_opened else older_agents(client, app),
         "diff": {"before": as_lines(before, look.changes, "before"), "after": as_lines(wanted, look.changes, "after")},
     }
+
+
+def check_given(app: AppPaths, options: Mapping[str, Any]) -> None:
+    """Raise a `ZooKeeperError` where something would be taken from a record that does not count."""
+    is_opened = options["state"] == OPEN
+    missing = [name for name in (PLACES if is_opened else ("publishers",)) if options[name] is None]
+    if missing:
+        raise ZooKeeperError(
+            f"{app.access}: by the ACL of {app.root}, others than publishers may have made it; name "
+            f"{' and '.join(missing)} here{', [] for none' if is_opened else ', and all else that is to count'}",
+            path=app.access,
+        )
 
 
 def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]) -> Look:

@@ -111,7 +111,7 @@ class RawSession:
     connections = 1
     lost_at: float | None = None
     timeout = TIMEOUT / 1000
-    has_roles = False
+    is_closed = False
 
     def __init__(self, hub: Hub, port: int) -> None:
         self._hub = hub

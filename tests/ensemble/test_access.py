@@ -14,7 +14,7 @@ from kazoo.exceptions import KazooException, NoAuthError, NotEmptyError
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 from ansible_collections.zoo.deploy.plugins.module_utils import access_walk, znodes
-from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord
+from ansible_collections.zoo.deploy.plugins.module_utils.access import AccessRecord, is_open
 from ansible_collections.zoo.deploy.plugins.module_utils.access_rule import kept_closed
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import identities
@@ -328,6 +328,22 @@ def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
     assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
     # A run that was cut off before the root was closed is gone on with, and what is not given stays from then on.
     assert not set_access(publisher, paths)["changed"]
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_a_record_that_others_may_have_made_would_say_has_to_be_given(
+    login: Login, paths: AppPaths, registry: str
+) -> None:
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    publisher.set_acls(paths.root, [*make_ids("publisher"), make_digest_acl("reader", "word", read=True, create=True)])
+    with pytest.raises(ZooKeeperError, match="others than publishers may have made it; name publishers here"):
+        set_access(publisher, paths, agents=ROLES["agents"])
+    with pytest.raises(ZooKeeperError, match="name registries and values here"):
+        set_access(publisher, paths, state="open")
+    assert not is_open(publisher.get_acls(registry)[0])
+    set_access(publisher, paths, state="open", registries=[registry], values=[])
+    assert is_open(publisher.get_acls(registry)[0])
 
 
 def test_no_release_is_for_whom_an_agent_has_recorded_as_a_publisher(

@@ -697,8 +697,13 @@ def received(server: Server, content: bytes) -> str:
     return subprocess.run(receive, input=content, capture_output=True, check=True).stderr.decode()
 
 
-def test_a_pushed_ref_replaces_no_certificate(server: Server, zk: KazooClient, pushers: Path) -> None:
+@pytest.mark.parametrize("configured", [[], ["core.useReplaceRefs", "true"]])
+def test_a_pushed_ref_replaces_no_certificate(
+    server: Server, zk: KazooClient, pushers: Path, configured: list[str]
+) -> None:
     server.installed(pushers=str(pushers))
+    if configured:
+        subprocess.run(["git", f"--git-dir={server.bare}", "config", *configured], check=True)
     first = server.clone.head
     text = certificate("another server's", f"{'0' * 40} {first} refs/heads/main")
     signed = subprocess.run(

@@ -143,7 +143,7 @@ class FakeSession:
         self.connections = 1
         self.lost_at: float | None = None
         self.timeout = 10.0
-        self.has_roles = False
+        self.is_closed = False
         self.requests = 0
         self.watches: set[Watch] = set()
 

@@ -586,24 +586,31 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
         thief.delete(f"{agent.app}/agents/{agent.name}")
 
 
+@pytest.mark.parametrize("by_hand", [None, "on the root", "below the root"])
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
     ensemble: Ensemble,
     start: Agents,
+    publisher: KazooClient,
     app: str,
     set_access: Callable[..., dict[str, Any]],
     publish: Callable[..., int],
     repository: GitRepository,
+    by_hand: str | None,
 ) -> None:
-    set_access(**ROLES)
-    agent = start().wait_live()
+    word = WORDS["agent"]
+    if by_hand is None:
+        set_access(**ROLES)
+    else:
+        word = "word of agent"
+        give_acls_by_hand(publisher, app, f"{app}-service", ["agent"], by_hand)
+    agent = start(digest_password=word).wait_live()
     assert agent.wait_outcome(publish(rollout=True))["state"] == "active"
     good = repository.head
     evil = repository.commit({"index.html": "evil\n"})
     second = repository.commit({"index.html": "two\n"})
     generation = publish(rollout=True)
     assert agent.wait_outcome(generation)["commitId"] == second
-    thief_is = [("digest", f"agent:{WORDS['agent']}")]
-    with connected(ensemble.hosts, auth_data=thief_is) as thief:
+    with connected(ensemble.hosts, auth_data=[("digest", f"agent:{word}")]) as thief:
         root = f"{app}/rollouts/{generation}"
         forge(thief, root, evil)
         wait_for(lambda: "no publisher has published it" in str(agent.status.get("troubles")), "it is refused")

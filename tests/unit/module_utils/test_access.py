@@ -254,7 +254,7 @@ def rule_by(found: dict[str, Any]) -> Rule:
 def test_without_roles_what_is_created_is_for_whom_its_directory_is_and_for_its_creator(
     directory: str, path: str, acl: Any
 ) -> None:
-    rule = rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl})
+    rule = rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl})._replace(host="web1")
     assert rule.acl(path, ephemeral=False) == (*merged(acl), *CREATOR)
 
 
@@ -307,7 +307,14 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
     # But nobody another's status, or entry of the roster, also where these directories are not there yet.
     for known in (rule, rule_by({APP.root: SHARED})):
         for path in (APP.agents, APP.agent("web1"), APP.roster, APP.roster_entry("web1")):
-            assert Grant(READ | CREATE, OTHER_AGENT) in (known.acl(path, ephemeral=False) or ())
+            assert Grant(READ | CREATE, OTHER_AGENT) in (known._replace(host="web1").acl(path, ephemeral=False) or ())
+
+
+def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> None:
+    for found in ({APP.root: SHARED}, {APP.root: OWN, APP.roster: SHARED}):
+        acl = rule_by(found).acl(APP.roster_entry("web1"), ephemeral=False)
+        assert Grant(READ | WRITE | CREATE | DELETE, OTHER_AGENT) in (acl or ())
+        assert Grant(READ | CREATE, OTHER_AGENT) in (rule_by({APP.root: SHARED}).acl(APP.roster, ephemeral=False) or ())
 
 
 def test_a_registry_right_below_the_root_is_for_nobody_else_either() -> None:

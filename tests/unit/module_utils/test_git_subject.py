@@ -60,6 +60,13 @@ def test_a_server_is_not_asked_for_more_where_what_it_has_said_is_not_to_be_read
     assert repository.path.with_name("daemon.log").read_text().count("Request upload-pack") == 1
 
 
+def test_a_ref_that_replaces_a_commit_gives_it_no_other_subject(repository: GitRepository) -> None:
+    before = repository.head
+    repository.git("commit", "--allow-empty", "-qm", "what it is not")
+    repository.git("replace", before, repository.head)
+    assert subject_of(repository.url, before) == "change"
+
+
 def test_an_ssh_server_is_not_asked(repository: GitRepository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     note = tmp_path / "called"
     monkeypatch.setenv("GIT_SSH_COMMAND", f"touch {note}; false")

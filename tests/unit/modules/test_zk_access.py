@@ -221,7 +221,7 @@ def test_a_publisher_that_the_server_matches_goes_on(results: Any) -> None:
 
 def test_a_record_that_anybody_may_write_says_nothing() -> None:
     client = Client()
-    assert read_access(client, APP) == (None, 7)
+    assert read_access(client, APP) == (None, 7, False)
     closed = Client(acl=[make_digest_acl("ann", "word", all=True)])
     found = read_access(closed, APP)
     assert found.access is not None

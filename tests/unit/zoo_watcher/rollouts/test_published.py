@@ -38,7 +38,7 @@ def test_hosts_take_what_the_record_or_the_policy_of_a_publisher_names_and_nothi
         entry = Write(CREATE, f"{APP.rollout(7)}/in_flight/{host.name}", HostEntry(RETURNING).to_node())
         ensemble.apply([*begin_writes(APP.rollout(7), state, ""), entry])
         session = FakeSession(ensemble, random.Random(0), 0.0)
-        session.has_roles = True
+        session.is_closed = True
         wanted = Desired(7, 1, desired, policy=policy and json.dumps({"rollout": policy}).encode())
         part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
         part.keep()

@@ -35,7 +35,7 @@ class Session:
         self.record, self.root = record, root
         self.others: dict[str, Any] = {}
         self.connections = 1
-        self.has_roles = False
+        self.is_closed = False
         self.asked: list[str] = []
         self.acl_of: Callable[[str, bool], Any] = lambda _path, _ephemeral: None
 
@@ -102,7 +102,7 @@ def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server
     creation = refreshed(session, **CERTIFICATE)
     acl = session.acl_of(APP.agent("web1"), True)
     assert {who.scheme for _perms, who in acl} == {"x509"}
-    assert (creation.is_open, session.has_roles) == (False, True)
+    assert (creation.is_open, session.is_closed) == (False, True)
     # A server before 3.7 would hang up at a question who this is, again and again.
     assert session.asked == ["get_acls_async"]
 
@@ -122,8 +122,15 @@ def test_without_roles_it_is_as_open_as_the_application(root: Any, others: Any, 
     session = Session(None, root)
     session.others = others
     creation = refreshed(session, **CERTIFICATE)
-    assert (creation.is_open, session.has_roles) == (is_open, False)
+    assert (creation.is_open, session.is_closed) == (is_open, not is_open)
     assert (session.acl_of(APP.agent("web1"), True) is None) == is_left
+
+
+@pytest.mark.parametrize(("root", "is_closed"), [(PUBLISHERS_ONLY, True), (OPEN_ACL_UNSAFE, False)])
+def test_a_record_by_which_everything_is_open_opens_nothing_that_is_closed(root: Any, is_closed: bool) -> None:
+    session = Session({"state": "open"}, root)
+    creation = refreshed(session, **CERTIFICATE)
+    assert (creation.is_open, session.is_closed) == (not is_closed, is_closed)
 
 
 def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:

@@ -25,8 +25,11 @@ NAMES = (
     "REMOTE_USER",  # git http-backend, and what an administrator sets by `environment=` in authorized_keys
 )
 """Where git servers say who pushes. The server of its own comes before the web server in front of it."""
-GIT = ("git", "--no-replace-objects")
-"""Whoever pushes may push refs below refs/replace as well, by which git takes one object for another."""
+GIT = ("git", "--no-replace-objects", "-c", "core.useReplaceRefs=false")
+"""Whoever pushes may push refs below refs/replace as well, by which git takes one object for another.
+
+git 2.39 does so in spite of its option where the repository's configuration says that it is to.
+"""
 CERTIFICATE = "certificate version "
 """How a certificate of a push begins: the same key signs commits and tags for git."""
 SIGNATURE = "-----BEGIN "

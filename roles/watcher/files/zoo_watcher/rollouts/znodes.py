@@ -148,7 +148,7 @@ class RolloutZnodes:
         Raises `SessionTroubleError`.
         """
         release = _identity(stable)
-        if not self._session.has_roles or release in self._published:
+        if not self._session.is_closed or release in self._published:
             return
         with session_trouble(self._app.history):
             self._published.update(map(_identity, self._releases(self._app.history).values()))

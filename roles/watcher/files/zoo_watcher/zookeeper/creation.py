@@ -39,14 +39,14 @@ class Creation:
         self._rule: Rule | None = None
         self._has_root = False
         self._may_create_root = False
-        self._is_shut_out = False
-        """Whether the application is closed to this agent, which has no credentials."""
+        self._is_closed = False
+        """Whether the application's znode is there and not for everybody."""
         session.acl_of = self._acl_of
 
     @property
     def is_open(self) -> bool:
         """Whether anybody can deploy, as far as is known."""
-        return self._rule is not None and self._rule.is_open and not self._is_shut_out
+        return self._rule is not None and self._rule.is_open and not self._is_closed
 
     def mark_stale(self) -> None:
         """Ask anew in the next turn."""
@@ -63,7 +63,7 @@ class Creation:
         try:
             with session_trouble(self._config.app.access):
                 self._rule = self._read()
-                self._session.has_roles = self._rule.access is not None and not self._rule.is_open
+                self._session.is_closed = not self.is_open
         except Exception:
             self._asked = 0
             self._is_overtaken |= was_overtaken
@@ -76,7 +76,7 @@ class Creation:
             self._has_root = True
             # One that has lost its credentials is no sign that anybody can deploy.
             root = self._acl(app.root)
-            self._is_shut_out = root is not None and not is_open(root)
+            self._is_closed = root is not None and not is_open(root)
             return Rule(app)
         try:
             record = self._session.read(app.access, self._on_event)
@@ -85,7 +85,7 @@ class Creation:
             self.mark_stale()
             if is_open(self._acl(app.root) or ()):
                 # Roles are recorded, and nothing is closed yet: until it is, this agent registers as before.
-                self._has_root = True
+                self._has_root, self._is_closed = True, False
                 return Rule(app)
             # What it would create for itself alone, no publisher could read, and nobody else delete.
             self._rule = None
@@ -95,6 +95,8 @@ class Creation:
         registries = tuple(service.path.rstrip("/") for service in self._config.services)
         found = self._found([app.root] if record else [*directories_of(app), *registries])
         self._has_root = app.root in found
+        # Also where a record says that it is open: who may only create something may have made that.
+        self._is_closed = self._has_root and not is_open(found[app.root])
         if not self._has_root:
             self._await_root()
         try:

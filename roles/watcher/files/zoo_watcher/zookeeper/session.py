@@ -101,8 +101,8 @@ class Session:
         self._told = ""
         self.acl_of: Callable[[str, bool], Acl | None] = lambda _path, _ephemeral: None
         """The ACL of what is created at a path, which may be an ephemeral; None for everybody."""
-        self.has_roles = True
-        """Whether only publishers may publish, as the application's record of access says; so until that is known."""
+        self.is_closed = True
+        """Whether only publishers may publish, by roles or by ACLs given by hand; so until that is known."""
         self._make_client(connection.session_timeout)
 
     def _make_client(self, timeout: float) -> None:
