@@ -54,7 +54,7 @@ def refusal(**args: Any) -> str:
         ({"hosts": "h", "registries": [7]}, "registries: expected a path, or a mapping"),
         ({"hosts": "h", "registries": ["/a"], "settle": -1}, "settle: expected seconds, 0 or more, got -1"),
         ({"hosts": "h", "registries": ["/a"], "settle": "inf"}, "settle: expected seconds, 0 or more, got inf"),
-        ({"hosts": "h", "data": ["/a"], "settle": 1}, "settle: it is about services"),
+        ({"hosts": "h", "data": ["/a"], "settle": 1}, "settle: applies to services"),
         ({"hosts": "h", "session": "maybe"}, "session"),
         ({"hosts": "h", "session": True, "sasl_mechanism": "PLAIN"}, "sasl_mechanism"),
         ({"hosts": "h", "session": True, "connection": {"data": []}}, "connection: expected a mapping of"),

@@ -177,7 +177,7 @@ def test_a_lock_that_has_expired_is_anybodys_and_said_to_have_expired(zk: KazooC
     write(zk, paths, until=in_seconds(-5))
     told = zk_release_info.gather(zk, paths.root)["lock"]
     assert told["expired"]
-    assert told["says"].startswith(f"the lock of ann since {SINCE} has expired at ")
+    assert told["says"].startswith(f"the lock of ann since {SINCE} expired at ")
     taken = set_lock(zk, paths, by="bob")
     assert (taken["changed"], taken["lock"]["by"], "broken" in taken) == (True, "bob", False)
 

@@ -109,7 +109,9 @@ def test_a_term_that_is_no_path_is_one_clear_line(lookup: Lookup, term: Any) -> 
 def test_where_the_chroot_is_not_there_a_missing_znode_is_blamed_on_that(
     lookup: Lookup, ensemble: Ensemble, app: str
 ) -> None:
-    with pytest.raises(LookupFailed, match=f"^/config: no such znode.*; {app}/none, the chroot in hosts, is not there"):
+    with pytest.raises(
+        LookupFailed, match=f"^/config: no such znode.*; {app}/none, the chroot in hosts, does not exist"
+    ):
         lookup("/config", hosts=f"{ensemble.hosts}{app}/none")
 
 

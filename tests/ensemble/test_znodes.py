@@ -323,7 +323,7 @@ def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -
     with connected(f"{ensemble.hosts}{app}-none/deep") as inside:
         assert "there is no chroot to be its parent" in refusal(inside, path="/a", parents=False)
         for check in (True, False):
-            said = f"nothing is above the chroot {app}-none/deep; make {app}-none first"
+            said = f"the parent of the chroot {app}-none/deep does not exist; create {app}-none first"
             assert said in refusal(inside, check=check, path="/a")
 
 

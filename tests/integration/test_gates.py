@@ -221,7 +221,7 @@ def test_a_mistake_is_told_in_a_line_before_anything_is_published(
     assert run["no_wait"]["msg"] == "gates: not with wait=false, for nobody would ask them"
     assert run["paused"]["msg"] == "gates: not with the state paused, which opens no step"
     assert run["mistaken"]["msg"].startswith("gates[0].url: expected one of http or https")
-    assert run["nobody_told"]["msg"].startswith("notify.cmd: there is no such key here")
+    assert run["nobody_told"]["msg"].startswith("notify.cmd: no such key; expected one of ")
     assert run["dry"]["changed"]
     assert not zk.exists(f"{app}/config")
     assert not (tmp_path / "asked").exists()

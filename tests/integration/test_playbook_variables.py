@@ -179,7 +179,12 @@ VALUES = {"zoo_config_path": "/c", "zoo_config_values": {"a": "b"}}
         ("ensemble", [], {"zoo_wait_timeout": "x"}, 'a number of seconds, got "x"'),
         ("status", [], {"zoo_history": "x"}, 'zoo_history: expected a number of entries, got "x"'),
         ("config", [], {"zoo_config_path": "", "zoo_config_values": {"a": "b"}}, "expected zoo_config_path, as in"),
-        ("config", [], {"zoo_config_path": "/c", "zoo_config_from": None}, "zoo_config_from: nothing is no directory"),
+        (
+            "config",
+            [],
+            {"zoo_config_path": "/c", "zoo_config_from": None},
+            "zoo_config_from: nothing is not a directory here",
+        ),
         ("config", [], {**VALUES, "zoo_config_acl": "x"}, "zoo_config_acl: expected a list of dictionaries"),
         ("config", [], {**VALUES, "zoo_secret": "maybe"}, 'true or false in zoo_secret (got "maybe")'),
         ("config", [], {**VALUES, "zoo_secret": "true\n"}, 'true or false in zoo_secret (got "truen")'),

@@ -287,7 +287,7 @@ def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: S
         ("bad_commit", f"ref: {{url}} has no commit {ABSENT}"),
         ("bad_option", "ref: expected a branch, a tag or a commit"),
         ("bad_url", "url: can't read file://"),
-        ("bad_url_option", 'url: "--upload-pack=x" is no repository\'s address'),
+        ("bad_url_option", 'url: "--upload-pack=x" is not a repository'),
         ("bad_helper", "no transport helper"),
         ("bad_password", "url: carries a password"),
         ("bad_server", "url: can't read git://127.0.0.1:"),
