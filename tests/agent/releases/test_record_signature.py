@@ -211,7 +211,7 @@ def test_what_was_accepted_is_known_after_a_crash_and_not_asked_of_ssh_keygen_ag
     (broken / "ssh-keygen").write_text("#!/bin/sh\nexit 1\n")
     (broken / "ssh-keygen").chmod(0o755)
     agent.start(PATH=f"{broken}:/usr/bin:/bin")
-    wait_for(lambda: any("counted until" in line for line in agent.status.get("troubles", [])), "it is told as stale")
+    wait_for(lambda: any("was valid until" in line for line in agent.status.get("troubles", [])), "it is told as stale")
     assert agent.wait_outcome(generation)["state"] == "active"
     assert refusal(agent, publisher.publish(old)) == "its record is replayed: serial 1 was accepted here, and 2 since"
 
