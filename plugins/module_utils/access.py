@@ -230,6 +230,20 @@ def may_be_of_roles(acl: Iterable[Any]) -> bool:
     return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
 
 
+def all_may_write(acl: Iterable[Any], others: Iterable[Iterable[Any]]) -> bool:
+    """Whether everybody who may write, or create something in, znodes with the ACLs `others` may write one with `acl`.
+
+    Of identities that look alike, as a server shows users without their hashes, the one counts that may do the least.
+    An empty ACL is one that could not be read: nobody knows whom it is for.
+    """
+    perms: dict[tuple[str, str], int] = {}
+    for entry in acl:
+        perms[tuple(entry.id)] = perms.get(tuple(entry.id), ALL) & entry.perms
+    known = [list(other) for other in others]
+    writers = [tuple(entry.id) for other in known for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
+    return all(known) and all(perms.get(who, 0) & (WRITE | ADMIN) for who in writers)
+
+
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 

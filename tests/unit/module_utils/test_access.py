@@ -26,6 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     Grant,
     Principal,
     Rule,
+    all_may_write,
     choose_rule,
     closed,
     has_credentials,
@@ -430,3 +431,23 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
     first, second = ACCESS.acl(APP, APP.config)[:2]
     halves = [first._replace(perms=first.perms & READ), first._replace(perms=first.perms & ~READ)]
     assert merged([second, *(half for half in halves if half.perms), first]) == tuple(sorted([first, second]))
+
+
+@pytest.mark.parametrize(
+    ("acl", "others", "expected"),
+    [
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)]], True),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER), Grant(READ | DELETE, AGENT)]], True),
+        ([Grant(WRITE, PUBLISHER)], [[Grant(CREATE, PUBLISHER)], [Grant(ADMIN, PUBLISHER)]], True),
+        ([Grant(ALL, PUBLISHER), Grant(READ | CREATE, AGENT)], [[Grant(READ | CREATE, AGENT)]], False),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], [Grant(WRITE, AGENT)]], False),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], []], False),
+        ([], [[Grant(ALL, PUBLISHER)]], False),
+        # Two passwords of one user, which look alike where the server shows no hash.
+        ([Grant(ALL, PUBLISHER), Grant(READ, PUBLISHER)], [[Grant(ALL, PUBLISHER), Grant(READ, PUBLISHER)]], False),
+    ],
+)
+def test_it_is_known_whether_who_may_change_something_may_write_something_else(
+    acl: Any, others: Any, expected: bool
+) -> None:
+    assert all_may_write(acl, others) == expected

@@ -15,6 +15,8 @@ from zoo_watcher.desired import Desired
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.znodes import RolloutZnodes
+from zoo_watcher.wire.access import ADMIN, ALL, READ, Grant, Principal
+from zoo_watcher.wire.access import CREATE as MAY_CREATE
 from zoo_watcher.wire.records import HISTORY_LIMIT, InvalidRecord, Release
 from zoo_watcher.wire.rollout_records import RETURNING, HostEntry
 from zoo_watcher.wire.rollout_records import begin as begin_rollout
@@ -55,6 +57,37 @@ def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> t
     entry = Write(CREATE, f"{APP.rollout(7)}/in_flight/{host.name}", HostEntry(RETURNING).to_node())
     ensemble.apply([*begin_writes(APP.rollout(7), state, ""), entry])
     return host, FakeSession(ensemble, random.Random(0), 0.0), Desired(7, 1, desired)
+
+
+PUBLISHER = Grant(ALL, Principal("digest", "publisher:hash"))
+AGENT = Grant(ALL & ~ADMIN, Principal("digest", "agent:hash"))
+CREATES = AGENT._replace(perms=READ | MAY_CREATE)
+
+
+@pytest.mark.parametrize(
+    ("acls", "is_refused"),
+    [
+        ({}, False),
+        ({APP.rollout(7): [PUBLISHER, PUBLISHER]}, False),
+        ({APP.config: [PUBLISHER, AGENT], APP.rollouts: [PUBLISHER, AGENT]}, False),
+        ({APP.root: [PUBLISHER, CREATES]}, True),
+        ({APP.rollouts: [PUBLISHER, CREATES]}, True),
+        ({APP.rollout(7): [PUBLISHER, AGENT]}, True),
+        ({APP.rollout(7): []}, True),
+        ({APP.config: []}, True),
+    ],
+)
+def test_what_only_publishers_may_write_says_itself_what_was_published(
+    begin: Callable[..., Fleet], acls: dict[str, list[Any]], is_refused: bool
+) -> None:
+    """A script that only writes `config` keeps no history; where it and the agents have one identity, hosts go back."""
+    ensemble = Ensemble()
+    ensemble.acls = {path: [PUBLISHER] for path in (APP.root, APP.config, APP.rollouts, APP.rollout(7))} | acls
+    host, session, wanted = returning(begin, ensemble, "f" * 40)
+    session.is_closed = True
+    part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+    part.keep()
+    assert (part.refused is not None) == is_refused
 
 
 def judged(begin: Callable[..., Fleet], said: Exception) -> tuple[Participation, list[str]]:

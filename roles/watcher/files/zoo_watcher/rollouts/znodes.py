@@ -17,6 +17,7 @@ from typing import Any, Callable
 
 from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.host.controls import now
+from zoo_watcher.wire.access import all_may_write
 from zoo_watcher.wire.records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
@@ -145,7 +146,8 @@ class RolloutZnodes:
         They name it by the `from` of the `plan` of `desired`, or by publishing it.
 
         Every agent may write the rollout; one whose credentials are stolen must not choose what the others deploy.
-        Raises `SessionTroubleError`.
+        Where only those may write it who may publish, it says itself what was published: a program that only writes
+        `config` keeps no history. Raises `SessionTroubleError`.
         """
         release = _identity(stable)
         if not self._session.is_closed or release in self._published:
@@ -153,11 +155,18 @@ class RolloutZnodes:
         with session_trouble(self._app.history):
             self._published.update(map(_identity, self._releases(self._app.history).values()))
         named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
-        if release not in {*self._published, (desired.url, named, desired.relative_path)}:
+        known = {*self._published, (desired.url, named, desired.relative_path)}
+        if release not in known and not self._is_of_publishers():
             raise SessionTroubleError(
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, "
                 "but no publisher has published it"
             )
+
+    def _is_of_publishers(self) -> bool:
+        """Whether everybody who may begin this rollout, or write it, may publish as well."""
+        where = (self._app.config, self._app.root, self._app.rollouts, self.root)
+        config, *others = [self._session.read_acl(path) for path in where]
+        return all_may_write(config, others)
 
     def history(self) -> list[Release]:
         """What was published last, the newest first. Raises `SessionTroubleError`."""
