@@ -130,3 +130,16 @@ def test_of_a_long_history_only_as_much_counts_as_publishers_keep() -> None:
     znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), APP, 7, "server1")  # type: ignore[arg-type]
     commits = [int(release.commit_id) for release in znodes.history()]
     assert commits == list(range(HISTORY_LIMIT + 19, 19, -1))
+
+
+def test_of_a_history_that_was_copied_in_one_transaction_each_entry_was_published(begin: Callable[..., Fleet]) -> None:
+    ensemble = Ensemble()
+    releases = {number: Release(URL, f"{number:040}", "site").to_node() for number in range(3)}
+    ensemble.apply([Write(CREATE, f"{APP.history}/release-{number:010}", data) for number, data in releases.items()])
+    host, session, wanted = returning(begin, ensemble, f"{1:040}")
+    session.is_closed = True
+    part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+    part.keep()
+    assert part.refused is None
+    znodes = RolloutZnodes(session, APP, 7, "server1")  # type: ignore[arg-type]
+    assert [int(release.commit_id) for release in znodes.history()] == [2, 1, 0]
