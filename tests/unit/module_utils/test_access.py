@@ -43,6 +43,7 @@ AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
 ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+UNHASHED = Principal("digest", "ann:x")
 KNOWN = {"digest": "ann", "x509": None}
 """Of a connection: its schemes, with the user where that is known."""
 PER_HOST = AccessRecord((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
@@ -443,8 +444,10 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], [Grant(WRITE, AGENT)]], False),
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], []], False),
         ([], [[Grant(ALL, PUBLISHER)]], False),
-        # Two passwords of one user, which look alike where the server shows no hash.
-        ([Grant(ALL, PUBLISHER), Grant(READ, PUBLISHER)], [[Grant(ALL, PUBLISHER), Grant(READ, PUBLISHER)]], False),
+        # Two passwords of one user look alike where the server shows no hash.
+        ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED)]], True),
+        ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ | WRITE, UNHASHED)]], False),
+        ([Grant(ALL, UNHASHED), Grant(READ, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ, UNHASHED)]], False),
     ],
 )
 def test_it_is_known_whether_who_may_change_something_may_write_something_else(
