@@ -143,3 +143,15 @@ def test_of_a_history_that_was_copied_in_one_transaction_each_entry_was_publishe
     assert part.refused is None
     znodes = RolloutZnodes(session, APP, 7, "server1")  # type: ignore[arg-type]
     assert [int(release.commit_id) for release in znodes.history()] == [2, 1, 0]
+
+
+def test_what_the_plan_names_needs_no_right_to_read_the_history(begin: Callable[..., Fleet]) -> None:
+    ensemble = Ensemble()
+    ensemble.forbidden = {APP.history}
+    for stable, is_refused in ((OLD, False), ("f" * 40, True)):
+        ensemble.nodes = {}
+        host, session, wanted = returning(begin, ensemble, stable)
+        session.is_closed = True
+        part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+        part.keep()
+        assert (part.refused is not None) == is_refused

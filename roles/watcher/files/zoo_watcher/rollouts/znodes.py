@@ -151,13 +151,13 @@ class RolloutZnodes:
         `config` keeps no history. Raises `SessionTroubleError`.
         """
         release = _identity(stable)
-        if not self._session.is_closed or release in self._published:
+        named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
+        known = {*self._published, (desired.url, named, desired.relative_path)}
+        if not self._session.is_closed or release in known:
             return
         with session_trouble(self._app.history):
             self._published.update(_identity(release) for _generation, release in self._history())
-        named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
-        known = {*self._published, (desired.url, named, desired.relative_path)}
-        if release not in known and not self._is_of_publishers():
+        if release not in self._published and not self._is_of_publishers():
             raise SessionTroubleError(
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, "
                 "but no publisher has published it"
