@@ -230,6 +230,23 @@ def may_be_of_roles(acl: Iterable[Any]) -> bool:
     return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
 
 
+def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
+    """Whether everybody who may write, or create something in, znodes with the ACLs `others` may write one with `acl`.
+
+    An empty ACL is one that could not be read: nobody knows whom it is for.
+    """
+    writers = [entry for other in others for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
+    return all(others) and all(_may_write(entry, acl) for entry in writers)
+
+
+def _may_write(entry: Any, acl: Sequence[Any]) -> bool:
+    """Whether whom an entry of another ACL names may write what has this one."""
+    perms = [own.perms for own in acl if own.id == entry.id]
+    # Without hashes, two passwords of one user look alike: the entry is to be the same, and the weakest counts.
+    is_known = not _is_hidden([entry]) or entry.perms in perms
+    return is_known and bool(perms) and all(one & (WRITE | ADMIN) for one in perms)
+
+
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 

@@ -423,8 +423,11 @@ def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
         changes = [change for change in look.changes if change.seen.path not in refused]
         if not changes:
             return look._replace(changes=done, refused=sorted(refused.union(look.refused)))
-        # Closed from the top, opened from below: at no time is something open in what is closed.
-        refused |= set_acls(client, changes if access.state == SECURED else changes[::-1])
+        if access.state == OPEN:
+            # From below, and the application's own znode last: until that is open, the record says what else there is.
+            changes.reverse()
+            changes.sort(key=lambda change: change.seen.path == app.root)
+        refused |= set_acls(client, changes)
         done += [change for change in changes if change.seen.path not in refused]
     raise ZooKeeperError(
         f"{changes[0].seen.path}: {len(changes)} znodes still have another ACL after {PASSES} walks, as where agents "

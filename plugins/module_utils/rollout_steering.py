@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a publisher steers a rollout: begins it, and promotes, pauses or halts it."""
+"""How a publisher steers a rollout: begins it, promotes, pauses or halts it; and what it can go back to."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from .access import all_may_write, is_open
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
 from .fleet_outcome import describe_proving, listed
 from .lock import Lock, add_guard, check_free, guard_of, read_lock
 from .records import AppPaths, Release
-from .releases import Published, begin_anew, now
+from .releases import HistoryEntry, Published, begin_anew, now, read_history
 from .rollout_events import Command, Decision, unchanged
 from .rollout_phases import DONE, GOING_ON, RUNNING
 from .rollout_records import RolloutPaths, RolloutRecord, begin, choose_stable, describe
@@ -28,6 +29,7 @@ from .rollouts import (
     past_of,
     proving_hosts,
     published_plan,
+    read_rollouts,
     read_state,
     with_entries,
 )
@@ -236,6 +238,32 @@ def beginning(client: KazooClient, paths: AppPaths, release: Release, content: A
     # As the hosts reckon it, which do not list the fleet.
     live, expected = len(live_names(client, paths)), len(roster_names(client, paths))
     return begin(release, content, stable, max(1, live, expected), live)
+
+
+def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
+    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
+
+    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
+    """
+    history = read_history(client, paths)
+    proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
+    unknown = sorted(proved.keys() - {entry.generation for entry in history})
+    for number in [one for one in unknown if _is_of_publishers(client, paths, one)]:
+        place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
+        history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
+    return history, sorted(proved)
+
+
+def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
+    """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
+    with contextlib.suppress(NoNodeError, NoAuthError):
+        # Where nothing is published any more, who may write the history counts; without one, who may create `config`.
+        config = next((path for path in (paths.config, paths.history) if client.exists(path)), paths.root)
+        where = (config, paths.root, paths.rollouts, paths.rollout(generation))
+        published, root, *others = [client.get_acls(path)[0] for path in where]
+        # Where anybody may replace `config`, everybody may publish.
+        return all_may_write(published, others if is_open(root) else [root, *others])
+    return False
 
 
 def _commit(client: KazooClient, writes: list[Write], lock: Lock | None = None) -> None:

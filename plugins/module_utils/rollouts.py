@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from .records import (
     parse_object,
     quote,
 )
-from .releases import ROLLOUT, HistoryEntry, read_history
+from .releases import ROLLOUT, read_history
 from .rollout_phases import STOPPED
 from .rollout_plan import KEYS, check_publishable, read_plan
 from .rollout_records import (
@@ -337,30 +336,6 @@ def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], d
     newest_last = reversed(read_history(client, paths))
     history = {entry.generation: entry.release for entry in newest_last if entry.release}
     return history, read_rollouts(client, paths)
-
-
-def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
-    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
-
-    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
-    """
-    history = read_history(client, paths)
-    proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
-    unknown = sorted(proved.keys() - {entry.generation for entry in history})
-    for number in [one for one in unknown if _is_of_publishers(client, paths, one)]:
-        place = next((at for at, entry in enumerate(history) if entry.generation < number), len(history))
-        history.insert(place, HistoryEntry(str(number), number, Release.from_object(proved[number].release), None))
-    return history, sorted(proved)
-
-
-def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
-    """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
-    with contextlib.suppress(NoNodeError, NoAuthError):
-        # Where nothing is published any more, who may write the history counts; without one, who may create `config`.
-        config = next((path for path in (paths.config, paths.history) if client.exists(path)), paths.root)
-        where = (config, paths.rollouts, paths.rollout(generation))
-        return len({frozenset(client.get_acls(path)[0]) for path in where}) == 1
-    return False
 
 
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:

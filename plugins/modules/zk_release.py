@@ -925,6 +925,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import
     Proving,
     Steered,
     command,
+    known_releases,
     still_prove,
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_verbs import REFUSED
@@ -933,7 +934,6 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     bad_commits,
     check_not_bad,
     describe_unknown,
-    known_releases,
     published_plan,
     read_policy,
     read_state,

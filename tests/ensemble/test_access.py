@@ -281,6 +281,28 @@ def test_what_was_cut_off_is_finished_the_next_time(
 
 
 @pytest.mark.usefixtures("tree")
+@pytest.mark.parametrize("above", ["/a", "/service"])
+def test_until_all_else_is_open_the_record_says_what_else_there_is(
+    monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths, above: str
+) -> None:
+    registry = f"{above}{paths.root.replace('/', '-')}"
+    publisher = login("publisher")
+    set_access(publisher, paths, **ROLES, registries=[registry])
+    set_acls = access_walk.set_acls
+
+    def set_all_but_one(client: KazooClient, changes: Sequence[Any]) -> set[str]:
+        set_acls(client, changes[:-1])
+        raise ZooKeeperError("the power has gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(access_walk, "set_acls", set_all_but_one)
+        with pytest.raises(ZooKeeperError, match="power"):
+            set_access(publisher, paths, state="open")
+    assert set_access(publisher, paths, state="open")["changed"]
+    assert [is_open(publisher.get_acls(path)[0]) for path in (paths.root, registry)] == [True, True]
+
+
+@pytest.mark.usefixtures("tree")
 def test_who_would_lock_itself_out_is_refused(login: Login, paths: AppPaths) -> None:
     with pytest.raises(ZooKeeperError, match="connect as a publisher"):
         set_access(login("agent"), paths, **ROLES)

@@ -47,11 +47,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.releases import (
 )
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import DONE
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import PROVED, RolloutRecord
-from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import begin_rollout, beginning
+from ansible_collections.zoo.deploy.plugins.module_utils.rollout_steering import (
+    begin_rollout,
+    beginning,
+    known_releases,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     Unknown,
     describe_unknown,
-    known_releases,
     published_plan,
     read_rollouts,
     with_plan_back,
@@ -1039,6 +1042,25 @@ def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: Ka
     (entry,) = known_releases(zk, paths)[0]
     assert entry.release
     assert entry.release.same_as(release(1))
+
+
+@pytest.mark.parametrize(("writes", "number"), [(True, 2), (False, 1)])
+def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
+    zk: KazooClient, paths: AppPaths, writes: bool, number: int
+) -> None:
+    """Also where `config` has the same ACL: below that, what is created counts for nothing."""
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    publish(zk, paths, release(3))
+    reads = make_acl("world", "anyone", read=True)
+    acl = [reads, make_acl("digest", "agent:x", read=True, create=True, write=writes)]
+    for path in (paths.config, paths.rollouts, paths.rollout(generation)):
+        zk.set_acls(path, acl)
+    target = zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None)
+    assert target.same_as(release(number))
 
 
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:

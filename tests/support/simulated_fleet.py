@@ -60,6 +60,7 @@ class Ensemble:
         self.zxid = GENERATION
         self.forbidden: set[str] = set()
         self.locked: set[str] = set()
+        self.acls: dict[str, list[Any]] = {}
         self.clock: Callable[[], float] = lambda: 0.0
         self.latency = 0.0
         self.changed_at = 0.0
@@ -191,6 +192,11 @@ class FakeSession:
         """As in `Session`."""
         found = self._read_or_trouble(path)
         return lambda: found if isinstance(found, Znode) else None
+
+    def read_acl(self, path: str) -> list[Any]:
+        """As in `Session`."""
+        self._fail_perhaps()
+        return self._ensemble.acls.get(path, [])
 
     def catch_up(self) -> int:
         """As in `Session`; nobody lags behind here."""

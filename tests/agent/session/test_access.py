@@ -620,6 +620,25 @@ def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_depl
         wait_for(lambda: agent.live() == good, f"it goes back; {agent.log}")
 
 
+def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
+    start: Agents, publisher: KazooClient, app: str, repository: GitRepository
+) -> None:
+    """A script that only writes `config` keeps none; the policy has its releases rolled out, and back."""
+    give_acls_by_hand(publisher, app, f"{app}-service", ["agent"], "alike")
+    publisher.create(f"{app}/policy", json.dumps({"rollout": {"minHealthy": 0}}).encode(), publisher.get_acls(app)[0])
+    agent = start(digest_password="word of agent").wait_live()
+    good, bad = repository.head, repository.commit({"index.html": "two\n"})
+    for commit in (good, bad):
+        value = {"url": repository.url, "commitId": commit, "relativePath": "site"}
+        generation = publisher.set(f"{app}/config", json.dumps(value).encode()).mzxid
+        root = f"{app}/rollouts/{generation}"
+        assert agent.wait_outcome(generation)["commitId"] == commit
+        wait_for(lambda: json.loads(publisher.get(root)[0])["phase"] == "done", "it is done")  # noqa: B023  # called at once
+    assert json.loads(publisher.get(root)[0])["from"]["commitId"] == good
+    forge(publisher, root, good)
+    wait_for(lambda: agent.live() == good, "it goes back")
+
+
 def forge(thief: KazooClient, root: str, commit: str) -> None:
     """Have the hosts of a rollout go back to a commit."""
     state = json.loads(thief.get(root)[0])

@@ -26,6 +26,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     Grant,
     Principal,
     Rule,
+    all_may_write,
     choose_rule,
     closed,
     has_credentials,
@@ -42,6 +43,7 @@ AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
 ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+UNHASHED = Principal("digest", "ann:x")
 KNOWN = {"digest": "ann", "x509": None}
 """Of a connection: its schemes, with the user where that is known."""
 PER_HOST = AccessRecord((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
@@ -430,3 +432,25 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
     first, second = ACCESS.acl(APP, APP.config)[:2]
     halves = [first._replace(perms=first.perms & READ), first._replace(perms=first.perms & ~READ)]
     assert merged([second, *(half for half in halves if half.perms), first]) == tuple(sorted([first, second]))
+
+
+@pytest.mark.parametrize(
+    ("acl", "others", "expected"),
+    [
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)]], True),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER), Grant(READ | DELETE, AGENT)]], True),
+        ([Grant(WRITE, PUBLISHER)], [[Grant(CREATE, PUBLISHER)], [Grant(ADMIN, PUBLISHER)]], True),
+        ([Grant(ALL, PUBLISHER), Grant(READ | CREATE, AGENT)], [[Grant(READ | CREATE, AGENT)]], False),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], [Grant(WRITE, AGENT)]], False),
+        ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], []], False),
+        ([], [[Grant(ALL, PUBLISHER)]], False),
+        # Two passwords of one user look alike where the server shows no hash.
+        ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED)]], True),
+        ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ | WRITE, UNHASHED)]], False),
+        ([Grant(ALL, UNHASHED), Grant(READ, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ, UNHASHED)]], False),
+    ],
+)
+def test_it_is_known_whether_who_may_change_something_may_write_something_else(
+    acl: Any, others: Any, expected: bool
+) -> None:
+    assert all_may_write(acl, others) == expected

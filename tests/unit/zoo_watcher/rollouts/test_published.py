@@ -15,6 +15,8 @@ from zoo_watcher.desired import Desired
 from zoo_watcher.errors import SessionTroubleError
 from zoo_watcher.rollouts.participation import Participation
 from zoo_watcher.rollouts.znodes import RolloutZnodes
+from zoo_watcher.wire.access import ADMIN, ALL, READ, Grant, Principal
+from zoo_watcher.wire.access import CREATE as MAY_CREATE
 from zoo_watcher.wire.records import HISTORY_LIMIT, InvalidRecord, Release
 from zoo_watcher.wire.rollout_records import RETURNING, HostEntry
 from zoo_watcher.wire.rollout_records import begin as begin_rollout
@@ -57,6 +59,37 @@ def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> t
     return host, FakeSession(ensemble, random.Random(0), 0.0), Desired(7, 1, desired)
 
 
+PUBLISHER = Grant(ALL, Principal("digest", "publisher:hash"))
+AGENT = Grant(ALL & ~ADMIN, Principal("digest", "agent:hash"))
+CREATES = AGENT._replace(perms=READ | MAY_CREATE)
+
+
+@pytest.mark.parametrize(
+    ("acls", "is_refused"),
+    [
+        ({}, False),
+        ({APP.rollout(7): [PUBLISHER, PUBLISHER]}, False),
+        ({APP.config: [PUBLISHER, AGENT], APP.rollouts: [PUBLISHER, AGENT]}, False),
+        ({APP.root: [PUBLISHER, CREATES]}, True),
+        ({APP.rollouts: [PUBLISHER, CREATES]}, True),
+        ({APP.rollout(7): [PUBLISHER, AGENT]}, True),
+        ({APP.rollout(7): []}, True),
+        ({APP.config: []}, True),
+    ],
+)
+def test_what_only_publishers_may_write_says_itself_what_was_published(
+    begin: Callable[..., Fleet], acls: dict[str, list[Any]], is_refused: bool
+) -> None:
+    """A script that only writes `config` keeps no history; where it and the agents have one identity, hosts go back."""
+    ensemble = Ensemble()
+    ensemble.acls = {path: [PUBLISHER] for path in (APP.root, APP.config, APP.rollouts, APP.rollout(7))} | acls
+    host, session, wanted = returning(begin, ensemble, "f" * 40)
+    session.is_closed = True
+    part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+    part.keep()
+    assert (part.refused is not None) == is_refused
+
+
 def judged(begin: Callable[..., Fleet], said: Exception) -> tuple[Participation, list[str]]:
     """The part of a host that is to go back to a release of which this is said; which commits were asked about."""
     asked: list[str] = []
@@ -97,3 +130,28 @@ def test_of_a_long_history_only_as_much_counts_as_publishers_keep() -> None:
     znodes = RolloutZnodes(FakeSession(ensemble, random.Random(0), 0.0), APP, 7, "server1")  # type: ignore[arg-type]
     commits = [int(release.commit_id) for release in znodes.history()]
     assert commits == list(range(HISTORY_LIMIT + 19, 19, -1))
+
+
+def test_of_a_history_that_was_copied_in_one_transaction_each_entry_was_published(begin: Callable[..., Fleet]) -> None:
+    ensemble = Ensemble()
+    releases = {number: Release(URL, f"{number:040}", "site").to_node() for number in range(3)}
+    ensemble.apply([Write(CREATE, f"{APP.history}/release-{number:010}", data) for number, data in releases.items()])
+    host, session, wanted = returning(begin, ensemble, f"{1:040}")
+    session.is_closed = True
+    part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+    part.keep()
+    assert part.refused is None
+    znodes = RolloutZnodes(session, APP, 7, "server1")  # type: ignore[arg-type]
+    assert [int(release.commit_id) for release in znodes.history()] == [2, 1, 0]
+
+
+def test_what_the_plan_names_needs_no_right_to_read_the_history(begin: Callable[..., Fleet]) -> None:
+    ensemble = Ensemble()
+    ensemble.forbidden = {APP.history}
+    for stable, is_refused in ((OLD, False), ("f" * 40, True)):
+        ensemble.nodes = {}
+        host, session, wanted = returning(begin, ensemble, stable)
+        session.is_closed = True
+        part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
+        part.keep()
+        assert (part.refused is not None) == is_refused

@@ -133,6 +133,19 @@ def test_a_record_by_which_everything_is_open_opens_nothing_that_is_closed(root:
     assert (creation.is_open, session.is_closed) == (not is_closed, is_closed)
 
 
+@pytest.mark.parametrize("planted", [NoAuthError(), {"publishers": []}])
+def test_no_record_that_can_not_be_read_keeps_an_application_open_that_is_closed_since(planted: Any) -> None:
+    """Somebody may have left it there while he could."""
+    session = Session(None, OPEN_ACL_UNSAFE)
+    creation = refreshed(session, **CERTIFICATE)
+    assert (creation.is_open, session.is_closed) == (True, False)
+    session.record, session.root = planted, PUBLISHERS_ONLY
+    creation.mark_stale()
+    with pytest.raises(SessionTroubleError):
+        creation.refresh()
+    assert (creation.is_open, session.is_closed) == (False, True)
+
+
 def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
     session = Session(NoAuthError(), OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)

@@ -13,10 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, Callable
 
 from zoo_watcher.errors import RefusedError, SessionTroubleError
 from zoo_watcher.host.controls import now
+from zoo_watcher.wire.access import all_may_write
 from zoo_watcher.wire.records import HISTORY_LIMIT, MAX_NODE_BYTES, AgentStatus, AppPaths, InvalidRecord, Release
 from zoo_watcher.wire.rollout_events import Count, Decision, Event, Outcome
 from zoo_watcher.wire.rollout_phases import GOING_BACK, GOING_ON
@@ -126,7 +128,7 @@ class RolloutZnodes:
         Raises `InvalidRecord` where the release can't be rolled out.
         """
         with session_trouble(self._app.root):
-            history = self._releases(self._app.history)
+            history = dict(self._history())
             earlier = _states(self._rollouts())
             live, expected = (self._size(path) for path in (self._app.agents, self._app.roster))
         stable = choose_stable(release, content, history, earlier)
@@ -145,41 +147,47 @@ class RolloutZnodes:
         They name it by the `from` of the `plan` of `desired`, or by publishing it.
 
         Every agent may write the rollout; one whose credentials are stolen must not choose what the others deploy.
-        Raises `SessionTroubleError`.
+        Where only those may write it who may publish, it says itself what was published: a program that only writes
+        `config` keeps no history. Raises `SessionTroubleError`.
         """
         release = _identity(stable)
-        if not self._session.is_closed or release in self._published:
+        named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
+        known = {*self._published, (desired.url, named, desired.relative_path)}
+        if not self._session.is_closed or release in known:
             return
         with session_trouble(self._app.history):
-            self._published.update(map(_identity, self._releases(self._app.history).values()))
-        named = str(plan.get("from")).lower() if isinstance(plan, Mapping) else None
-        if release not in {*self._published, (desired.url, named, desired.relative_path)}:
+            self._published.update(_identity(release) for _generation, release in self._history())
+        if release not in self._published and not self._is_of_publishers():
             raise SessionTroubleError(
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, "
                 "but no publisher has published it"
             )
 
+    def _is_of_publishers(self) -> bool:
+        """Whether everybody who may begin this rollout, or write it, may publish as well."""
+        where = (self._app.config, self._app.root, self._app.rollouts, self.root)
+        config, *others = [self._session.read_acl(path) for path in where]
+        return all_may_write(config, others)
+
     def history(self) -> list[Release]:
         """What was published last, the newest first. Raises `SessionTroubleError`."""
         with session_trouble(self._app.history):
-            releases = self._releases(self._app.history)
+            releases = self._history()
         # Publishers keep no more. Who may write there must not have this host verify for ever.
-        return [releases[generation] for generation in sorted(releases, reverse=True)[:HISTORY_LIMIT]]
+        return [release for _generation, release in releases[: -HISTORY_LIMIT - 1 : -1]]
 
     def _size(self, parent: str) -> int:
         """How many children a znode has. Many hosts ask at once: they are not listed."""
         znode = self._session.begin_read(parent)()
         return int(znode.stat.numChildren) if znode else 0
 
-    def _releases(self, parent: str) -> dict[int, Release]:
-        """What was published, by generation: of entries that were copied here in one transaction, the newest."""
-        found = {}
-        for znode in self._children(parent):
-            try:
-                found[int(znode.stat.czxid)] = Release.from_node(znode.data)
-            except InvalidRecord:
-                continue
-        return found
+    def _history(self) -> list[tuple[int, Release]]:
+        """What was published, oldest first, with its generation: the same for entries copied in one transaction."""
+        found = []
+        for znode in self._children(self._app.history):
+            with contextlib.suppress(InvalidRecord):
+                found.append((int(znode.stat.czxid), Release.from_node(znode.data)))
+        return sorted(found, key=itemgetter(0))
 
     def _rollouts(self) -> dict[int, Znode]:
         """The rollouts that are kept, by generation; anybody may have made others, whose names are no numbers."""

@@ -67,6 +67,8 @@ class Creation:
         except Exception:
             self._asked = 0
             self._is_overtaken |= was_overtaken
+            # A record that can't be read, whoever has left it, keeps nothing open that is closed.
+            self._session.is_closed |= self._is_closed
             raise
 
     def _read(self) -> Rule:
@@ -88,7 +90,7 @@ class Creation:
                 self._has_root, self._is_closed = True, False
                 return Rule(app)
             # What it would create for itself alone, no publisher could read, and nobody else delete.
-            self._rule = None
+            self._rule, self._is_closed = None, True
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
         # The record need not name them, and above them others have theirs.

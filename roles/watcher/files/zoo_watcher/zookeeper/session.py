@@ -304,6 +304,12 @@ class Session:
 
         return finish
 
+    def read_acl(self, path: str) -> list[Any]:
+        """The ACL of a znode, empty where it is not there, or may not be read. Raises `SessionTroubleError`."""
+        with session_trouble(path), contextlib.suppress(NoAuthError, NoNodeError):
+            return list(self.ask(self.client.get_acls_async, path)[0])
+        return []
+
     def begin_list(self, path: str) -> Callable[[], list[str]]:
         """Ask for the names of a znode's children; what is returned waits for them, none where it is not there."""
         pending = self.client.get_children_async(path)
