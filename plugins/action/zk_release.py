@@ -148,7 +148,7 @@ def telling_of_lock(seconds: float, run: Run, *, silent: bool = False) -> Run:
         if not (found.get("failed") and found.get("lock")):
             return found
         if not silent:
-            say(f"{found['lock']['says']}; waiting for that, {seconds:g} s at the most")
+            say(f"{found['lock']['says']}; waiting for that, {seconds:g} s at most")
         return run(changed)
 
     return begin
