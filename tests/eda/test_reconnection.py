@@ -438,6 +438,7 @@ def test_a_server_that_has_a_new_session_for_each_connection_hides_no_change(
     keeper = Keeper(ensemble.members[0].client_port)
     make(zk, app, "stay", "set", "go", "renew")
     source = watch(hosts=keeper.hosts, subtrees=[app], session=True)
+    source.one(type="subtree", change="present", path=f"{app}/stay")
     zk.set(f"{app}/stay", b"new")
     source.one(type="subtree", change="changed", path=f"{app}/stay")
     keeper.cut()
