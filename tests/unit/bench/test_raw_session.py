@@ -9,8 +9,8 @@ import zoo_watcher.rollouts
 from bench.raw_session import RawSession
 
 IN_INSTANCES = {"client_id"}
-NOT_IN_THE_BENCH = {"delete_below"}
-"""Deletes old rollouts, which the bench lets nobody do."""
+NOT_IN_THE_BENCH = {"delete_below", "read_acl"}
+"""What deletes old rollouts, which the bench lets nobody do, and what is asked only where an application is closed."""
 
 
 def _asked(path: Path) -> set[str]:
