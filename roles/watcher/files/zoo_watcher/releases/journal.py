@@ -173,15 +173,13 @@ class ReleaseJournal:
 
     def without_release(self, commit_id: str, path: str) -> ReleaseJournal:
         """The journal after a commit at a place has come to an outcome: nothing is owed to it, or for leaving it."""
+        back = self.unproved(commit_id, path)
 
         def is_over(one: Attempt) -> bool:
-            return one.path is None or (one.commit_id, one.path) == (commit_id, path) or one.leaves(commit_id, path)
+            is_left = one.leaves(commit_id, path) or (back is not None and back.leaves(one.commit_id, one.path))
+            return one.path is None or (one.commit_id, one.path) == (commit_id, path) or is_left
 
-        back = self.unproved(commit_id, path)
-        others = (one for one in self.begun if not is_over(one))
-        return replace(
-            self, begun=tuple(one for one in others if back is None or not back.leaves(one.commit_id, one.path))
-        )
+        return replace(self, begun=tuple(one for one in self.begun if not is_over(one)))
 
     def attempts(self, generation: int, commit_id: str) -> int:
         """How often this release was begun to be activated without coming to an end."""
