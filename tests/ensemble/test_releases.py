@@ -1010,18 +1010,23 @@ def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release
     assert zk_release.earlier_release(zk, paths, {"to": None}, published, None).same_as(release(1))
 
 
+def proved_by_rollout(zk: KazooClient, paths: AppPaths, *, is_done: bool = True) -> int:
+    """Publish release 1, which is proved, and then 2 by `config` alone, with a rollout that is done; its generation."""
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    if is_done:
+        state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+        zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    return int(generation)
+
+
 @pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
 def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
 ) -> None:
     """A script that only writes `config` writes no history; the policy counts for it all the same."""
-    proved(zk, paths, 1)
-    generation = zk.set(paths.config, release(2).to_node()).mzxid
-    begin_rollout(zk, paths, generation, release(2), True)
-    if is_proved:
-        state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
-        done = state.changed(phase=DONE, counts={**state.counts, PROVED: 1})
-        zk.set(paths.rollout(generation), done.to_node())
+    proved_by_rollout(zk, paths, is_done=is_proved)
     publish(zk, paths, release(3))
     target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths), None)
     assert target.same_as(release(number))
@@ -1029,11 +1034,7 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
 
 
 def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
-    proved(zk, paths, 1)
-    generation = zk.set(paths.config, release(2).to_node()).mzxid
-    begin_rollout(zk, paths, generation, release(2), True)
-    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
-    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    generation = proved_by_rollout(zk, paths)
     zk.delete(paths.config)
     history, done = known_releases(zk, paths)
     assert (history[0].release, done) == (release(2), [generation])
@@ -1049,11 +1050,7 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
     zk: KazooClient, paths: AppPaths, writes: bool, number: int
 ) -> None:
     """Also where `config` has the same ACL: below that, what is created counts for nothing."""
-    proved(zk, paths, 1)
-    generation = zk.set(paths.config, release(2).to_node()).mzxid
-    begin_rollout(zk, paths, generation, release(2), True)
-    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
-    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    generation = proved_by_rollout(zk, paths)
     publish(zk, paths, release(3))
     reads = make_acl("world", "anyone", read=True)
     acl = [reads, make_acl("digest", "agent:x", read=True, create=True, write=writes)]
@@ -1064,11 +1061,7 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
 
 
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
-    proved(zk, paths, 1)
-    generation = zk.set(paths.config, release(2).to_node()).mzxid
-    begin_rollout(zk, paths, generation, release(2), True)
-    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
-    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    generation = proved_by_rollout(zk, paths)
     publish(zk, paths, release(3))
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
     closed = [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)]

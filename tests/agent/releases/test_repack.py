@@ -79,28 +79,26 @@ def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
     assert agent.live() == repository.head
 
 
-def test_what_a_packing_has_written_is_removed_where_it_is_ended(
-    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
-) -> None:
-    agent, packing, _go = slow
+@pytest.fixture
+def packing(slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish) -> Agent:
+    """An agent that makes its packs one, and has not come to the end of it."""
+    agent, begun, _go = slow
     repository.commit({"index.html": "last\n"})
     release()
-    wait_for(packing.exists, "the packs are made one")
+    wait_for(begun.exists, "the packs are made one")
+    return agent
+
+
+def test_what_a_packing_has_written_is_removed_where_it_is_ended(packing: Agent, release: Publish) -> None:
     release(relativePath="/etc")
-    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
+    wait_for(lambda: not Layout(packing.base).begun_packs(), "nothing is left of it")
 
 
-def test_what_a_packing_has_written_is_removed_by_the_next_agent(
-    slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
-) -> None:
-    agent, packing, _go = slow
-    repository.commit({"index.html": "last\n"})
-    release()
-    wait_for(packing.exists, "the packs are made one")
-    agent.kill()
-    assert Layout(agent.base).begun_packs()
-    agent.start()
-    wait_for(lambda: not Layout(agent.base).begun_packs(), "nothing is left of it")
+def test_what_a_packing_has_written_is_removed_by_the_next_agent(packing: Agent) -> None:
+    packing.kill()
+    assert Layout(packing.base).begun_packs()
+    packing.start()
+    wait_for(lambda: not Layout(packing.base).begun_packs(), "nothing is left of it")
 
 
 def test_a_rollout_does_not_wait_until_packs_are_made_one(
