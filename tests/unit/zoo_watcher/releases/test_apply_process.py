@@ -100,24 +100,44 @@ def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
     assert getattr(raised.value, "reason", None) == reason
 
 
-def test_a_process_whose_agent_has_ended_meanwhile_ends_silently(tmp_path: Path) -> None:
-    config = Config.from_object({"hosts": "zk1", "base": str(tmp_path)})
-    release = Release(url="https://example.org/site", commit_id="a" * 40, relative_path="site")
+def apply_without_a_reader(job: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the apply process with this on its standard input, and nobody who reads what it says."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "zoo_watcher", "apply"]
-    source = str(Path(zoo_watcher.__file__).parents[1])
-    done = subprocess.run(
-        command,
-        input=json.dumps(stage_job(config, release, [])),
-        stdout=writing,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": source},
-        check=False,
-    )
-    os.close(writing)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "zoo_watcher", "apply"],
+            input=job,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(zoo_watcher.__file__).parents[1]), **environment},
+            check=False,
+            timeout=60,
+        )
+    finally:
+        os.close(writing)
+
+
+@pytest.mark.parametrize("sent", [1.0, 0.5, 0.0], ids=["all of the job", "half of it", "nothing"])
+@pytest.mark.parametrize("tidy", [True, False], ids=["packing", "staging"])
+def test_a_process_whose_agent_was_gone_before_it_could_ask_to_die_with_it_does_nothing(
+    tmp_path: Path, tidy: bool, sent: float
+) -> None:
+    base, marker = tmp_path / "base", tmp_path / "git-was-started"
+    Layout(base).make()
+    git = tmp_path / "bin" / "git"
+    git.parent.mkdir()
+    git.write_text(f"#!/bin/sh\ntouch {marker}\nexec sleep 600\n")
+    git.chmod(0o755)
+    config = Config.from_object({"hosts": "zk1", "base": str(base)})
+    release = Release(url="https://example.org/site", commit_id="a" * 40, relative_path="site")
+    job = json.dumps(tidy_job(config) if tidy else stage_job(config, release, []))
+    before = sorted(base.rglob("*"))
+    done = apply_without_a_reader(job[: int(len(job) * sent)], PATH=f"{git.parent}:{os.environ['PATH']}")
     assert (done.returncode, done.stderr) == (1, "")
+    assert sorted(base.rglob("*")) == before
+    assert not marker.exists()
 
 
 def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Path, repository: GitRepository) -> None:

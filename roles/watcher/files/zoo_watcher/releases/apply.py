@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -50,12 +51,11 @@ DESCRIPTORS = 1024
 
 def main() -> int:
     """Do the job on standard input. 0 where it was done, 1 where not; no release can cause a traceback."""
-    # Nobody would read what this process sends.
     die_with_parent()
     os.umask(0o022)
     text = sys.stdin.read()
-    if not text:
-        # The agent was killed before it could send the job.
+    if not text or not _has_reader():
+        # The agent was killed before it could send all of the job, or before this process asked to die with it.
         return 1
     job = json.loads(text)
     if not job.get("tidy"):
@@ -74,6 +74,13 @@ def main() -> int:
         send({"error": f"more than {MEMORY} bytes of memory are needed to apply this release", "kind": "killed"})
         return 1
     return 0
+
+
+def _has_reader() -> bool:
+    """Whether anybody can read what this process sends: the agent's end of the pipe is closed when it is killed."""
+    output = select.poll()
+    output.register(sys.stdout, 0)
+    return not output.poll(0)
 
 
 def _do(job: Mapping[str, Any]) -> dict[str, Any]:
