@@ -237,7 +237,7 @@ def test_the_apply_process_which_each_deployment_waits_for_imports_only_what_it_
     )
     imported = set(done.stdout.split())
     assert "zoo_watcher.releases.repository" in imported
-    assert imported & {"argparse", "git", "hashlib", "kazoo", "shutil", "tempfile", "uuid"} == set()
+    assert imported & {"argparse", "datetime", "git", "hashlib", "kazoo", "shutil", "tempfile", "uuid"} == set()
 
 
 AN_AGENT = """\
