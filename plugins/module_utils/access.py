@@ -224,6 +224,14 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
+def is_replaceable(acl: Iterable[Any]) -> bool:
+    """Whether anybody may put something else in the place of what is in a znode; who may only create there may not."""
+    perms = 0
+    for entry in acl:
+        perms |= entry.perms if entry.id.scheme == "world" else 0
+    return bool(perms & ADMIN) or perms & (CREATE | DELETE) == CREATE | DELETE
+
+
 def may_be_of_roles(acl: Iterable[Any]) -> bool:
     """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
     entries = list(acl)
@@ -235,6 +243,8 @@ def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
 
     An empty ACL is one that could not be read: nobody knows whom it is for.
     """
+    if any(entry.id.scheme == "world" and entry.perms & (WRITE | ADMIN) for entry in acl):
+        return True
     writers = [entry for other in others for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
     return all(others) and all(_may_write(entry, acl) for entry in writers)
 

@@ -22,6 +22,7 @@ from .access import (
     has_credentials,
     is_authenticated,
     is_open,
+    is_replaceable,
     may_be_of_roles,
     own_schemes,
 )
@@ -135,7 +136,7 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
             root = _acl(client, app.root)
             # Whom somebody lets create in what he has closed by hand may have made it. In an open one anybody may, as
             # while roles are being set.
-            if root and not is_open(root) and not may_be_of_roles(root):
+            if root and not is_replaceable(root) and not may_be_of_roles(root):
                 record = None
         for path in directories_of(app) if record is None else ():
             with contextlib.suppress(NoNodeError):

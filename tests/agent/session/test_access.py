@@ -158,8 +158,8 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
 def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], way: str) -> None:
     """Close an application as who knows no roles does: publishers all, readers read, and agents what they need.
 
-    In one way everybody may read the application's znode, in another whoever creates it has it to himself; in the third
-    all of it, the registry but for readers, is for publishers and agents alike.
+    In one way everybody may read the application's znode, or also create in it, in another whoever creates it has it to
+    himself; in the last all of it, the registry but for readers, is for publishers and agents alike.
     """
     own = [app, *(f"{app}/{name}" for name in ("config", "history", "agents", "roster", "rollouts", "bad"))]
     if way == "alike":
@@ -173,7 +173,12 @@ def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: li
     reads = [everything, make_digest_acl("reader", WORDS["reader"], read=True)]
     agents = [make_digest_acl(user, f"word of {user}", read=True) for user in users]
     creates = [make_digest_acl(user, f"word of {user}", read=True, create=True, delete=True) for user in users]
-    publisher.create(app, acl=[*reads, *agents] if way == "on the root" else [everything])
+    roots = {
+        "on the root": [*reads, *agents],
+        "for anybody to create in": [everything, make_acl("world", "anyone", read=True, create=True)],
+        "below the root": [everything],
+    }
+    publisher.create(app, acl=roots[way])
     publisher.create(f"{app}/lock", acl=[everything, make_acl("world", "anyone", read=True)])
     for name in ("config", "history"):
         publisher.create(f"{app}/{name}", acl=[*reads, *agents])
@@ -586,7 +591,7 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
         thief.delete(f"{agent.app}/agents/{agent.name}")
 
 
-@pytest.mark.parametrize("by_hand", [None, "on the root", "below the root"])
+@pytest.mark.parametrize("by_hand", [None, "on the root", "below the root", "for anybody to create in"])
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
     ensemble: Ensemble,
     start: Agents,

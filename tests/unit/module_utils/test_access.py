@@ -32,6 +32,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     has_credentials,
     is_authenticated,
     is_open,
+    is_replaceable,
     merged,
     own_schemes,
 )
@@ -43,6 +44,7 @@ AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
 ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+WORLD = Principal("world", "anyone")
 UNHASHED = Principal("digest", "ann:x")
 KNOWN = {"digest": "ann", "x509": None}
 """Of a connection: its schemes, with the user where that is known."""
@@ -444,6 +446,9 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], [Grant(WRITE, AGENT)]], False),
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], []], False),
         ([], [[Grant(ALL, PUBLISHER)]], False),
+        # Where anybody may write it, so may everybody.
+        ([Grant(READ | WRITE, WORLD)], [[Grant(ALL, PUBLISHER)], [Grant(CREATE, AGENT)]], True),
+        ([Grant(READ | CREATE, WORLD)], [[Grant(ALL, PUBLISHER)]], False),
         # Two passwords of one user look alike where the server shows no hash.
         ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED)]], True),
         ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ | WRITE, UNHASHED)]], False),
@@ -454,3 +459,19 @@ def test_it_is_known_whether_who_may_change_something_may_write_something_else(
     acl: Any, others: Any, expected: bool
 ) -> None:
     assert all_may_write(acl, others) == expected
+
+
+@pytest.mark.parametrize(
+    ("acl", "expected"),
+    [
+        ([Grant(ALL, WORLD)], True),
+        ([Grant(ADMIN, WORLD)], True),
+        ([Grant(READ | CREATE, WORLD), Grant(DELETE, WORLD)], True),
+        ([Grant(ALL, PUBLISHER), Grant(READ | CREATE | WRITE, WORLD)], False),
+        ([Grant(ALL, PUBLISHER), Grant(DELETE, WORLD)], False),
+        ([Grant(ALL, PUBLISHER)], False),
+        ([], False),
+    ],
+)
+def test_who_may_only_create_replaces_nothing(acl: Any, expected: bool) -> None:
+    assert is_replaceable(acl) is expected

@@ -96,6 +96,15 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
     assert ("only the credentials of this connection may use it" in str(warning(rule))) == (expected == CREATOR)
 
 
+@pytest.mark.parametrize("perms", [READ | CREATE, CREATE])
+def test_a_record_counts_for_nothing_where_anybody_may_create_one_and_replace_nothing_else(perms: int) -> None:
+    root = [*CLOSED, ACL(perms, Id("world", "anyone"))]
+    client = Client(ACCESS.to_node(), root, {APP.config: CLOSED})
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(APP.history) == (*merged(CLOSED), *CREATOR)
+    assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
+
+
 def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_is_still_open() -> None:
     client = Client(NoAuthError(), OPEN_ACL_UNSAFE)
     with kept_closed(client, APP, CERTIFICATE) as rule:

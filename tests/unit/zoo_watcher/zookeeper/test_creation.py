@@ -146,6 +146,17 @@ def test_no_record_that_can_not_be_read_keeps_an_application_open_that_is_closed
     assert (creation.is_open, session.is_closed) == (False, True)
 
 
+@pytest.mark.parametrize("credentials", [CERTIFICATE, {}])
+@pytest.mark.parametrize("record", [None, NoAuthError(), {"state": "open"}])
+def test_where_anybody_may_create_but_replace_nothing_only_publishers_say_what_is_deployed(
+    record: Any, credentials: dict[str, Any]
+) -> None:
+    session = Session(record, [*PUBLISHERS_ONLY, ACL(READ | CREATE, Id("world", "anyone"))])
+    creation = refreshed(session, **credentials)
+    # What is not there yet, such as a policy, anybody may create.
+    assert (creation.is_open, session.is_closed) == (True, True)
+
+
 def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
     session = Session(NoAuthError(), OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
