@@ -12,6 +12,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access import merged
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import await_agents
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -642,6 +643,23 @@ def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
     assert json.loads(publisher.get(root)[0])["from"]["commitId"] == good
     forge(publisher, root, good)
     wait_for(lambda: agent.live() == good, "it goes back")
+
+
+def test_what_is_closed_to_all_but_some_addresses_stays_so_without_credentials(
+    agents: Agents, ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository
+) -> None:
+    acl = [make_acl("ip", "127.0.0.1", all=True), make_acl("world", "anyone", read=True)]
+    zk.create(app, acl=acl)
+    agent = agents("server1").start().wait_live()
+    options: dict[str, Any] = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False}
+    options["rollout"] = {"minHealthy": 0}
+    result = run_module(ROOT / "plugins/modules/zk_release.py", hosts=ensemble.hosts, app=app, **options)
+    assert not result.get("warnings"), result
+    assert agent.wait_outcome(result["generation"])["state"] == "active"
+    gate = f"{app}/rollouts/{result['generation']}/gate"
+    wait_for(lambda: json.loads(zk.get(gate)[0])["phase"] == "done", "it is done")
+    found = {path: zk.get_acls(path)[0] for path in everything(zk, app)}
+    assert {path for path, given in found.items() if merged(given) != merged(acl)} == set()
 
 
 def forge(thief: KazooClient, root: str, commit: str) -> None:

@@ -314,6 +314,28 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
             assert Grant(READ | CREATE, OTHER_AGENT) in (known._replace(host="web1").acl(path, ephemeral=False) or ())
 
 
+def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
+    """He has nothing to himself: what agents make, others at such addresses may change."""
+    shared = [Grant(ALL, OTHER_AGENT), *BY_ADDRESS, Grant(READ | CREATE, Principal("ip", "198.51.100.7"))]
+    rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.agents: shared}, own={})._replace(host="web1")
+    for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.policy):
+        assert rule.acl(path, ephemeral=False) == merged(BY_ADDRESS)
+    changing = [*shared[:-1], Grant(READ | WRITE | CREATE | DELETE, shared[-1].id)]
+    for path in (APP.agent("web1"), APP.roster_entry("web1"), APP.rollout(7)):
+        assert rule.acl(path, ephemeral=False) == merged(changing)
+    # Elsewhere nobody knows whether its address is among those.
+    assert rule.acl(REGISTRY, ephemeral=False) is None
+    assert (rule.is_open, rule.leaves_open) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("history", "leaves_open"), [(BY_ADDRESS, False), (OPEN_ACL_UNSAFE, True), (HIDDEN, True), ([], True)]
+)
+def test_it_is_known_whether_what_is_for_addresses_can_be_kept_for_them(history: Any, leaves_open: bool) -> None:
+    rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.history: history}, own={})
+    assert (rule.acl(f"{APP.history_prefix}1", ephemeral=False) is None, rule.leaves_open) == (leaves_open, leaves_open)
+
+
 def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> None:
     for found in ({APP.root: SHARED}, {APP.root: OWN, APP.roster: SHARED}):
         acl = rule_by(found).acl(APP.roster_entry("web1"), ephemeral=False)

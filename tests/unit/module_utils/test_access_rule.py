@@ -30,6 +30,7 @@ APP = AppPaths("/app/shop")
 CERTIFICATE = {"tls": True, "tls_cert": "/etc/publisher.pem"}
 ACCESS = AccessRecord((Principal("x509", "CN=publisher"),), (Principal("x509", "CN=agent"),))
 CLOSED = [ACL(31, Id("x509", "CN=publisher"))]
+BY_ADDRESS = [ACL(31, Id("ip", "192.0.2.0/24")), ACL(READ, Id("world", "anyone"))]
 
 
 class Client:
@@ -179,6 +180,18 @@ def test_a_registry_stays_one_where_values_are_beside_registrations() -> None:
 def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
     with kept_closed(Client(None, root), APP, {}) as rule:
         assert bool(warning(rule)) is warns
+
+
+@pytest.mark.parametrize(
+    ("history", "warns"), [(None, False), (BY_ADDRESS, False), (OPEN_ACL_UNSAFE, True), (NoAuthError(), True)]
+)
+def test_what_is_closed_to_all_but_some_addresses_stays_so(history: Any, warns: bool) -> None:
+    client = Client(None, BY_ADDRESS, {APP.history: history})
+    with kept_closed(client, APP, {}) as rule:
+        assert client.create(APP.config) == merged(BY_ADDRESS)
+        entry = client.create(f"{APP.history_prefix}0000000001")
+    assert entry == (OPEN_ACL_UNSAFE if warns else merged(BY_ADDRESS))
+    assert ("given by hand, and some of what is created in it is open" in str(warning(rule))) is warns
 
 
 @pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])

@@ -80,7 +80,7 @@ class Creation:
             self._has_root = True
             # One that has lost its credentials is no sign that anybody can deploy.
             self._note_root(self._acl(app.root))
-            return Rule(app)
+            return self._rule_of_address() if self._is_closed else Rule(app)
         try:
             record = self._session.read(app.access, self._on_event)
         except NoAuthError as exc:
@@ -95,8 +95,7 @@ class Creation:
             self._rule = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
-        # The record need not name them, and above them others have theirs.
-        registries = tuple(service.path.rstrip("/") for service in self._config.services)
+        registries = self._registries
         found = self._found([app.root] if record else [*directories_of(app), *registries])
         self._has_root = app.root in found
         # Also where a record says that it is open: who may only create something may have made that.
@@ -109,6 +108,17 @@ class Creation:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
         access = rule.access and replace(rule.access, registries=(*rule.access.registries, *registries))
         return rule._replace(access=access, host=self._config.name, registries=registries)
+
+    @property
+    def _registries(self) -> tuple[str, ...]:
+        """This agent's own: a record need not name them, and above them others have theirs."""
+        return tuple(service.path.rstrip("/") for service in self._config.services)
+
+    def _rule_of_address(self) -> Rule:
+        """By which rule an agent without credentials creates something in what is closed, maybe not to its address."""
+        app, registries = self._config.app, self._registries
+        found = self._found([*directories_of(app), *registries])
+        return choose_rule(app, None, found, own={})._replace(host=self._config.name, registries=registries)
 
     def _note_root(self, acl: Any) -> None:
         """Note how closed the application's znode is, which has this ACL; None where there is no znode."""
