@@ -355,7 +355,8 @@ class Rule(NamedTuple):
         is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
         # Of a host that a publisher names, which is not known by its identity, the agent completes the entry. Who is
         # known by an address has nothing to himself.
-        is_shared = (self.host is None and path.startswith(f"{app.roster}/")) or not self.own
+        is_named = self.host is None and path.startswith(f"{app.roster}/")
+        is_shared = is_named or (not self.own and path not in (app.agents, app.roster))
         directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)
         if directory != app.root:
             return directory, is_agents and (is_shared or _is_within(directory, app.rollouts))

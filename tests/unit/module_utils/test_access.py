@@ -323,6 +323,9 @@ def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
     changing = [*shared[:-1], Grant(READ | WRITE | CREATE | DELETE, shared[-1].id)]
     for path in (APP.agent("web1"), APP.roster_entry("web1"), APP.rollout(7)):
         assert rule.acl(path, ephemeral=False) == merged(changing)
+    # But nobody may delete in these directories who could not before.
+    rule_above = choose_rule(APP, None, {APP.root: shared}, own={})
+    assert rule_above.acl(APP.agents, ephemeral=False) == rule_above.acl(APP.roster, ephemeral=False) == merged(shared)
     # Elsewhere nobody knows whether its address is among those.
     assert rule.acl(REGISTRY, ephemeral=False) is None
     assert (rule.is_open, rule.leaves_open) == (False, False)
