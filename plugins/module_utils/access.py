@@ -224,6 +224,14 @@ def is_open(acl: Iterable[Any]) -> bool:
     return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
 
 
+def is_replaceable(acl: Iterable[Any]) -> bool:
+    """Whether anybody may put something else in the place of what is in a znode; who may only create there may not."""
+    perms = 0
+    for entry in acl:
+        perms |= entry.perms if entry.id.scheme == "world" else 0
+    return bool(perms & ADMIN) or perms & (CREATE | DELETE) == CREATE | DELETE
+
+
 def may_be_of_roles(acl: Iterable[Any]) -> bool:
     """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
     entries = list(acl)
@@ -235,6 +243,8 @@ def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
 
     An empty ACL is one that could not be read: nobody knows whom it is for.
     """
+    if any(entry.id.scheme == "world" and entry.perms & (WRITE | ADMIN) for entry in acl):
+        return True
     writers = [entry for other in others for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
     return all(others) and all(_may_write(entry, acl) for entry in writers)
 
@@ -287,8 +297,8 @@ class Rule(NamedTuple):
 
     `found` are the ACLs of the application's znode and of directories that are there: what is created is for whom its
     directory is, and for its creator, whose identities are `own`. Above the application and the `registries`, others
-    have theirs. `is_shut_out` is a connection that has no identity and that the application is closed to. `is_new` is
-    an application that this connection creates.
+    have theirs. A connection that is `own` in no scheme may be known by its address, for which no ACL has to name it.
+    `is_new` is an application that this connection creates.
     """
 
     app: AppPaths
@@ -298,7 +308,6 @@ class Rule(NamedTuple):
     own: Own = MappingProxyType({})
     host: str | None = None
     registries: tuple[str, ...] = ()
-    is_shut_out: bool = False
     is_new: bool = False
 
     @property
@@ -308,13 +317,15 @@ class Rule(NamedTuple):
             return self.access.state == OPEN
         if self.fixed is not None:
             return is_open(self.fixed)
-        return is_open(self.found[self.app.root]) if self.found is not None else not self.is_shut_out
+        return self.found is None or is_open(self.found[self.app.root])
 
     @property
     def leaves_open(self) -> bool:
         """Whether something that is created below an application's closed znode may be open, whoever creates it."""
         acls = self.found.values() if self.fixed is None and self.found is not None else ()
-        return any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
+        # Without an identity, where no address is named either, a connection creates nothing.
+        creates = self.own or any(_names_addresses(acl) for acl in acls)
+        return bool(creates) and any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
         """The ACL of what is created at `path`; None where it is left as it is asked for."""
@@ -341,15 +352,17 @@ class Rule(NamedTuple):
     def _like(self, path: str) -> tuple[str, bool]:
         """Which znode has the ACL for what is created, and whether agents use there what others of them have made."""
         app, found = self.app, self.found or {}
-        # Of a host that a publisher names, which is not known by its identity, the agent completes the entry.
+        is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
+        # Of a host that a publisher names, which is not known by its identity, the agent completes the entry. Who is
+        # known by an address has nothing to himself.
         is_named = self.host is None and path.startswith(f"{app.roster}/")
+        is_shared = is_named or (not self.own and path not in (app.agents, app.roster))
         directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)
         if directory != app.root:
-            return directory, is_named or _is_within(directory, app.rollouts)
-        is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
+            return directory, is_agents and (is_shared or _is_within(directory, app.rollouts))
         first = app.agents if is_agents else app.config
         is_each_ones = any(_is_within(path, own) for own in (app.agents, app.roster))
-        return (first if first in found else app.root), is_agents and (is_named or not is_each_ones)
+        return (first if first in found else app.root), is_agents and (is_shared or not is_each_ones)
 
 
 def directories_of(app: AppPaths) -> list[str]:
@@ -360,13 +373,13 @@ def directories_of(app: AppPaths) -> list[str]:
 def choose_rule(app: AppPaths, record: bytes | None, found: Mapping[str, Sequence[Any]], *, own: Own) -> Rule:
     """By which rule something is created: `record` is the application's, None for none.
 
-    `own` is of the connection, empty where it has no identity. `found` are the ACLs of those of its `directories_of`
-    and of the registries that are there; what may not be read has an empty one. Raises `InvalidRecord` where the record
-    is none.
+    `own` is of the connection, empty where it has no identity but its address. `found` are the ACLs of those of its
+    `directories_of` and of the registries that are there; what may not be read has an empty one. Raises `InvalidRecord`
+    where the record is none.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
-    if not own:
+    if not own and (app.root not in found or is_open(found[app.root])):
         return Rule(app)
     if app.root not in found:
         return Rule(app, fixed=CREATOR, is_new=True)
@@ -381,6 +394,11 @@ def _among_agents(perms: int) -> int:
 def _may_be(who: Principal, own: Own) -> bool:
     """Whether a connection may have this identity."""
     return who.scheme in own and own[who.scheme] in {None, who.id.partition(":")[0]}
+
+
+def _names_addresses(acl: Iterable[Any]) -> bool:
+    """Whether an ACL is for some without credentials, whom a server knows by their addresses."""
+    return any(entry.id.scheme == "ip" for entry in acl)
 
 
 def _is_hidden(acl: Iterable[Any]) -> bool:

@@ -22,6 +22,7 @@ from .access import (
     has_credentials,
     is_authenticated,
     is_open,
+    is_replaceable,
     may_be_of_roles,
     own_schemes,
 )
@@ -124,9 +125,9 @@ def warning(rule: Rule) -> str | None:
 
 def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -> Rule:
     if not has_credentials(options):
-        return Rule(app, is_shut_out=_is_shut_out(client, app))
+        return _find_rule_of_address(client, app)
     record = None
-    found = {}
+    found: dict[str, Any] = {}
     with translated(app.access):
         client.sync(app.root)
         # Whom the roles do not name creates something, while they are being set, as if there were none.
@@ -135,11 +136,10 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
             root = _acl(client, app.root)
             # Whom somebody lets create in what he has closed by hand may have made it. In an open one anybody may, as
             # while roles are being set.
-            if root and not is_open(root) and not may_be_of_roles(root):
+            if root and not is_replaceable(root) and not may_be_of_roles(root):
                 record = None
-        for path in directories_of(app) if record is None else ():
-            with contextlib.suppress(NoNodeError):
-                found[path] = _acl(client, path)
+        if record is None:
+            found = _found(client, directories_of(app))
     # Asked only where nothing else tells: a server before 3.7 hangs up, and another may not answer in time.
     # Below a znode that is closed, nobody creates anything whom no ACL names.
     authenticated = record is not None or app.root in found or is_authenticated(options, lambda: identities(client))
@@ -149,11 +149,22 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
         raise ZooKeeperError(f"{app.access}: {exc}", path=app.access) from exc
 
 
-def _is_shut_out(client: KazooClient, app: AppPaths) -> bool:
-    """Whether there is an application that is closed to a connection without an identity."""
-    with translated(app.root), contextlib.suppress(NoNodeError):
-        return not is_open(_acl(client, app.root))
-    return False
+def _find_rule_of_address(client: KazooClient, app: AppPaths) -> Rule:
+    """By which rule a connection without credentials creates something: what is closed may be for its address."""
+    with translated(app.root):
+        found = _found(client, [app.root])
+        if found and not is_open(found[app.root]):
+            found.update(_found(client, directories_of(app)))
+    return choose_rule(app, None, found, own={})
+
+
+def _found(client: KazooClient, paths: Sequence[str]) -> dict[str, Any]:
+    """The ACLs of those of the znodes that are there."""
+    found = {}
+    for path in paths:
+        with contextlib.suppress(NoNodeError):
+            found[path] = _acl(client, path)
+    return found
 
 
 def _acl(client: KazooClient, path: str) -> Any:

@@ -28,7 +28,7 @@ from .access import (
     Acl,
     Grant,
     Principal,
-    is_open,
+    is_replaceable,
     may_be_of_roles,
     merged,
 )
@@ -133,7 +133,7 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
             data, stat = client.get(app.access)
             own, root = (client.get_acls(path)[0] for path in (app.access, app.root))
             if not may_be_of_roles(own) or not may_be_of_roles(root):
-                return Recorded(None, stat.version, is_doubtful=not is_open(root))
+                return Recorded(None, stat.version, is_doubtful=not is_replaceable(root))
         except NoNodeError:
             return Recorded(None)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from .access import all_may_write, is_open
+from .access import all_may_write, is_replaceable
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, explain, translated
 from .fleet import live_names, roster_names
 from .fleet_outcome import describe_proving, listed
@@ -262,7 +262,7 @@ def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> 
         where = (config, paths.root, paths.rollouts, paths.rollout(generation))
         published, root, *others = [client.get_acls(path)[0] for path in where]
         # Where anybody may replace `config`, everybody may publish.
-        return all_may_write(published, others if is_open(root) else [root, *others])
+        return all_may_write(published, others if is_replaceable(root) else [root, *others])
     return False
 
 

@@ -360,7 +360,8 @@ def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRec
         changes["hosts"] = hosts_of(options)
     # Read as everybody else will read it.
     access = AccessRecord.from_node(replace(before, **changes, state=options["state"]).to_node())
-    if access.state == SECURED:
+    # What is recorded can be opened whatever it is.
+    if access.state == SECURED or any(options[name] is not None for name in PLACES):
         access.check_places(AppPaths(options["app"]))
     return access
 

@@ -1060,6 +1060,22 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
     assert target.same_as(release(number))
 
 
+def test_a_rollback_believes_no_rollouts_that_anybody_may_have_created(zk: KazooClient, paths: AppPaths) -> None:
+    """Also where everybody may create in the application, and replace nothing: its creator says for whom a znode is."""
+    proved(zk, paths, 1)
+    generation = zk.set(paths.config, release(2).to_node()).mzxid
+    begin_rollout(zk, paths, generation, release(2), True)
+    state = RolloutRecord.from_node(zk.get(paths.rollout(generation))[0])
+    zk.set(paths.rollout(generation), state.changed(phase=DONE, counts={**state.counts, PROVED: 1}).to_node())
+    publish(zk, paths, release(3))
+    publisher, reads = make_acl("digest", "publisher:x", all=True), make_acl("world", "anyone", read=True)
+    for path in (paths.config, paths.rollouts, paths.rollout(generation)):
+        zk.set_acls(path, [publisher, reads])
+    zk.set_acls(paths.root, [publisher, make_acl("world", "anyone", read=True, create=True)])
+    target = zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None)
+    assert target.same_as(release(1))
+
+
 def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
     generation = proved_by_rollout(zk, paths)
     publish(zk, paths, release(3))

@@ -12,6 +12,7 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl, make_digest_acl
 
+from ansible_collections.zoo.deploy.plugins.module_utils.access import merged
 from ansible_collections.zoo.deploy.plugins.module_utils.access_walk import await_agents
 from ansible_collections.zoo.deploy.plugins.module_utils.connection import ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.modules import zk_access
@@ -158,8 +159,8 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
 def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], way: str) -> None:
     """Close an application as who knows no roles does: publishers all, readers read, and agents what they need.
 
-    In one way everybody may read the application's znode, in another whoever creates it has it to himself; in the third
-    all of it, the registry but for readers, is for publishers and agents alike.
+    In one way everybody may read the application's znode, or also create in it, in another whoever creates it has it to
+    himself; in the last all of it, the registry but for readers, is for publishers and agents alike.
     """
     own = [app, *(f"{app}/{name}" for name in ("config", "history", "agents", "roster", "rollouts", "bad"))]
     if way == "alike":
@@ -173,7 +174,12 @@ def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: li
     reads = [everything, make_digest_acl("reader", WORDS["reader"], read=True)]
     agents = [make_digest_acl(user, f"word of {user}", read=True) for user in users]
     creates = [make_digest_acl(user, f"word of {user}", read=True, create=True, delete=True) for user in users]
-    publisher.create(app, acl=[*reads, *agents] if way == "on the root" else [everything])
+    roots = {
+        "on the root": [*reads, *agents],
+        "for anybody to create in": [everything, make_acl("world", "anyone", read=True, create=True)],
+        "below the root": [everything],
+    }
+    publisher.create(app, acl=roots[way])
     publisher.create(f"{app}/lock", acl=[everything, make_acl("world", "anyone", read=True)])
     for name in ("config", "history"):
         publisher.create(f"{app}/{name}", acl=[*reads, *agents])
@@ -586,7 +592,7 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
         thief.delete(f"{agent.app}/agents/{agent.name}")
 
 
-@pytest.mark.parametrize("by_hand", [None, "on the root", "below the root"])
+@pytest.mark.parametrize("by_hand", [None, "on the root", "below the root", "for anybody to create in"])
 def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
     ensemble: Ensemble,
     start: Agents,
@@ -637,6 +643,23 @@ def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
     assert json.loads(publisher.get(root)[0])["from"]["commitId"] == good
     forge(publisher, root, good)
     wait_for(lambda: agent.live() == good, "it goes back")
+
+
+def test_what_is_closed_to_all_but_some_addresses_stays_so_without_credentials(
+    agents: Agents, ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository
+) -> None:
+    acl = [make_acl("ip", "127.0.0.1", all=True), make_acl("world", "anyone", read=True)]
+    zk.create(app, acl=acl)
+    agent = agents("server1").start().wait_live()
+    options: dict[str, Any] = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False}
+    options["rollout"] = {"minHealthy": 0}
+    result = run_module(ROOT / "plugins/modules/zk_release.py", hosts=ensemble.hosts, app=app, **options)
+    assert not result.get("warnings"), result
+    assert agent.wait_outcome(result["generation"])["state"] == "active"
+    gate = f"{app}/rollouts/{result['generation']}/gate"
+    wait_for(lambda: json.loads(zk.get(gate)[0])["phase"] == "done", "it is done")
+    found = {path: zk.get_acls(path)[0] for path in everything(zk, app)}
+    assert {path for path, given in found.items() if merged(given) != merged(acl)} == set()
 
 
 def forge(thief: KazooClient, root: str, commit: str) -> None:

@@ -32,6 +32,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.access import (
     has_credentials,
     is_authenticated,
     is_open,
+    is_replaceable,
     merged,
     own_schemes,
 )
@@ -43,6 +44,7 @@ AGENT = Principal("digest", "fleet:hash")
 OTHER_AGENT = Principal("x509", "CN=web2")
 READER = Principal("sasl", "watch")
 ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
+WORLD = Principal("world", "anyone")
 UNHASHED = Principal("digest", "ann:x")
 KNOWN = {"digest": "ann", "x509": None}
 """Of a connection: its schemes, with the user where that is known."""
@@ -312,6 +314,31 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
             assert Grant(READ | CREATE, OTHER_AGENT) in (known._replace(host="web1").acl(path, ephemeral=False) or ())
 
 
+def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
+    """He has nothing to himself: what agents make, others at such addresses may change."""
+    shared = [Grant(ALL, OTHER_AGENT), *BY_ADDRESS, Grant(READ | CREATE, Principal("ip", "198.51.100.7"))]
+    rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.agents: shared}, own={})._replace(host="web1")
+    for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.policy):
+        assert rule.acl(path, ephemeral=False) == merged(BY_ADDRESS)
+    changing = [*shared[:-1], Grant(READ | WRITE | CREATE | DELETE, shared[-1].id)]
+    for path in (APP.agent("web1"), APP.roster_entry("web1"), APP.rollout(7)):
+        assert rule.acl(path, ephemeral=False) == merged(changing)
+    # But nobody may delete in these directories who could not before.
+    rule_above = choose_rule(APP, None, {APP.root: shared}, own={})
+    assert rule_above.acl(APP.agents, ephemeral=False) == rule_above.acl(APP.roster, ephemeral=False) == merged(shared)
+    # Elsewhere nobody knows whether its address is among those.
+    assert rule.acl(REGISTRY, ephemeral=False) is None
+    assert (rule.is_open, rule.leaves_open) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("history", "leaves_open"), [(BY_ADDRESS, False), (OPEN_ACL_UNSAFE, True), (HIDDEN, True), ([], True)]
+)
+def test_it_is_known_whether_what_is_for_addresses_can_be_kept_for_them(history: Any, leaves_open: bool) -> None:
+    rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.history: history}, own={})
+    assert (rule.acl(f"{APP.history_prefix}1", ephemeral=False) is None, rule.leaves_open) == (leaves_open, leaves_open)
+
+
 def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> None:
     for found in ({APP.root: SHARED}, {APP.root: OWN, APP.roster: SHARED}):
         acl = rule_by(found).acl(APP.roster_entry("web1"), ephemeral=False)
@@ -444,6 +471,9 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], [Grant(WRITE, AGENT)]], False),
         ([Grant(ALL, PUBLISHER)], [[Grant(ALL, PUBLISHER)], []], False),
         ([], [[Grant(ALL, PUBLISHER)]], False),
+        # Where anybody may write it, so may everybody.
+        ([Grant(READ | WRITE, WORLD)], [[Grant(ALL, PUBLISHER)], [Grant(CREATE, AGENT)]], True),
+        ([Grant(READ | CREATE, WORLD)], [[Grant(ALL, PUBLISHER)]], False),
         # Two passwords of one user look alike where the server shows no hash.
         ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED)]], True),
         ([Grant(ALL, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ | WRITE, UNHASHED)]], False),
@@ -454,3 +484,19 @@ def test_it_is_known_whether_who_may_change_something_may_write_something_else(
     acl: Any, others: Any, expected: bool
 ) -> None:
     assert all_may_write(acl, others) == expected
+
+
+@pytest.mark.parametrize(
+    ("acl", "expected"),
+    [
+        ([Grant(ALL, WORLD)], True),
+        ([Grant(ADMIN, WORLD)], True),
+        ([Grant(READ | CREATE, WORLD), Grant(DELETE, WORLD)], True),
+        ([Grant(ALL, PUBLISHER), Grant(READ | CREATE | WRITE, WORLD)], False),
+        ([Grant(ALL, PUBLISHER), Grant(DELETE, WORLD)], False),
+        ([Grant(ALL, PUBLISHER)], False),
+        ([], False),
+    ],
+)
+def test_who_may_only_create_replaces_nothing(acl: Any, expected: bool) -> None:
+    assert is_replaceable(acl) is expected

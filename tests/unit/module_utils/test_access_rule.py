@@ -30,6 +30,7 @@ APP = AppPaths("/app/shop")
 CERTIFICATE = {"tls": True, "tls_cert": "/etc/publisher.pem"}
 ACCESS = AccessRecord((Principal("x509", "CN=publisher"),), (Principal("x509", "CN=agent"),))
 CLOSED = [ACL(31, Id("x509", "CN=publisher"))]
+BY_ADDRESS = [ACL(31, Id("ip", "192.0.2.0/24")), ACL(READ, Id("world", "anyone"))]
 
 
 class Client:
@@ -94,6 +95,15 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert client.create(APP.root) == expected
     assert ("only the credentials of this connection may use it" in str(warning(rule))) == (expected == CREATOR)
+
+
+@pytest.mark.parametrize("perms", [READ | CREATE, CREATE])
+def test_a_record_counts_for_nothing_where_anybody_may_create_one_and_replace_nothing_else(perms: int) -> None:
+    root = [*CLOSED, ACL(perms, Id("world", "anyone"))]
+    client = Client(ACCESS.to_node(), root, {APP.config: CLOSED})
+    with kept_closed(client, APP, CERTIFICATE) as rule:
+        assert client.create(APP.history) == (*merged(CLOSED), *CREATOR)
+    assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
 
 
 def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_is_still_open() -> None:
@@ -170,6 +180,18 @@ def test_a_registry_stays_one_where_values_are_beside_registrations() -> None:
 def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
     with kept_closed(Client(None, root), APP, {}) as rule:
         assert bool(warning(rule)) is warns
+
+
+@pytest.mark.parametrize(
+    ("history", "warns"), [(None, False), (BY_ADDRESS, False), (OPEN_ACL_UNSAFE, True), (NoAuthError(), True)]
+)
+def test_what_is_closed_to_all_but_some_addresses_stays_so(history: Any, warns: bool) -> None:
+    client = Client(None, BY_ADDRESS, {APP.history: history})
+    with kept_closed(client, APP, {}) as rule:
+        assert client.create(APP.config) == merged(BY_ADDRESS)
+        entry = client.create(f"{APP.history_prefix}0000000001")
+    assert entry == (OPEN_ACL_UNSAFE if warns else merged(BY_ADDRESS))
+    assert ("given by hand, and some of what is created in it is open" in str(warning(rule))) is warns
 
 
 @pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])

@@ -45,6 +45,9 @@ def test_hosts_take_what_the_record_or_the_policy_of_a_publisher_names_and_nothi
         part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
         part.keep()
         assert (refusal in (part.refused or "")) if refusal else part.refused is None
+        # Its status says so, too: it says that the rollout was rolled back.
+        assert part.assignment.standstill is not None
+        assert ("is not deployed" in part.assignment.standstill.message) == (refusal is not None)
 
 
 def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> tuple[Any, FakeSession, Desired]:

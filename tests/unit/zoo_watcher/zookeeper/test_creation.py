@@ -14,7 +14,7 @@ from kazoo.security import ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE, Id
 
 from zoo_watcher.config.config import Check, Config, Connection, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
-from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, READABLE, Grant, Principal
+from zoo_watcher.wire.access import BESIDE, CREATE, CREATOR, DELETE, READ, READABLE, Grant, Principal, merged
 from zoo_watcher.wire.records import AppPaths
 from zoo_watcher.zookeeper.creation import Creation
 from zoo_watcher.zookeeper.session import Znode
@@ -146,6 +146,17 @@ def test_no_record_that_can_not_be_read_keeps_an_application_open_that_is_closed
     assert (creation.is_open, session.is_closed) == (False, True)
 
 
+@pytest.mark.parametrize("credentials", [CERTIFICATE, {}])
+@pytest.mark.parametrize("record", [None, NoAuthError(), {"state": "open"}])
+def test_where_anybody_may_create_but_replace_nothing_only_publishers_say_what_is_deployed(
+    record: Any, credentials: dict[str, Any]
+) -> None:
+    session = Session(record, [*PUBLISHERS_ONLY, ACL(READ | CREATE, Id("world", "anyone"))])
+    creation = refreshed(session, **credentials)
+    # What is not there yet, such as a policy, anybody may create.
+    assert (creation.is_open, session.is_closed) == (True, True)
+
+
 def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
     session = Session(NoAuthError(), OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
@@ -228,9 +239,26 @@ def test_an_agent_without_credentials_leaves_everything_open_and_says_so_where_i
 ) -> None:
     session = Session(ROLES, root)
     assert refreshed(session).is_open is says_open
-    assert session.acl_of(APP.root, False) is None
+    assert session.acl_of("/service/shop/web1", True) is None
     # No watch: what it creates itself would be seen as a change.
-    assert session.asked == ["get_acls_async"]
+    assert set(session.asked) == {"get_acls_async"}
+
+
+def test_an_agent_that_is_known_by_its_address_creates_for_those_of_its_directory() -> None:
+    by_address = [*PUBLISHERS_ONLY, ACL(READ | CREATE, Id("ip", "192.0.2.0/24"))]
+    session = Session(None, PUBLISHERS_ONLY)
+    session.others = {APP.agents: by_address, "/service/shop": by_address}
+    service = Service("/service/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
+    creation = refreshed(session, (service,))
+    expected = merged([*PUBLISHERS_ONLY, ACL(15, Id("ip", "192.0.2.0/24"))])
+    for path in (APP.agent("web1"), APP.rollout(7), "/service/shop/web1"):
+        assert session.acl_of(path, False) == expected
+    assert (creation.is_open, session.is_closed) == (False, True)
+    # Opened since.
+    session.root = OPEN_ACL_UNSAFE
+    creation.mark_stale()
+    creation.refresh()
+    assert session.acl_of(APP.agent("web1"), True) is None
 
 
 def test_nothing_is_created_as_it_was_before_the_roles_have_changed() -> None:

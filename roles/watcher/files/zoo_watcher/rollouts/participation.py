@@ -323,7 +323,9 @@ class Participation:
         made = assign(self.desired, view.state, view.plan, view.entry, host)
         self.refused = self._refuse(made.desired)
         if self.refused:
-            return replace(made, desired=None)
+            # A status that only says that the rollout goes back would say that this host has.
+            stays = made.standstill and replace(made.standstill, message=f"{made.standstill.message}; {self.refused}")
+            return replace(made, desired=None, standstill=stays)
         # Another agent of this name may have this entry: only what this host has may be given up.
         return made if self._takes_part or made.desired == stable_of(self.desired, view.state) else Assignment()
 

@@ -160,7 +160,7 @@ class RolloutZnodes:
         if release not in self._published and not self._is_of_publishers():
             raise SessionTroubleError(
                 f"{self.root}: {stable.commit_id} of {stable.url} is not deployed: it is to be the previous release, "
-                "but no publisher has published it"
+                "but no publisher has published it; publish what hosts are to have instead"
             )
 
     def _is_of_publishers(self) -> bool:

@@ -13,7 +13,7 @@ from kazoo.exceptions import NoAuthError, NoNodeError
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import SessionTroubleError
-from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, is_open, own_schemes
+from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, is_open, is_replaceable, own_schemes
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
@@ -41,6 +41,8 @@ class Creation:
         self._may_create_root = False
         self._is_closed = False
         """Whether the application's znode is there and not for everybody."""
+        self._is_guarded = False
+        """Whether it is there, and what is in it is not for everybody to replace."""
         session.acl_of = self._acl_of
 
     @property
@@ -63,12 +65,12 @@ class Creation:
         try:
             with session_trouble(self._config.app.access):
                 self._rule = self._read()
-                self._session.is_closed = not self.is_open
+                self._session.is_closed = self._is_guarded or not self.is_open
         except Exception:
             self._asked = 0
             self._is_overtaken |= was_overtaken
             # A record that can't be read, whoever has left it, keeps nothing open that is closed.
-            self._session.is_closed |= self._is_closed
+            self._session.is_closed |= self._is_guarded
             raise
 
     def _read(self) -> Rule:
@@ -77,28 +79,27 @@ class Creation:
         if self._may_create_root:
             self._has_root = True
             # One that has lost its credentials is no sign that anybody can deploy.
-            root = self._acl(app.root)
-            self._is_closed = root is not None and not is_open(root)
-            return Rule(app)
+            self._note_root(self._acl(app.root))
+            return self._rule_of_address() if self._is_closed else Rule(app)
         try:
             record = self._session.read(app.access, self._on_event)
         except NoAuthError as exc:
             self.record = None
             self.mark_stale()
-            if is_open(self._acl(app.root) or ()):
+            self._note_root(self._acl(app.root) or ())
+            if not self._is_closed:
                 # Roles are recorded, and nothing is closed yet: until it is, this agent registers as before.
-                self._has_root, self._is_closed = True, False
+                self._has_root = True
                 return Rule(app)
             # What it would create for itself alone, no publisher could read, and nobody else delete.
-            self._rule, self._is_closed = None, True
+            self._rule = None
             raise SessionTroubleError(f"{app.access}: not readable; this agent has no role in the application") from exc
         self.record = record.stat.mzxid if record else 0
-        # The record need not name them, and above them others have theirs.
-        registries = tuple(service.path.rstrip("/") for service in self._config.services)
+        registries = self._registries
         found = self._found([app.root] if record else [*directories_of(app), *registries])
         self._has_root = app.root in found
         # Also where a record says that it is open: who may only create something may have made that.
-        self._is_closed = self._has_root and not is_open(found[app.root])
+        self._note_root(found.get(app.root))
         if not self._has_root:
             self._await_root()
         try:
@@ -107,6 +108,22 @@ class Creation:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
         access = rule.access and replace(rule.access, registries=(*rule.access.registries, *registries))
         return rule._replace(access=access, host=self._config.name, registries=registries)
+
+    @property
+    def _registries(self) -> tuple[str, ...]:
+        """This agent's own: a record need not name them, and above them others have theirs."""
+        return tuple(service.path.rstrip("/") for service in self._config.services)
+
+    def _rule_of_address(self) -> Rule:
+        """By which rule an agent without credentials creates something in what is closed, maybe not to its address."""
+        app, registries = self._config.app, self._registries
+        found = self._found([*directories_of(app), *registries])
+        return choose_rule(app, None, found, own={})._replace(host=self._config.name, registries=registries)
+
+    def _note_root(self, acl: Any) -> None:
+        """Note how closed the application's znode is, which has this ACL; None where there is no znode."""
+        self._is_closed = acl is not None and not is_open(acl)
+        self._is_guarded = acl is not None and not is_replaceable(acl)
 
     def _found(self, paths: Iterable[str]) -> dict[str, Any]:
         """The ACLs of those of the znodes that are there."""
