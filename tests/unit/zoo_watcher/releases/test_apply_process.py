@@ -140,6 +140,30 @@ def test_a_process_whose_agent_was_gone_before_it_could_ask_to_die_with_it_does_
     assert not marker.exists()
 
 
+def test_a_process_whose_parent_is_not_its_agent_any_more_does_nothing(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    job = tidy_job(Config.from_object({"hosts": "zk1", "base": str(base)}))
+    # The shell is in the place of whoever has become the parent; this process can read what is said.
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m zoo_watcher apply; exit $?"],
+        input=json.dumps({**job, "agent": os.getpid()}),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(zoo_watcher.__file__).parents[1])},
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert not base.exists()
+
+
+def test_the_process_is_told_which_agent_is_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    job = tmp_path / "job"
+    process = replaced(monkeypatch, f"""cat >{job}; echo '{{"done": {{}}, "untidy": false}}'""", tmp_path)
+    process.run({"tidy": True})
+    assert json.loads(job.read_text()) == {"tidy": True, "agent": os.getpid()}
+
+
 def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Path, repository: GitRepository) -> None:
     keys = {"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"], "max_release_bytes": 1}
     config = Config.from_object(keys)

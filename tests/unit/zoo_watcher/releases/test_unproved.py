@@ -62,11 +62,7 @@ class Host:
         if path in self.live:
             commit_id = self.live[path]
             self.journal = self.journal.with_healthy(commit_id, path, 5)
-            self.owed = {
-                other: one
-                for other, one in self.owed.items()
-                if other != path and one.needs_use and one.left != commit_id
-            }
+            self.owed = {other: one for other, one in self.owed.items() if other != path and one.needs_use}
 
     def leave(self, path: str) -> None:
         """What is live is no healthy release, and stays: it has its outcome, and nothing else has."""
@@ -105,6 +101,13 @@ def test_a_commit_that_is_left_at_one_place_is_owed_its_proof_at_another() -> No
     for over, owed in ((live[0], live[1]), (live[1], live[0])):
         journal = back.without_release(over.commit_id, over.path)
         assert [one.release for one in find_unproved(live, journal)] == [owed]
+
+
+def test_what_a_host_went_back_to_is_owed_its_use_though_what_it_left_is_healthy_at_another_place() -> None:
+    back = ReleaseJournal().with_attempt(1, B, "other", A).with_return(1, (B, "other"), (A, "other"), "not healthy")
+    journal = back.with_attempt(2, B, "site", None).with_healthy(B, "site", 5)
+    live = [PlacedRelease(B, "site"), PlacedRelease(A, "other")]
+    assert [(one.release, one.needs_use) for one in find_unproved(live, journal)] == [(live[1], True)]
 
 
 RELEASES = st.builds(PlacedRelease, COMMITS, PATHS)

@@ -8,7 +8,7 @@ line: `{"unconfined": "..."}` where the kernel leaves it more rights than it nee
 cleaned the staging directory, with what could not be removed, `{"step": "fetching"}` as a step begins, and last
 `{"done": {...seconds by step}, "untidy": true or false}` or `{"error": "...", "kind": "final"}`; the kind of a
 `PassingError` is its reason. A job with `"tidy": true` packs the object store instead, one with
-`"verify": "<commit>"` only verifies a signature.
+`"verify": "<commit>"` only verifies a signature. `"agent"` is the process that waits for it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def main() -> int:
         # The agent was killed before it could send all of the job, or before this process asked to die with it.
         return 1
     job = json.loads(text)
+    parent = os.getppid()
+    # Other threads of an agent that is being killed hold its pipes for a moment longer than the one that is the parent.
+    # An agent of an earlier version, which runs until its upgrade is done, does not say which process it is.
+    if job.get("agent", parent) != parent:
+        return 1
     if not job.get("tidy"):
         # A pack of all that is kept is larger than a release may be, and no larger than what is here.
         limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))

@@ -226,7 +226,7 @@ class _Conversation(Thread):
         try:
             with self._process.stdout as lines:
                 with contextlib.suppress(BrokenPipeError), self._process.stdin as input_:
-                    input_.write(json.dumps(self._job))
+                    input_.write(json.dumps({**self._job, "agent": os.getpid()}))
                 for line in lines:
                     self._lines.put(line)
         finally:

@@ -144,7 +144,8 @@ class ReleaseJournal:
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep), is_used=True)
         latest = _with_first(commit_id, self.healthy, keep)
-        owed = (one for one in self.begun if one.path not in {None, path} and not one.is_used and one.left != commit_id)
+        others = (one for one in self.begun if one.path not in {None, path} and not one.leaves(commit_id, path))
+        owed = (one for one in others if not one.is_used)
         return replace(self._with(healthy), healthy=latest, begun=tuple(owed))
 
     def _with(self, place: Place) -> ReleaseJournal:
