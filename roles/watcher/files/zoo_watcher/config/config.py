@@ -9,11 +9,11 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
 
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.wire.records import (
     DEFAULT_APP,
     AppPaths,
@@ -34,6 +34,10 @@ from .document import read_document
 from .environment import take_environment
 from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
