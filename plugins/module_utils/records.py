@@ -290,6 +290,15 @@ class _Record:
 
     extra: Mapping[str, Any]
 
+    # Here once: what `dataclass` would write for each kind takes memory in each agent.
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if other.__class__ is self.__class__ else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     @classmethod
     def from_object(cls: type[RecordType], content: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
@@ -322,7 +331,7 @@ def _key(name: str, **options: Any) -> Any:
     return field(metadata={"key": name}, **options)  # pylint: disable=invalid-field-call
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Release(_Record):
     """What every host should run: one commit of one repository, at one place.
 
@@ -360,7 +369,7 @@ class Release(_Record):
         return (self.url, self.commit_id, self.relative_path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class FileStatus(_Record):
     """What an agent says of one file that it renders from a znode: `state` as of the transaction `zxid`.
 
@@ -387,7 +396,7 @@ class FileStatus(_Record):
             raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class RosterEntry(_Record):
     """A host that belongs to the fleet, its agent live or not; `since` (RFC 3339) is when it came into the roster.
 
@@ -416,7 +425,7 @@ def _shortened(message: str) -> str:
     return begin + message[len(begin) - MAX_MESSAGE :]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 
