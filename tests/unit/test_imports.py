@@ -313,6 +313,24 @@ def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_ag
     assert {name.partition(".")[0] for name in imported} - AT_REST == set()
 
 
+@pytest.mark.parametrize("root", [PLUGINS, AGENT, GIT_HOOK], ids=["plugins", "agent", "git_hook"])
+def test_no_alias_of_a_union_with_none_is_made_at_run_time_which_python_39_can_not(root: Path) -> None:
+    found = []
+    for path in root.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        checked = [getattr(node, name, None) for node in nodes for name in ("annotation", "returns")]
+        checked += [one for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node) for one in node.body]
+        left_out = {inner for node in checked if node is not None for inner in ast.walk(node)}
+        unions = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
+        of_none = (node for node in unions if isinstance(node.right, ast.Constant) and node.right.value is None)
+        found += [f"{path}:{node.lineno}" for node in of_none if node not in left_out]
+    assert found == []
+
+
+def _is_for_checkers(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def test_exactly_one_file_of_module_utils_imports_ansible() -> None:
     parts = [part for part in PLUGIN_NEIGHBOURS if part.startswith("module_utils/")]
     assert [part for part in parts if "ansible" in libraries_of(part)] == ["module_utils/ansible_module"]
