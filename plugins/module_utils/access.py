@@ -9,12 +9,15 @@ Standard library only: the agent and the git hook carry this same file. It knows
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Callable, NamedTuple, Optional
 
 from .records import OWN, AppPaths, InvalidRecord, check_path, parse_object, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 ALL = READ | WRITE | CREATE | DELETE | ADMIN
@@ -31,15 +34,19 @@ _EPHEMERAL = 1
 """The flag of a request that creates an ephemeral."""
 
 
-class Principal(NamedTuple):
+class Principal(namedtuple("Principal", ("scheme", "id"))):
     """Who: the scheme, and the id in it, as an ACL has them."""
+
+    __slots__ = ()
 
     scheme: str
     id: str
 
 
-class Grant(NamedTuple):
+class Grant(namedtuple("Grant", ("perms", "id"))):
     """An entry of an ACL: what one identity may do."""
+
+    __slots__ = ()
 
     perms: int
     id: Principal
@@ -261,7 +268,7 @@ ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 """What is said where that is so."""
 
 
-Own = Mapping[str, Optional[str]]
+Own = Mapping[str, "str | None"]
 """The schemes in which a connection has an identity, each with the user where the options say who that is."""
 
 
@@ -292,7 +299,8 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
     return any(who.startswith("x509 ") for who in identities())
 
 
-class Rule(NamedTuple):
+@dataclass(frozen=True)
+class Rule:
     """Which ACL what is created gets: `fixed`, or what `access` says, or `found`; else it is left as it is asked for.
 
     `found` are the ACLs of the application's znode and of directories that are there: what is created is for whom its
@@ -305,7 +313,7 @@ class Rule(NamedTuple):
     access: AccessRecord | None = None
     fixed: Acl | None = None
     found: Mapping[str, Sequence[Any]] | None = None
-    own: Own = MappingProxyType({})
+    own: Own = field(default_factory=dict)
     host: str | None = None
     registries: tuple[str, ...] = ()
     is_new: bool = False

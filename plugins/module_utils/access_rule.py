@@ -45,7 +45,7 @@ def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], 
     """
     rule = _find_rule(client, app, options)
     if acl is not None and rule.access is None:
-        rule = rule._replace(fixed=acl, is_new=False)
+        rule = replace(rule, fixed=acl, is_new=False)
     outer = client._call
     ask = getattr(outer, "ask", outer)
 

@@ -11,9 +11,11 @@ import random
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from kazoo.client import KazooClient
 
 KNOWN_COUNTS_AFTER = 1.0

@@ -18,10 +18,15 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from .addresses import Addresses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    Found = TypeVar("Found")
 
 try:
     from kazoo import exceptions as kazoo_errors
@@ -31,8 +36,6 @@ except ImportError:
     KAZOO_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
     KAZOO_IMPORT_ERROR = None
-
-Found = TypeVar("Found")
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str"},

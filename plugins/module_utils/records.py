@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from .znode_names import (
@@ -28,6 +27,12 @@ from .znode_names import (
     has_control,
     quote,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    RecordType = TypeVar("RecordType", bound="_Record")
 
 __all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "quote"]
 """Who knows the records need not know that these are elsewhere."""
@@ -78,8 +83,6 @@ COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _USERINFO = re.compile(r"(https?://)[^/\s@]*@", re.IGNORECASE)
 _SCP = re.compile(r"[^/:]+:(?!:)")
-
-RecordType = TypeVar("RecordType", bound="_Record")
 
 
 class InvalidRelease(InvalidRecord):
@@ -277,9 +280,9 @@ def check_relative_path(path: object) -> str:
 
 
 @cache
-def _names_by_key(record: type) -> dict[str, str]:
+def _names_by_key(record: Any) -> dict[str, str]:
     """The names of a record's fields by their keys, which are the same for each of thousands of records."""
-    return {spec.metadata["key"]: spec.name for spec in fields(cast(Any, record)) if "key" in spec.metadata}
+    return {spec.metadata["key"]: spec.name for spec in fields(record) if "key" in spec.metadata}
 
 
 class _Record:
@@ -287,10 +290,20 @@ class _Record:
 
     extra: Mapping[str, Any]
 
+    # Here once: what `dataclass` would write for each kind takes memory in each agent.
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if other.__class__ is self.__class__ else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
     @classmethod
     def from_object(cls: type[RecordType], content: Mapping[str, Any]) -> RecordType:
         """The record in a decoded JSON object. Raises `InvalidRecord`."""
-        names = _names_by_key(cast(Any, cls))
+        kind: Any = cls
+        names = _names_by_key(kind)
         values: dict[str, Any] = {names[key]: value for key, value in content.items() if key in names}
         return cls(**values, extra={key: value for key, value in content.items() if key not in names})  # type: ignore[call-arg]
 
@@ -301,7 +314,8 @@ class _Record:
 
     def to_object(self) -> dict[str, Any]:
         """The JSON object, without the optional keys that are not set."""
-        values = {key: getattr(self, name) for key, name in _names_by_key(cast(Any, type(self))).items()}
+        kind: Any = type(self)
+        values = {key: getattr(self, name) for key, name in _names_by_key(kind).items()}
         return {**{key: value for key, value in values.items() if value is not None}, **self.extra}
 
     def to_node(self) -> bytes:
@@ -317,7 +331,7 @@ def _key(name: str, **options: Any) -> Any:
     return field(metadata={"key": name}, **options)  # pylint: disable=invalid-field-call
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Release(_Record):
     """What every host should run: one commit of one repository, at one place.
 
@@ -355,7 +369,7 @@ class Release(_Record):
         return (self.url, self.commit_id, self.relative_path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class FileStatus(_Record):
     """What an agent says of one file that it renders from a znode: `state` as of the transaction `zxid`.
 
@@ -382,7 +396,7 @@ class FileStatus(_Record):
             raise InvalidRecord(f"zxid: expected a whole number, got {quote(self.zxid)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class RosterEntry(_Record):
     """A host that belongs to the fleet, its agent live or not; `since` (RFC 3339) is when it came into the roster.
 
@@ -411,7 +425,7 @@ def _shortened(message: str) -> str:
     return begin + message[len(begin) - MAX_MESSAGE :]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class AgentStatus(_Record):
     """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
 

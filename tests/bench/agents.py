@@ -18,7 +18,7 @@ from bench.workbench import Workbench
 from support.agent import OUTCOMES, SOURCE, Agent
 
 UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
-VARIABLE = re.compile(r"^Environment=(MALLOC_\w+)=(\S+)$", re.MULTILINE)
+VARIABLE = re.compile(r"^Environment=((?:MALLOC_|PYTHON)\w+)=(\S+)$", re.MULTILINE)
 PLACE = "site"
 """Where the release is, below the base of each agent."""
 LONGEST = 300.0

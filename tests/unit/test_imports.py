@@ -21,7 +21,7 @@ GIT_HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 COLLECTION = "ansible_collections.zoo.deploy.plugins"
 
 AGENT_ORDER = (
-    {"__init__", "backoff", "errors", "inbox", "logs", "signals", "wire"},
+    {"__init__", "backoff", "errors", "frozen", "inbox", "logs", "signals", "wire"},
     {"config", "host"},
     {"zookeeper"},
     {"services"},
@@ -59,12 +59,23 @@ SELDOM_NEEDED = {
 }
 """What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 AT_REST = {
-    *("dataclasses", "encodings", "importlib", "pathlib", "pwd", "signal", "typing", "zoo_watcher"),
-    *("_typing", "fnmatch", "glob", "grp", "ntpath", "stringprep", "unicodedata"),
+    *("dataclasses", "encodings", "importlib", "pathlib", "pwd", "signal", "zoo_watcher"),
+    *("fnmatch", "glob", "grp", "ntpath", "stringprep", "unicodedata"),
 }
 """What an agent with a TCP and an HTTP check has in its memory while it deploys nothing, beside kazoo's own imports:
 the packages that it needs, and those that they need. P11 of the bench measures what that takes; one more is a decision.
 """
+OF_A_DEPLOYMENT = {
+    *("_locale", "_posixsubprocess", "locale", "subprocess", "zoo_watcher.host.program"),
+    *(
+        f"zoo_watcher.releases.{name}"
+        for name in (
+            *("apply_process", "deployment", "fetching", "going_back", "health_proof", "hooks", "live_proof"),
+            "memory",
+        )
+    ),
+}
+"""What its first deployment adds to that, without hooks and where no signature is demanded."""
 
 PLUGIN_ORDER = (
     {"doc_fragments", "module_utils"},
@@ -249,7 +260,12 @@ from zoo_watcher.services.probes import probe
 def look(agent):
     for service in agent.config.services:
         probe(service.check)
-    print(*set(sys.modules) - before)
+    at_rest = set(sys.modules)
+    print(*at_rest - before)
+    from zoo_watcher.releases.apply_process import ApplyProcess, tidy_job
+    from zoo_watcher.releases.deployment import Deployment
+    ApplyProcess(agent.config).run(tidy_job(agent.config))
+    print(*set(sys.modules) - at_rest)
     sys.stdout.flush()
 
 watcher.Watcher.run = look
@@ -257,7 +273,8 @@ watcher.Watcher.run = look
 __main__._version = lambda: "0.0.0"
 __main__.main()
 """
-"""An agent's process that, where its loop would begin, makes each check once, and prints what it has imported."""
+"""An agent's process that, where its loop would begin, makes each check once, and prints what it has imported; then
+what it imports for a deployment, after a job of the apply process."""
 
 
 def test_what_an_agent_imports_late_is_of_its_own_version_once_an_upgrade_has_moved_the_link(tmp_path: Path) -> None:
@@ -289,10 +306,29 @@ def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_ag
         text=True,
         check=True,
     )
-    imported = set(done.stdout.split())
+    imported, of_a_deployment = (set(line.split()) for line in done.stdout.splitlines())
+    assert of_a_deployment - OF_A_DEPLOYMENT == set()
     assert "zoo_watcher.services.http_answer" in imported
     assert imported & SELDOM_NEEDED == set()
     assert {name.partition(".")[0] for name in imported} - AT_REST == set()
+
+
+@pytest.mark.parametrize("root", [PLUGINS, AGENT, GIT_HOOK], ids=["plugins", "agent", "git_hook"])
+def test_no_alias_of_a_union_with_none_is_made_at_run_time_which_python_39_can_not(root: Path) -> None:
+    found = []
+    for path in root.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        checked = [getattr(node, name, None) for node in nodes for name in ("annotation", "returns")]
+        checked += [one for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node) for one in node.body]
+        left_out = {inner for node in checked if node is not None for inner in ast.walk(node)}
+        unions = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
+        of_none = (node for node in unions if isinstance(node.right, ast.Constant) and node.right.value is None)
+        found += [f"{path}:{node.lineno}" for node in of_none if node not in left_out]
+    assert found == []
+
+
+def _is_for_checkers(node: ast.If) -> bool:
+    return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def test_exactly_one_file_of_module_utils_imports_ansible() -> None:

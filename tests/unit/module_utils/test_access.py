@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -258,7 +259,7 @@ def rule_by(found: dict[str, Any]) -> Rule:
 def test_without_roles_what_is_created_is_for_whom_its_directory_is_and_for_its_creator(
     directory: str, path: str, acl: Any
 ) -> None:
-    rule = rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl})._replace(host="web1")
+    rule = replace(rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl}), host="web1")
     assert rule.acl(path, ephemeral=False) == (*merged(acl), *CREATOR)
 
 
@@ -311,7 +312,7 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
     # But nobody another's status, or entry of the roster, also where these directories are not there yet.
     for known in (rule, rule_by({APP.root: SHARED})):
         for path in (APP.agents, APP.agent("web1"), APP.roster, APP.roster_entry("web1")):
-            assert Grant(READ | CREATE, OTHER_AGENT) in (known._replace(host="web1").acl(path, ephemeral=False) or ())
+            assert Grant(READ | CREATE, OTHER_AGENT) in (replace(known, host="web1").acl(path, ephemeral=False) or ())
 
 
 def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
@@ -348,7 +349,7 @@ def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> No
 
 def test_a_registry_right_below_the_root_is_for_nobody_else_either() -> None:
     found = {APP.root: OWN, APP.agents: [*OWN, Grant(READ | CREATE, AGENT)]}
-    rule = choose_rule(APP, None, found, own={"digest": "fleet"})._replace(registries=("/servers",))
+    rule = replace(choose_rule(APP, None, found, own={"digest": "fleet"}), registries=("/servers",))
     given = rule.acl("/servers", ephemeral=False)
     assert given is not None
     assert not is_open(given)
@@ -413,7 +414,7 @@ def test_it_is_known_whether_others_can_create_something_that_is_closed(acl: Any
 
 
 def test_each_creation_of_a_transaction_gets_its_own_acl_and_all_else_is_left_as_it_is() -> None:
-    rule = choose_rule(APP, ACCESS.to_node(), {}, own=KNOWN)._replace(host="web1")
+    rule = replace(choose_rule(APP, ACCESS.to_node(), {}, own=KNOWN), host="web1")
 
     def acl(path: str, ephemeral: bool) -> Any:
         return rule.acl(path, ephemeral=ephemeral)

@@ -7,6 +7,7 @@ What is further down imports only what is further up.
 
     errors, backoff     what can go wrong; the pauses between tries
     signals             what each signal has the agent do
+    frozen              its immutable values
     wire/               records and names of znodes, as the collection's modules write and read them
     config/             the configuration file
     host/               the machine: its files, processes, service manager and kernel

@@ -18,14 +18,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
 from . import signals
 from .errors import AgentError, ConfigError
 from .host.shortage import comes_of_shortage
 from .logs import print_error, print_line, set_up_log
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .config.config import Config
     from .config.instance import Instance
     from .host.layout import Layout

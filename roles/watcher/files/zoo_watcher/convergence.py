@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .config.config import Config
 from .desired import Assignment, Desired, DesiredRelease, Standstill, is_another_of_its_generation
@@ -29,7 +28,10 @@ from .status_board import StatusBoard
 from .troubles import Troubles
 from .wire.records import GAVE_UP, Release
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .releases.live_proof import LiveProof
 
 OUTCOMES = frozenset({"active", *GAVE_UP})
@@ -79,7 +81,7 @@ class Convergence:
         self,
         config: Config,
         layout: Layout,
-        inbox: Inbox[tuple[LiveProof, Progress | None]],
+        inbox: Inbox,
         health: Health,
         desired: DesiredRelease,
         controls: Controls,

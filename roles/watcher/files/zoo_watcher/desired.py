@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Callable
+from collections.abc import Callable
+from dataclasses import field, replace
 
 from .config.allowed_urls import find_problem
 from .config.config import Config
 from .errors import SessionTroubleError
+from .frozen import dataclass
 from .wire.records import InvalidRecord, Release
 from .zookeeper.session import Session, Znode, session_trouble
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 ROLLOUT = "rollout"
 """The key of a release's record that says how it is to reach the fleet."""

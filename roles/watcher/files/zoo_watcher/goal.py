@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from .desired import Desired, Standstill
 from .releases.unproved import Unproved
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .releases.live_proof import LiveProof
 

@@ -14,16 +14,17 @@ import os
 import select
 import signal
 from collections import deque
-from typing import Generic, TypeVar
 
-Message = TypeVar("Message")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class Inbox(Generic[Message]):
+class Inbox:
     """One thread waits; any other, and a signal handler, may put in a message or wake it without one."""
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages: deque[Any] = deque()
         self._readable, self._writable = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._readable, select.POLLIN)
@@ -37,7 +38,7 @@ class Inbox(Generic[Message]):
         """What has the number of each signal that came since the last wait, beside zeros."""
         return self._readable
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Any) -> None:
         """Leave a message."""
         self._messages.append(message)
         self.wake()
@@ -47,7 +48,7 @@ class Inbox(Generic[Message]):
         with contextlib.suppress(BlockingIOError):  # full: there is enough to wake by
             os.write(self._writable, b"\0")
 
-    def wait(self, seconds: float) -> list[Message]:
+    def wait(self, seconds: float) -> list[Any]:
         """The messages that are there, as soon as somebody wakes, and after `seconds` at the latest."""
         if self._poll.poll(max(0, seconds) * 1000):
             with contextlib.suppress(BlockingIOError):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from .config.config import Config
 from .desired import DesiredRelease
@@ -23,7 +22,10 @@ from .wire.records import MAX_NODE_BYTES, AgentStatus
 from .zookeeper.ephemerals import Ephemerals, TakenError
 from .zookeeper.session import Session
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .metrics.server import Metrics
 
 

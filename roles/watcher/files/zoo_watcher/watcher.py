@@ -10,9 +10,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
 
 from . import signals
 from .config.config import Config
@@ -27,7 +26,6 @@ from .host.layout import READABLE, Layout
 from .host.leftovers import Leftovers
 from .host.shortage import comes_of_shortage
 from .inbox import Inbox
-from .releases.course import Progress
 from .releases.handshake import Phase
 from .releases.live_signature import LiveSignature
 from .services.health import Health
@@ -44,9 +42,11 @@ from .zookeeper.roster_memory import RosterMemory
 from .zookeeper.session import Session
 from .zookeeper.session_memory import SessionMemory, chroot_of, memory_file
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .files.reconciler import FileReconciler
-    from .releases.live_proof import LiveProof
     from .releases.record_trust import RecordTrust
     from .rollouts.participation import Participation
 
@@ -71,7 +71,7 @@ class Watcher:
         self.config = config
         self.layout = Layout(config.base)
         self.troubles = Troubles()
-        self.inbox: Inbox[tuple[LiveProof, Progress | None]] = Inbox()
+        self.inbox = Inbox()
         self.health = Health([service.check for service in config.services], self.wake)
         memory = memory_file(systemd.runtime_directory(), self.layout.session)
         chroot = chroot_of(config.connection.hosts)

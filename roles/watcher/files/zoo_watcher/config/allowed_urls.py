@@ -11,8 +11,8 @@ segment. An address that programs might read in two ways (`..`, `%2f`, `?`, a ho
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from zoo_watcher.wire.records import InvalidRecord, check_published_url, quote, url_scheme, without_userinfo
@@ -30,8 +30,10 @@ ODD = frozenset("/\\?#;%")
 MOST_SHOWN = 3
 
 
-class Location(NamedTuple):
+class Location(namedtuple("Location", ("scheme", "server", "is_absolute", "path"))):
     """Where an address leads. `server` is the user, the host and the port; no host for a path on this host."""
+
+    __slots__ = ()
 
     scheme: str
     server: tuple[str | None, str, int]

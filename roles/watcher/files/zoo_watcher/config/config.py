@@ -9,11 +9,11 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
 
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.wire.records import (
     DEFAULT_APP,
     AppPaths,
@@ -32,8 +32,13 @@ from .allowed_urls import check_beginning
 from .credentials import take_credentials
 from .document import read_document
 from .environment import take_environment
-from .managed_file import ManagedFile, managed_files
 from .object_reader import ObjectReader, command_words, nameable, unit_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .managed_file import ManagedFile
 
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
@@ -241,7 +246,7 @@ def _config(reader: ObjectReader) -> Config:
         rollback_when_isolated=reader.seconds("rollback_when_isolated", 0, 86400, 0.0),
         metrics_port=reader.whole("metrics_port", 1, 65535),
         metrics_address=reader.take("metrics_address", "an IP address", _is_ip_address, "127.0.0.1"),
-        files=managed_files(reader, base, _status_path(app, name)),
+        files=_files(reader, base, _status_path(app, name)),
         labels=_labels(reader),
         log_level=reader.choice("log_level", LOG_LEVELS, "info"),
     )
@@ -390,6 +395,15 @@ def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str,
         if not reader.noted("git_mirrors") and scheme not in schemes:
             reader.wrong("git_mirrors", f"{scheme} is not in allowed_schemes, for {quote(without_userinfo(beginning))}")
     return tuple(mirrors.items())
+
+
+def _files(reader: ObjectReader, base: str, status: str) -> tuple[ManagedFile, ...]:
+    if "files" not in reader.left:
+        return ()
+    # Imported here: an agent without files has nothing of it in its memory.
+    from .managed_file import managed_files  # noqa: PLC0415
+
+    return managed_files(reader, base, status)
 
 
 def _labels(reader: ObjectReader) -> tuple[tuple[str, str], ...]:

@@ -9,10 +9,13 @@ systemd puts each into a file of its name, in a directory in memory that only th
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from .document import read_named
 from .object_reader import ObjectReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SECRETS = ("digest_password", "sasl_password", "tls_key_password")
 """Those whose value is in the file."""

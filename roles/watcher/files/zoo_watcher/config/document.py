@@ -9,10 +9,13 @@ import errno
 import json
 import os
 import stat
-from typing import Any
 
 from zoo_watcher.errors import ConfigError
 from zoo_watcher.wire.records import quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PASSED_ON = "ZOO_WATCHER_DOCUMENT"
 """The variable with the descriptor of what `pass_on` has left."""

@@ -10,13 +10,16 @@ Each is called as the key, in capitals and after `ZK_`; an empty one is none. A 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from zoo_watcher.wire.records import quote
 
 from .credentials import SECRETS
 from .document import read_named
 from .object_reader import ObjectReader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TEXTS = (
     *("hosts", "digest_username", "digest_password", "sasl_mechanism", "sasl_username", "sasl_password"),

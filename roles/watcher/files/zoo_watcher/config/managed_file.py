@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Any
 
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.wire.records import AGENT_DIRECTORY
 from zoo_watcher.wire.znode_names import check_path, has_control, quote
 
 from .object_reader import ObjectReader, command_words, nameable, unit_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMATS = ("value", "directory", "json", "yaml", "properties", "env")
 MODE = re.compile(r"0?[0-7]{3}")

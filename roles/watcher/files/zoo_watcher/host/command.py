@@ -9,17 +9,21 @@ import contextlib
 import os
 import signal
 import threading
+from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, NamedTuple
 
 from .excerpt import last_lines
 from .shortage import is_shortage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from typing import IO
 
 NOT_INHERITED = (
-    *("MALLOC_ARENA_MAX", "MALLOC_TRIM_THRESHOLD_", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
+    *("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_TRIM_THRESHOLD_"),
+    "PYTHONNODEBUGRANGES",
+    *("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
     *("ZOO_WATCHER_BOOT", "ZOO_WATCHER_UNIT"),
     *("ZK_DIGEST_PASSWORD", "ZK_SASL_PASSWORD", "ZK_TLS_KEY_PASSWORD"),
 )
@@ -40,8 +44,10 @@ BY_SIGNAL = tuple(f"ended with status {status}" for status in (-signal.SIGKILL, 
 """How a command ended that was killed, or a shell whose last command was."""
 
 
-class Ended(NamedTuple):
+class Ended(namedtuple("Ended", ("problem", "output"))):
     """How a command ended: `problem` is None where it was well; `output` is the end of what it wrote."""
+
+    __slots__ = ()
 
     problem: str | None
     output: str

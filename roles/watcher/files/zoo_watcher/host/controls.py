@@ -13,13 +13,18 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+
+from zoo_watcher.frozen import dataclass
 
 from .filesystem import FULL, NotRegularError, make_directory, read_regular, sync_directory, write_durably
 from .layout import READABLE, Layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HELD = "held"
 DRAINED = "drained"

@@ -10,16 +10,19 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any, Callable, TypeVar
 
 from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.frozen import dataclass
 
 from . import linux
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 MAY_PASS = frozenset(
     [

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.wire.records import AGENT_DIRECTORY, COMMIT_ID
 
 from .filesystem import make_directory, remove_tree

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from .shortage import NO_THREAD
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 LONGEST_START = 5.0
 """Seconds within which a thread has to begin."""

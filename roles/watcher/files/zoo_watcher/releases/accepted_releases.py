@@ -114,15 +114,11 @@ def _from_object(content: Any) -> dict[str, tuple[AcceptedRelease, ...]]:
     return {app: tuple(map(AcceptedRelease.from_object, releases)) for app, releases in content.items()}
 
 
-def accepted_places(
-    config: Config, layout: Layout, places: Collection[tuple[str, str]]
-) -> frozenset[tuple[str, str]] | None:
-    """Which of these commits and places were accepted, and are with the present signers; None where none are demanded.
+def accepted_places(config: Config, layout: Layout, places: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Which of these commits and places were accepted, and are with the present signers, on a host that demands any.
 
     Raises `DeployError`.
     """
-    if config.require_signature is None:
-        return None
     verifier = RecordVerifier(config)
     signers = verifier.digest()
     known = AcceptedReleases(layout.accepted, config.app.root).read()

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import logging
 import os
@@ -15,10 +14,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.config.environment import FILE_VARIABLES
@@ -28,10 +26,13 @@ from zoo_watcher.host.program import find_missing
 from zoo_watcher.host.thread import Thread
 from zoo_watcher.wire.records import Release
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
+    from typing import Any
 
-Job = dict[str, Any]
+    Job = dict[str, Any]
+
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
 PACKING = 3600.0
@@ -105,7 +106,7 @@ def secrets(config: Config) -> list[str]:
     """The files and directories with the credentials for the ensemble, and with the session that these have opened."""
     connection = config.connection
     directories = [os.environ.get(name, "") for name in NOT_FOR_GIT]
-    own = [config.file, *glob.glob(f"{glob.escape(config.file)}.*")] if config.file else []
+    own = [config.file, *_copies(Path(config.file))] if config.file else []
     tickets = []
     if connection.sasl_mechanism == "GSSAPI":
         named = [os.environ.get(name, "").partition(":") for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")]
@@ -113,6 +114,13 @@ def secrets(config: Config) -> list[str]:
     found = (*directories, *own, *tickets, connection.tls_cert, connection.tls_key)
     # The apply process has another directory for its current one.
     return [os.path.abspath(path) for path in found if path]
+
+
+def _copies(file: Path) -> list[str]:
+    """What is beside a file and begins with its name, as what an editor leaves; nothing where that can't be told."""
+    with contextlib.suppress(OSError):
+        return [str(path) for path in file.parent.iterdir() if path.name.startswith(f"{file.name}.")]
+    return []
 
 
 class ApplyProcess:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Callable, NamedTuple, TypeVar
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import field
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, PassingError, YieldedError
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.host.layout import Layout
 
@@ -21,7 +22,11 @@ from .activation import live_commit
 from .handshake import Handshake
 from .rollback import PlacedRelease
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,10 @@ class Progress:
     left: tuple[str, ...] = ()
 
 
-class FailedStep(NamedTuple):
+class FailedStep(namedtuple("FailedStep", ("step", "seconds"))):
     """The first step of a deployment that has failed, and after how many seconds."""
+
+    __slots__ = ()
 
     step: str
     seconds: float

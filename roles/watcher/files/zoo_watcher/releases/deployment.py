@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Callable
 from functools import partial
-from typing import Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import DeployError, PassingError

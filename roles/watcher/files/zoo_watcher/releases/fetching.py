@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Callable
+from collections.abc import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.allowed_urls import find_problem
@@ -16,12 +16,15 @@ from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingErr
 from zoo_watcher.host.filesystem import disk_errors
 from zoo_watcher.wire.records import Release
 
-from .apply_process import ApplyProcess, Job, has_mirror, stage_job, tidy_job, without_mirrors
+from .apply_process import ApplyProcess, has_mirror, stage_job, tidy_job, without_mirrors
 from .course import Course
 from .memory import Memory
-from .outside_links import check_links
 from .release_directory import allowed_signers, is_deployable, is_unmodified
 from .rollback import live_releases
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .apply_process import Job
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +88,9 @@ class Fetching:
         signers = allowed_signers(*config.signers)
         if is_deployable(layout, commit_id, config.shared_paths, signers):
             if not self._may_lead_out:
-                # Made where that was allowed, or by an agent that did not look.
+                # Made where that was allowed, or by an agent that did not look. Imported here: most are not here yet.
+                from .outside_links import check_links  # noqa: PLC0415
+
                 with disk_errors("looking at the symlinks of the release"):
                     check_links(layout, layout.release(commit_id), commit_id, config.shared_paths)
             return True

@@ -13,7 +13,6 @@ from functools import partial
 from zoo_watcher.errors import DeployError, PassingError
 from zoo_watcher.host.filesystem import disk_errors
 
-from .accepted_releases import accepted_places
 from .activation import activate, check_visible, live_commit, read_link, restore_link
 from .apply_process import ApplyProcess, verify_job
 from .course import Course
@@ -196,7 +195,7 @@ class GoingBack:
         """What to go back to; after the deadline, also what can't be read. Raises `DeployError`, `CancelledError`."""
         config, layout = self._course.config, self._course.layout
         signers = allowed_signers(*config.signers)
-        accepted = accepted_places(config, layout, [one.where for one in self._way_back.earlier])
+        accepted = self._accepted()
         unknown = self._verify_anew(signers, accepted or ())
         waits = time.monotonic() < deadline
         try:
@@ -205,6 +204,16 @@ class GoingBack:
             if unknown:
                 raise unknown from None
             raise
+
+    def _accepted(self) -> frozenset[tuple[str, str]] | None:
+        """The earlier releases that were accepted by a signature; None where none is demanded. Raises `DeployError`."""
+        if self._course.config.require_signature is None:
+            return None
+        # Imported here: an agent that demands none has nothing of it in its memory.
+        from .accepted_releases import accepted_places  # noqa: PLC0415
+
+        places = [one.where for one in self._way_back.earlier]
+        return accepted_places(self._course.config, self._course.layout, places)
 
     def _verify_anew(self, signers: str | None, accepted: Collection[tuple[str, str]]) -> PassingError | None:
         """Have the earlier releases verified that were when others might sign; why one of them can't be now.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Callable
 
 from zoo_watcher.errors import MOST_KILLED, DeployError, KilledError, PassingError
 from zoo_watcher.host import command

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable
 
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.host.filesystem import load_json, read_json, write_durably_though_full
 from zoo_watcher.wire.records import COMMIT_ID, GAVE_UP, InvalidRelease, check_relative_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 MOST_PLACES = 100
 """How many places are remembered, those that were used last."""

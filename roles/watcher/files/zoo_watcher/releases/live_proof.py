@@ -9,7 +9,7 @@ It needs nothing of the ensemble and of git. What a deployment does before that 
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from collections.abc import Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError, DeployError, UnhealthyError, YieldedError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Config
@@ -19,6 +19,7 @@ from zoo_watcher.host.thread import Thread
 from .manifest import Manifest
 from .release_directory import allowed_signers
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .apply_process import ApplyProcess
 

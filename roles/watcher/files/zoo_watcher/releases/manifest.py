@@ -15,11 +15,14 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.host.filesystem import MAY_PASS, read_json, write_durably
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from zoo_watcher.config.config import Config
 from zoo_watcher.errors import CancelledError
@@ -16,7 +16,9 @@ from .journal import KnownJournal
 from .live_proof import LiveProof
 from .unproved import Unproved
 
-Report = Callable[[Progress | None], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Report = Callable[[Progress | None], None]
 
 
 class ReturnProof(LiveProof):

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from zoo_watcher.errors import DeployError, PassingError
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.host.layout import Layout
 
 from .activation import live_commit

@@ -10,7 +10,8 @@ that fails. One that the host goes back to is owed the hook, the units and a che
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+
+from zoo_watcher.frozen import dataclass
 
 from .journal import ReleaseJournal
 from .rollback import PlacedRelease

@@ -10,8 +10,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
-from typing import Callable
+from collections.abc import Callable, Sequence
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.config.config import Check

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import IO
 
 from zoo_watcher.config.config import Check
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_LINE = 65536

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import Callable
+from collections.abc import Callable
 
 from zoo_watcher.backoff import Backoff
 from zoo_watcher.host.thread import Thread

@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 import time
-from typing import TYPE_CHECKING, Any, Callable
+from collections.abc import Callable
 
 from zoo_watcher.config.config import Check
 from zoo_watcher.errors import NotCheckedError
@@ -21,8 +21,10 @@ from zoo_watcher.host.shortage import is_shortage
 
 from .http_answer import http_answer
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from typing import Any
 
 BODY_LIMIT = 1_000_000
 """Bytes of an HTTP answer that are searched for `body`."""

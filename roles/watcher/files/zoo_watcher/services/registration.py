@@ -9,9 +9,8 @@ import binascii
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Callable
 
 from zoo_watcher.config.config import Config, Service
 from zoo_watcher.errors import NoAnswerError, SessionTroubleError
@@ -20,6 +19,10 @@ from zoo_watcher.zookeeper.session import answer_deadline
 
 from .health import Checker, Health
 from .own_address import OwnAddress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Registrations:

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from typing import Any, Callable
+from collections.abc import Callable
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import ConnectionDropped, KazooException, SessionExpiredError
@@ -22,6 +22,10 @@ from zoo_watcher.host.thread import Thread
 
 from .connection import ENDED, forget_transactions, kerberos_trouble
 from .session_states import AUTH_FAILED, CONNECTED_READ_ONLY, SYNC_CONNECTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SEEK_PAUSE = 1.0
 """Seconds between two looks for a server that can write, and those that one of them has to answer."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from kazoo.exceptions import NoAuthError, NoNodeError
 
@@ -17,6 +16,10 @@ from zoo_watcher.wire.access import Acl, Rule, choose_rule, directories_of, is_o
 from zoo_watcher.wire.records import InvalidRecord
 
 from .session import Session, session_trouble
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Creation:
@@ -107,7 +110,7 @@ class Creation:
         except InvalidRecord as exc:
             raise SessionTroubleError(f"{app.access}: {exc}") from exc
         access = rule.access and replace(rule.access, registries=(*rule.access.registries, *registries))
-        return rule._replace(access=access, host=self._config.name, registries=registries)
+        return replace(rule, access=access, host=self._config.name, registries=registries)
 
     @property
     def _registries(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import contextlib
 import itertools
 from collections import deque
 from functools import partial
-from typing import Any
 
 from kazoo.exceptions import KazooException, NoAuthError, NodeExistsError, NoNodeError
 from kazoo.protocol.states import EventType
@@ -18,6 +17,10 @@ from zoo_watcher.errors import AgentError, NoAnswerError, SessionTroubleError
 
 from .session import Session, session_trouble
 from .session_memory import ClientId, SessionMemory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class TakenError(AgentError):

@@ -5,15 +5,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from zoo_watcher.config.config import Connection
 from zoo_watcher.errors import ConfigError
 from zoo_watcher.host.shortage import comes_of_shortage
 
 from .connection import ZooKeeperError, make_client, mistakes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from kazoo.client import KazooClient
 
     from .kazoo_threads import KazooThreads

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Callable
+from collections.abc import Callable
 
 
 class KazooLog(logging.Handler):

@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import queue
 import sys
-from typing import Any, Callable
+from collections.abc import Callable
 
 from kazoo.handlers.threading import SequentialThreadingHandler
 
 from zoo_watcher.host.thread import Thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class KazooThreads(SequentialThreadingHandler):

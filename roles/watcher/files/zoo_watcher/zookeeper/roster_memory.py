@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import namedtuple
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from zoo_watcher.host.filesystem import load_json, write_durably
 from zoo_watcher.wire.records import check_path
 
 from .session_memory import place_of
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 log = logging.getLogger(__name__)
 
 
-class OwnEntry(NamedTuple):
+class OwnEntry(namedtuple("OwnEntry", ("path", "mzxid"))):
     """An entry that is this base's while its znode has this `mzxid`; None in files of earlier versions."""
+
+    __slots__ = ()
 
     path: str
     mzxid: int | None

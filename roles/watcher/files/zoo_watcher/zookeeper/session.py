@@ -13,8 +13,8 @@ import functools
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kazoo import exceptions
 from kazoo.exceptions import (
@@ -44,7 +44,10 @@ from .kazoo_threads import KazooThreads
 from .session_memory import ClientId
 from .session_states import AUTH_FAILED, DISCONNECTED, EXPIRED, SYNC_CONNECTED, SessionStates
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from zoo_watcher.wire.rollout_writes import Write
 
 ANSWER_TIMEOUT = 10.0
@@ -80,8 +83,10 @@ def answer_deadline() -> float:
     return time.monotonic() + ANSWER_TIMEOUT
 
 
-class Znode(NamedTuple):
+class Znode(namedtuple("Znode", ("data", "stat"))):
     """A znode as it was read: its value and its `ZnodeStat`."""
+
+    __slots__ = ()
 
     data: bytes
     stat: Any

@@ -17,12 +17,16 @@ import os
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from zoo_watcher.errors import ConfigError
+from zoo_watcher.frozen import dataclass
 from zoo_watcher.host.filesystem import load_json, write_durably
 
 from .connection import ConnectError, host_string
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 """See random(4): another after each boot, and on each host."""
@@ -33,7 +37,8 @@ ClientId = tuple[int, bytes]
 log = logging.getLogger(__name__)
 
 
-class Remembered(NamedTuple):
+@dataclass(frozen=True)
+class Remembered:
     """What such a file has; `chroot` and `place` are None in those of earlier versions."""
 
     client_id: ClientId | None = None
@@ -62,7 +67,8 @@ class SessionMemory:
         statuses = [path for path in self._saved.paths if path.rpartition("/")[0] not in registries]
         is_former = self._saved.chroot not in {None, chroot} or has_other_status(statuses, own_status)
         self.former = self._saved.client_id if is_former else None
-        self.client_id, self.paths = (Remembered() if is_former else self._saved)[:2]
+        own = Remembered() if is_former else self._saved
+        self.client_id, self.paths = own.client_id, own.paths
         self._chroot = chroot
         self._file = file
         self._told: int | None = None
