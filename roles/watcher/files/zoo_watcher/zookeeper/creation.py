@@ -121,7 +121,7 @@ class Creation:
         """By which rule an agent without credentials creates something in what is closed, maybe not to its address."""
         app, registries = self._config.app, self._registries
         found = self._found([*directories_of(app), *registries])
-        return choose_rule(app, None, found, own={})._replace(host=self._config.name, registries=registries)
+        return replace(choose_rule(app, None, found, own={}), host=self._config.name, registries=registries)
 
     def _note_root(self, acl: Any) -> None:
         """Note how closed the application's znode is, which has this ACL; None where there is no znode."""
