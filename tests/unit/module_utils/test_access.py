@@ -318,7 +318,7 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
 def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
     """He has nothing to himself: what agents make, others at such addresses may change."""
     shared = [Grant(ALL, OTHER_AGENT), *BY_ADDRESS, Grant(READ | CREATE, Principal("ip", "198.51.100.7"))]
-    rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.agents: shared}, own={})._replace(host="web1")
+    rule = replace(choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.agents: shared}, own={}), host="web1")
     for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.policy):
         assert rule.acl(path, ephemeral=False) == merged(BY_ADDRESS)
     changing = [*shared[:-1], Grant(READ | WRITE | CREATE | DELETE, shared[-1].id)]
