@@ -24,19 +24,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+Facts = tuple[int, int, int]
+"""Of a file or symlink: mode, size in bytes, mtime in nanoseconds."""
+
 
 @dataclass(frozen=True)
 class Manifest:
     """The files of one release, by path relative to it."""
 
-    files: dict[str, tuple[int, int, int]]
+    files: dict[str, Facts]
     shared: tuple[str, ...] = ()
     signers: str | None = None
 
     @classmethod
     def of(cls, root: Path, shared: Sequence[str] = (), signers: str | None = None) -> Manifest:
         """What is below `root` now. Raises `OSError`."""
-        return cls({path: _facts(entry) for path, entry in walk(root)}, tuple(shared), signers)
+        return cls(look(root), tuple(shared), signers)
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
@@ -56,7 +59,8 @@ class Manifest:
         """Whether below `root` is exactly what the manifest lists, unmodified. Raises `OSError` where it may pass."""
         left = dict(self.files)
         try:
-            return all(left.pop(path, None) == _facts(entry) for path, entry in walk(root)) and not left
+            found = ((path, facts_of(entry.stat(follow_symlinks=False))) for path, entry in walk(root))
+            return all(left.pop(path, None) == facts for path, facts in found) and not left
         except OSError as exc:
             if exc.errno in MAY_PASS:
                 raise
@@ -77,8 +81,13 @@ def walk(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     yield path, entry
 
 
-def _facts(entry: os.DirEntry[str]) -> tuple[int, int, int]:
-    facts = entry.stat(follow_symlinks=False)
+def look(root: Path) -> dict[str, Facts]:
+    """What is below `root` now, by path. Raises `OSError`."""
+    return {path: facts_of(entry.stat(follow_symlinks=False)) for path, entry in walk(root)}
+
+
+def facts_of(found: os.stat_result) -> Facts:
+    """What a manifest says of a file or symlink."""
+    mode = found.st_mode
     # A symlink's own mode says nothing.
-    mode = stat.S_IFMT(facts.st_mode) if entry.is_symlink() else facts.st_mode
-    return (mode, facts.st_size, facts.st_mtime_ns)
+    return (stat.S_IFMT(mode) if stat.S_ISLNK(mode) else mode, found.st_size, found.st_mtime_ns)

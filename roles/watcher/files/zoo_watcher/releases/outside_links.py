@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from zoo_watcher.errors import DeployError
@@ -26,7 +26,15 @@ class TooDeepError(Exception):
 
 
 def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequence[str]) -> None:
-    """Raises `DeployError` where a symlink of the commit in `tree` leads out of it. Raises `OSError`.
+    """Raises `DeployError` where a symlink of the commit in `tree` leads out of it. Raises `OSError`."""
+    symlinks = [path for path, entry in walk(tree) if entry.is_symlink()]
+    check_symlinks(layout, tree, symlinks, commit_id, shared_paths)
+
+
+def check_symlinks(
+    layout: Layout, tree: Path, symlinks: Iterable[str], commit_id: str, shared_paths: Sequence[str]
+) -> None:
+    """The same, where it is known which `symlinks` there are.
 
     What is at a shared path is the agent's own link, or becomes it. What is below becomes the first contents of what is
     shared, unless that is there already.
@@ -34,8 +42,8 @@ def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequen
     replaced = [path for path in shared_paths if os.path.lexists(layout.shared / path)]
     links = {
         path: os.readlink(tree / path)
-        for path, entry in walk(tree)
-        if entry.is_symlink() and path not in shared_paths and not any(path.startswith(f"{one}/") for one in replaced)
+        for path in symlinks
+        if path not in shared_paths and not any(path.startswith(f"{one}/") for one in replaced)
     }
     where = "out of the release"
     try:

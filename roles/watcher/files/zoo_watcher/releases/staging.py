@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Sequence
+import stat
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.host.linux import NO_EXCHANGE, NO_REFLINK, exchange, reflink
 
 from .activation import linked_commits
-from .manifest import Manifest, walk
-from .outside_links import check_links
+from .manifest import Facts, Manifest, facts_of, look, walk
+from .outside_links import check_symlinks
 from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
 
@@ -68,16 +69,19 @@ def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
     if not _by_difference(making, repository, tree, files):
         _check_room(repository, files.values())
         repository.check_out(making.commit_id, tree, None)
-        _prove(tree, files)
+    # Once, for all that needs it: looking at each of thousands of files takes as long as linking them.
+    made = look(tree)
+    _prove(made, files)
     for submodule in entries.keys() - files.keys():
         (tree / submodule).mkdir(parents=True, exist_ok=True)
     if not making.outside_symlinks:
-        check_links(making.layout, tree, making.commit_id, making.shared_paths)
+        symlinks = [path for path, (mode, _size, _time) in made.items() if stat.S_ISLNK(mode)]
+        check_symlinks(making.layout, tree, symlinks, making.commit_id, making.shared_paths)
     if making.hard_links:
-        _make_read_only(tree)
-    _link_shared(making, tree)
+        _make_read_only(tree, made)
+    _link_shared(making, tree, made)
     sync_file_system(tree)
-    _put_in_place(making, tree)
+    _put_in_place(making, tree, made)
 
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
@@ -103,7 +107,6 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
         tree.mkdir()
         return False
     repository.check_out(making.commit_id, tree, fresh)
-    _prove(tree, files)
     return True
 
 
@@ -166,24 +169,24 @@ def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
         take(f"{source}/{path}", f"{tree}/{path}")
 
 
-def _prove(tree: Path, files: dict[str, Entry]) -> None:
+def _prove(made: Mapping[str, Facts], files: dict[str, Entry]) -> None:
     """The tree has the commit's files, each of its size, and nothing else."""
-    sizes = {path: entry.stat(follow_symlinks=False).st_size for path, entry in walk(tree)}
+    sizes = {path: size for path, (_mode, size, _time) in made.items()}
     expected = {path: entry.size for path, entry in files.items()}
     if sizes != expected:
         wrong = sorted({path for path in sizes.keys() | expected.keys() if sizes.get(path) != expected.get(path)})
         raise DeployError(f"staging: {len(wrong)} files are not as the commit has them, the first is {wrong[0]!r}")
 
 
-def _make_read_only(tree: Path) -> None:
-    for path, entry in walk(tree):
-        if not entry.is_symlink():
-            mode = entry.stat(follow_symlinks=False).st_mode & 0o777
-            if mode & 0o222:
-                os.chmod(tree / path, mode & 0o555)
+def _make_read_only(tree: Path, made: dict[str, Facts]) -> None:
+    """Let nobody write into a file, and note that in what was `made`."""
+    for path, (mode, _size, _time) in made.items():
+        if mode & 0o222 and not stat.S_ISLNK(mode):
+            os.chmod(tree / path, mode & 0o555)
+            made[path] = facts_of(os.lstat(tree / path))
 
 
-def _link_shared(making: Making, tree: Path) -> None:
+def _link_shared(making: Making, tree: Path, made: dict[str, Facts]) -> None:
     """Put a symlink where each shared path is; what the first release has there becomes its first contents."""
     # All of them before anything is read or removed: through a symlink of the commit's, that would be outside the tree.
     for path in making.shared_paths:
@@ -196,6 +199,9 @@ def _link_shared(making: Making, tree: Path) -> None:
         remove_tree(place)
         target = making.layout.release(making.commit_id) / path
         os.symlink(os.path.relpath(shared, target.parent), place)
+        for replaced in [one for one in made if one == path or one.startswith(f"{path}/")]:
+            del made[replaced]
+        made[path] = facts_of(os.lstat(place))
 
 
 def _begin_shared(place: Path, shared: Path) -> None:
@@ -230,10 +236,10 @@ def _make_directory(tree: Path, directory: Path) -> None:
         current.mkdir(exist_ok=True)
 
 
-def _put_in_place(making: Making, tree: Path) -> None:
+def _put_in_place(making: Making, tree: Path, made: dict[str, Facts]) -> None:
     """The manifest is first: a directory under its commit's name is complete, also where a modified one is replaced."""
     layout = making.layout
-    Manifest.of(tree, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
+    Manifest(made, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
     if release.is_dir():
         _change_places(layout, tree, release)
