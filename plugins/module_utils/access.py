@@ -323,8 +323,8 @@ class Rule(NamedTuple):
     def leaves_open(self) -> bool:
         """Whether something that is created below an application's closed znode may be open, whoever creates it."""
         acls = self.found.values() if self.fixed is None and self.found is not None else ()
-        # Without an identity, where no address is named either, a connection creates nothing.
-        creates = self.own or any(_names_addresses(acl) for acl in acls)
+        # Without an identity, where no address is named either, a connection creates only in what is open.
+        creates = self.own or any(_names_addresses(acl) or is_open(acl) for acl in acls)
         return bool(creates) and any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:

@@ -339,6 +339,13 @@ def test_it_is_known_whether_what_is_for_addresses_can_be_kept_for_them(history:
     assert (rule.acl(f"{APP.history_prefix}1", ephemeral=False) is None, rule.leaves_open) == (leaves_open, leaves_open)
 
 
+def test_who_has_no_credentials_knows_whether_anything_is_open_in_what_is_closed() -> None:
+    """An ACL is not inherited: only the application's own znode may have got one."""
+    for acl, leaves_open in ((OPEN_ACL_UNSAFE, True), (HIDDEN, False), ([], False)):
+        rule = choose_rule(APP, None, {APP.root: HIDDEN, APP.config: acl}, own={})
+        assert (rule.is_open, rule.leaves_open) == (False, leaves_open)
+
+
 def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> None:
     for found in ({APP.root: SHARED}, {APP.root: OWN, APP.roster: SHARED}):
         acl = rule_by(found).acl(APP.roster_entry("web1"), ephemeral=False)
