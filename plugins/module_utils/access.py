@@ -17,7 +17,9 @@ from typing import Any, Callable, NamedTuple, Optional
 from .records import OWN, AppPaths, InvalidRecord, check_path, parse_object, quote
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
-ALL = READ | WRITE | CREATE | DELETE | ADMIN
+CHANGE = READ | WRITE | CREATE | DELETE
+"""All but to say who may."""
+ALL = CHANGE | ADMIN
 SECURED, OPEN = "secured", "open"
 """The states of an application: its znodes are for its roles, or for everybody."""
 ROLES = ("publishers", "agents", "readers")
@@ -190,7 +192,7 @@ def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
     if path in special:
         return special[path]
     # By compare-and-set each of them moves a rollout on.
-    return (READ | WRITE | CREATE | DELETE if _is_within(path, app.rollouts) else READ), True
+    return (CHANGE if _is_within(path, app.rollouts) else READ), True
 
 
 def _is_within(path: str, tree: str) -> bool:
@@ -345,7 +347,9 @@ class Rule(NamedTuple):
         is_for_it = is_named or any(_is_within(path, place) for place in (self.app.root, like))
         if is_open(acl) or _is_hidden(acl) or not is_for_it:
             return None
-        given = [entry._replace(perms=entry.perms | (_among_agents(entry.perms) if is_agents else 0)) for entry in acl]
+        # Who may write the release may write its history, and take the lock.
+        has_more = CREATE if is_agents else WRITE if like == self.app.config else 0
+        given = [entry._replace(perms=entry.perms | (CHANGE if entry.perms & has_more else 0)) for entry in acl]
         # A certificate may have gone to a proxy: then the server knows nobody whom CREATOR could name.
         return (*merged(given), *(CREATOR if is_named or self.own.keys() - {"x509"} else ()))
 
@@ -384,11 +388,6 @@ def choose_rule(app: AppPaths, record: bytes | None, found: Mapping[str, Sequenc
     if app.root not in found:
         return Rule(app, fixed=CREATOR, is_new=True)
     return Rule(app, found=found, own=own)
-
-
-def _among_agents(perms: int) -> int:
-    """What somebody who may create something may do with what others create beside it."""
-    return READ | WRITE | CREATE | DELETE if perms & CREATE else 0
 
 
 def _may_be(who: Principal, own: Own) -> bool:

@@ -303,6 +303,18 @@ def test_what_publishers_make_is_for_whom_the_release_is_and_what_agents_make_fo
     assert named & {*ids.values()} == {ids[APP.root]}
 
 
+def test_who_may_write_the_release_may_write_its_history_and_take_the_lock() -> None:
+    """Also where that znode's ACL says nothing of what is created below it, and its creator is known by an address."""
+    ids = {name: Principal("ip", name) for name in ("192.0.2.1", "192.0.2.2", "192.0.2.3")}
+    publisher, agent, creating = ids.values()
+    config = [Grant(READ | WRITE, publisher), Grant(READ, agent), Grant(READ | CREATE, creating)]
+    changing = [Grant(READ | WRITE | CREATE | DELETE, publisher), *config[1:]]
+    for own in (KNOWN, {}):
+        rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.config: config}, own=own)
+        for path in (APP.history, f"{APP.history_prefix}1", APP.policy, APP.lock):
+            assert set(merged(changing)) == {*(rule.acl(path, ephemeral=False) or ())} - {*CREATOR}
+
+
 def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() -> None:
     rule = rule_by({APP.root: OWN, APP.agents: SHARED, APP.rollouts: SHARED})
     every = READ | WRITE | CREATE | DELETE
