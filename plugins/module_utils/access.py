@@ -9,6 +9,7 @@ Standard library only: the agent and the git hook carry this same file. It knows
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -26,6 +27,8 @@ ROLES = ("publishers", "agents", "readers")
 PLACES = ("registries", "values")
 MOST_BYTES = 64_000
 """How long the identities of a record may be: each request that creates znodes has them once for each."""
+_ALL_ADDRESSES = re.compile(r"[^/]*/[+-]?0+")
+"""An id of the scheme ip of which no bit counts."""
 _CREATING = {1, 15}
 """The types of kazoo's requests that create one znode."""
 _TRANSACTION = 14
@@ -221,16 +224,24 @@ def acl_bytes(acl: Iterable[Any]) -> int:
     )
 
 
+def perms_of_anybody(acl: Iterable[Any]) -> int:
+    """What anybody may do: the rights of the world, and those of all addresses."""
+    perms = 0
+    for entry in acl:
+        scheme, name = entry.id.scheme, entry.id.id
+        if scheme == "world" or (scheme == "ip" and _ALL_ADDRESSES.fullmatch(name)):
+            perms |= entry.perms
+    return perms
+
+
 def is_open(acl: Iterable[Any]) -> bool:
     """Whether anybody may write a znode, or create or delete what is below it."""
-    return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
+    return bool(perms_of_anybody(acl) & (WRITE | CREATE | DELETE | ADMIN))
 
 
 def is_replaceable(acl: Iterable[Any]) -> bool:
     """Whether anybody may put something else in the place of what is in a znode; who may only create there may not."""
-    perms = 0
-    for entry in acl:
-        perms |= entry.perms if entry.id.scheme == "world" else 0
+    perms = perms_of_anybody(acl)
     return bool(perms & ADMIN) or perms & (CREATE | DELETE) == CREATE | DELETE
 
 
@@ -245,7 +256,7 @@ def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
 
     An empty ACL is one that could not be read: nobody knows whom it is for.
     """
-    if any(entry.id.scheme == "world" and entry.perms & (WRITE | ADMIN) for entry in acl):
+    if perms_of_anybody(acl) & (WRITE | ADMIN):
         return True
     writers = [entry for other in others for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
     return all(others) and all(_may_write(entry, acl) for entry in writers)

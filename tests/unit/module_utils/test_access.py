@@ -519,3 +519,14 @@ def test_it_is_known_whether_who_may_change_something_may_write_something_else(
 )
 def test_who_may_only_create_replaces_nothing(acl: Any, expected: bool) -> None:
     assert is_replaceable(acl) is expected
+
+
+@pytest.mark.parametrize(
+    ("address", "is_anybody"),
+    [("0.0.0.0/0", True), ("::/0", True), ("192.0.2.7/00", True), ("192.0.2.0/24", False), ("10.0.0.0", False)],
+)
+def test_addresses_of_which_no_bit_counts_are_everybodys(address: str, is_anybody: bool) -> None:
+    acl = [Grant(ALL, Principal("ip", address))]
+    assert (is_open(acl), is_replaceable(acl), all_may_write(acl, [SHARED])) == (is_anybody,) * 3
+    assert choose_rule(APP, None, {APP.root: acl}, own=KNOWN).is_open is is_anybody
+    assert not is_open([Grant(READ, Principal("ip", address))])
