@@ -9,6 +9,7 @@ Standard library only: the agent and the git hook carry this same file. It knows
 from __future__ import annotations
 
 import json
+import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
-ALL = READ | WRITE | CREATE | DELETE | ADMIN
+CHANGE = READ | WRITE | CREATE | DELETE
+"""All but to say who may."""
+ALL = CHANGE | ADMIN
 SECURED, OPEN = "secured", "open"
 """The states of an application: its znodes are for its roles, or for everybody."""
 ROLES = ("publishers", "agents", "readers")
 PLACES = ("registries", "values")
 MOST_BYTES = 64_000
 """How long the identities of a record may be: each request that creates znodes has them once for each."""
+_ALL_ADDRESSES = re.compile(r"[^/]*/[+-]?0+")
+"""An id of the scheme ip of which no bit counts."""
 _CREATING = {1, 15}
 """The types of kazoo's requests that create one znode."""
 _TRANSACTION = 14
@@ -197,7 +202,7 @@ def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
     if path in special:
         return special[path]
     # By compare-and-set each of them moves a rollout on.
-    return (READ | WRITE | CREATE | DELETE if _is_within(path, app.rollouts) else READ), True
+    return (CHANGE if _is_within(path, app.rollouts) else READ), True
 
 
 def _is_within(path: str, tree: str) -> bool:
@@ -226,16 +231,24 @@ def acl_bytes(acl: Iterable[Any]) -> int:
     )
 
 
+def perms_of_anybody(acl: Iterable[Any]) -> int:
+    """What anybody may do: the rights of the world, and those of all addresses."""
+    perms = 0
+    for entry in acl:
+        scheme, name = entry.id.scheme, entry.id.id
+        if scheme == "world" or (scheme == "ip" and _ALL_ADDRESSES.fullmatch(name)):
+            perms |= entry.perms
+    return perms
+
+
 def is_open(acl: Iterable[Any]) -> bool:
     """Whether anybody may write a znode, or create or delete what is below it."""
-    return any(entry.id.scheme == "world" and entry.perms & (WRITE | CREATE | DELETE | ADMIN) for entry in acl)
+    return bool(perms_of_anybody(acl) & (WRITE | CREATE | DELETE | ADMIN))
 
 
 def is_replaceable(acl: Iterable[Any]) -> bool:
     """Whether anybody may put something else in the place of what is in a znode; who may only create there may not."""
-    perms = 0
-    for entry in acl:
-        perms |= entry.perms if entry.id.scheme == "world" else 0
+    perms = perms_of_anybody(acl)
     return bool(perms & ADMIN) or perms & (CREATE | DELETE) == CREATE | DELETE
 
 
@@ -250,7 +263,7 @@ def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
 
     An empty ACL is one that could not be read: nobody knows whom it is for.
     """
-    if any(entry.id.scheme == "world" and entry.perms & (WRITE | ADMIN) for entry in acl):
+    if perms_of_anybody(acl) & (WRITE | ADMIN):
         return True
     writers = [entry for other in others for entry in other if entry.perms & (WRITE | CREATE | ADMIN)]
     return all(others) and all(_may_write(entry, acl) for entry in writers)
@@ -331,8 +344,8 @@ class Rule:
     def leaves_open(self) -> bool:
         """Whether something that is created below an application's closed znode may be open, whoever creates it."""
         acls = self.found.values() if self.fixed is None and self.found is not None else ()
-        # Without an identity, where no address is named either, a connection creates nothing.
-        creates = self.own or any(_names_addresses(acl) for acl in acls)
+        # Without an identity, where no address is named either, a connection creates only in what is open.
+        creates = self.own or any(_names_addresses(acl) or is_open(acl) for acl in acls)
         return bool(creates) and any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
@@ -353,7 +366,9 @@ class Rule:
         is_for_it = is_named or any(_is_within(path, place) for place in (self.app.root, like))
         if is_open(acl) or _is_hidden(acl) or not is_for_it:
             return None
-        given = [entry._replace(perms=entry.perms | (_among_agents(entry.perms) if is_agents else 0)) for entry in acl]
+        # Who may write the release may write its history, and take the lock.
+        has_more = CREATE if is_agents else WRITE if like == self.app.config else 0
+        given = [entry._replace(perms=entry.perms | (CHANGE if entry.perms & has_more else 0)) for entry in acl]
         # A certificate may have gone to a proxy: then the server knows nobody whom CREATOR could name.
         return (*merged(given), *(CREATOR if is_named or self.own.keys() - {"x509"} else ()))
 
@@ -392,11 +407,6 @@ def choose_rule(app: AppPaths, record: bytes | None, found: Mapping[str, Sequenc
     if app.root not in found:
         return Rule(app, fixed=CREATOR, is_new=True)
     return Rule(app, found=found, own=own)
-
-
-def _among_agents(perms: int) -> int:
-    """What somebody who may create something may do with what others create beside it."""
-    return READ | WRITE | CREATE | DELETE if perms & CREATE else 0
 
 
 def _may_be(who: Principal, own: Own) -> bool:

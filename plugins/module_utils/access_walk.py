@@ -31,6 +31,7 @@ from .access import (
     is_replaceable,
     may_be_of_roles,
     merged,
+    perms_of_anybody,
 )
 from .connection import KAZOO_IMPORT_ERROR, Overtaken, ZooKeeperError, translated
 from .identity import identities
@@ -444,8 +445,7 @@ def open_above(client: KazooClient, app: AppPaths, access: AccessRecord) -> list
     found = []
     for path in sorted({path.rpartition("/")[0] for path in places} - {""}):
         with translated(path), contextlib.suppress(NoNodeError, NoAuthError):
-            acl = client.get_acls(path)[0]
-            if any(entry.id.scheme == "world" and entry.perms & DELETE for entry in acl):
+            if perms_of_anybody(client.get_acls(path)[0]) & DELETE:
                 found.append(path)
     return found
 

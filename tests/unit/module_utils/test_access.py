@@ -304,6 +304,18 @@ def test_what_publishers_make_is_for_whom_the_release_is_and_what_agents_make_fo
     assert named & {*ids.values()} == {ids[APP.root]}
 
 
+def test_who_may_write_the_release_may_write_its_history_and_take_the_lock() -> None:
+    """Also where that znode's ACL says nothing of what is created below it, and its creator is known by an address."""
+    ids = {name: Principal("ip", name) for name in ("192.0.2.1", "192.0.2.2", "192.0.2.3")}
+    publisher, agent, creating = ids.values()
+    config = [Grant(READ | WRITE, publisher), Grant(READ, agent), Grant(READ | CREATE, creating)]
+    changing = [Grant(READ | WRITE | CREATE | DELETE, publisher), *config[1:]]
+    for own in (KNOWN, {}):
+        rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.config: config}, own=own)
+        for path in (APP.history, f"{APP.history_prefix}1", APP.policy, APP.lock):
+            assert set(merged(changing)) == {*(rule.acl(path, ephemeral=False) or ())} - {*CREATOR}
+
+
 def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() -> None:
     rule = rule_by({APP.root: OWN, APP.agents: SHARED, APP.rollouts: SHARED})
     every = READ | WRITE | CREATE | DELETE
@@ -338,6 +350,13 @@ def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
 def test_it_is_known_whether_what_is_for_addresses_can_be_kept_for_them(history: Any, leaves_open: bool) -> None:
     rule = choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.history: history}, own={})
     assert (rule.acl(f"{APP.history_prefix}1", ephemeral=False) is None, rule.leaves_open) == (leaves_open, leaves_open)
+
+
+def test_who_has_no_credentials_knows_whether_anything_is_open_in_what_is_closed() -> None:
+    """An ACL is not inherited: only the application's own znode may have got one."""
+    for acl, leaves_open in ((OPEN_ACL_UNSAFE, True), (HIDDEN, False), ([], False)):
+        rule = choose_rule(APP, None, {APP.root: HIDDEN, APP.config: acl}, own={})
+        assert (rule.is_open, rule.leaves_open) == (False, leaves_open)
 
 
 def test_a_host_writes_the_entry_of_the_roster_that_a_publisher_has_made() -> None:
@@ -501,3 +520,14 @@ def test_it_is_known_whether_who_may_change_something_may_write_something_else(
 )
 def test_who_may_only_create_replaces_nothing(acl: Any, expected: bool) -> None:
     assert is_replaceable(acl) is expected
+
+
+@pytest.mark.parametrize(
+    ("address", "is_anybody"),
+    [("0.0.0.0/0", True), ("::/0", True), ("192.0.2.7/00", True), ("192.0.2.0/24", False), ("10.0.0.0", False)],
+)
+def test_addresses_of_which_no_bit_counts_are_everybodys(address: str, is_anybody: bool) -> None:
+    acl = [Grant(ALL, Principal("ip", address))]
+    assert (is_open(acl), is_replaceable(acl), all_may_write(acl, [SHARED])) == (is_anybody,) * 3
+    assert choose_rule(APP, None, {APP.root: acl}, own=KNOWN).is_open is is_anybody
+    assert not is_open([Grant(READ, Principal("ip", address))])

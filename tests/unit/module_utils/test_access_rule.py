@@ -194,6 +194,12 @@ def test_what_is_closed_to_all_but_some_addresses_stays_so(history: Any, warns: 
     assert ("given by hand, and some of what is created in it is open" in str(warning(rule))) is warns
 
 
+@pytest.mark.parametrize(("config", "warns"), [(None, False), (CLOSED, False), (OPEN_ACL_UNSAFE, True)])
+def test_who_publishes_without_credentials_what_anybody_may_is_warned(config: Any, warns: bool) -> None:
+    with kept_closed(Client(None, CLOSED, {APP.config: config}), APP, {}) as rule:
+        assert bool(warning(rule)) is warns
+
+
 @pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])
 def test_who_creates_an_application_for_everybody_is_warned(
     monkeypatch: pytest.MonkeyPatch, acl: Any, warns: bool
