@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from bench.curve import CURVES, Curve, Point, to_svg, to_table
 from bench.harness import BenchError, Comparison, DifferentError, Outcome, Sample, measure, take_turns
 from bench.markdown import check_part, number, replaced, table, write_part
 from bench.report import to_report
+from bench.surroundings import describe
+from support.ensemble import Member
 
 PAGE = "# Title\n\n<!-- bench: a -->\nold\n<!-- end of bench: a -->\n\nRest.\n"
 
@@ -150,3 +153,12 @@ def test_curves_are_all_or_those_that_are_named() -> None:
     assert arguments(["--curves"]).curves == []
     assert arguments(["--report", "--curves", "Files", "status"]).curves == ["files", "status"]
     assert arguments([]).curves is None
+
+
+def test_a_report_names_the_day_the_machine_and_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Member, "ask", lambda _self, _word: "Zookeeper version: 3.8.0-${mvngit.commit.id}, built on")
+    made_on = describe(Member(1, Path("zk1"), 2181))
+    assert re.match(r"20\d\d-\d\d-\d\d, on \d+ cores\b.* with \d+ GB, Linux [\w.+]+\. ", made_on)
+    assert re.search(
+        r"\. ZooKeeper 3\.8\.0, Python 3[\w.+]+, ansible-core [\w.]+, kazoo [\d.]+, git [\d.]+\.$", made_on
+    )
