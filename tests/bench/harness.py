@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,10 @@ PAIRS, QUICK_PAIRS = 7, 2
 
 class BenchError(Exception):
     """A measurement that means nothing: a side failed, or the sides differ. The text says which and how."""
+
+
+class DifferentError(BenchError):
+    """The sides have not done the same."""
 
 
 class Sample(NamedTuple):
@@ -102,24 +106,35 @@ def timed(work: Callable[[], Any]) -> Side:
 
 def measure(comparison: Comparison, pairs: int = PAIRS) -> Outcome:
     """Warm up with one pair that is not counted, then take `pairs` of them. Raises `BenchError`."""
-    outcome = Outcome(comparison, [], [])
-    for number in range(pairs + 1):
-        ours, yardstick = _pair(comparison, ours_first=number % 2 == 0)
-        if number > 0:
-            outcome.ours.append(ours)
-            outcome.yardstick.append(yardstick)
-    return outcome
-
-
-def _pair(comparison: Comparison, *, ours_first: bool) -> tuple[float, float]:
-    sides = [comparison.ours, comparison.yardstick]
-    samples = {side: _sample(side) for side in (sides if ours_first else reversed(sides))}
-    ours, yardstick = (samples[side] for side in sides)
     try:
-        comparison.same(ours.result, yardstick.result)
-    except BenchError as exc:
-        raise BenchError(f"{comparison.goal} {comparison.work}: the sides differ: {exc}") from exc
-    return ours.figure, yardstick.figure
+        ours, yardstick = take_turns([comparison.ours, comparison.yardstick], comparison.same, pairs)
+    except DifferentError as exc:
+        raise BenchError(f"{comparison.goal} {comparison.work}: {exc}") from exc
+    return Outcome(comparison, ours, yardstick)
+
+
+def take_turns(sides: Sequence[Side], same: Callable[[Any, Any], None], rounds: int) -> list[list[float]]:
+    """Run all sides in turn, first to last and then last to first; the figures of each in so many rounds.
+
+    One more round warms up. In every round all must have come to the same as the first: raises `DifferentError`.
+    """
+    figures: list[list[float]] = [[] for _side in sides]
+    for number in range(rounds + 1):
+        order = list(enumerate(sides))
+        samples = {place: _sample(side) for place, side in (reversed(order) if number % 2 else order)}
+        for place, sample in sorted(samples.items()):
+            _compare(same, samples[0], sample)
+            if number > 0:
+                figures[place].append(sample.figure)
+    return figures
+
+
+def _compare(same: Callable[[Any, Any], None], ours: Sample, other: Sample) -> None:
+    if other is not ours:
+        try:
+            same(ours.result, other.result)
+        except BenchError as exc:
+            raise DifferentError(f"the sides differ: {exc}") from exc
 
 
 def _sample(side: Side) -> Sample:
@@ -139,7 +154,7 @@ def report(outcome: Outcome) -> str:
     low, _unused, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return (
         f"{comparison.goal:5} {comparison.work:58} "
-        f"{_figure(outcome.ours, comparison.unit):>10} {_figure(outcome.yardstick, comparison.unit):>10} "
+        f"{figure(outcome.ours, comparison.unit):>10} {figure(outcome.yardstick, comparison.unit):>10} "
         f"{outcome.median:7.3f} {f'{low:.3f}-{high:.3f}':>14} {f'{min(ratios):.3f}..{max(ratios):.3f}':>14} "
         f"{_verdict(outcome)}"
     )
@@ -150,6 +165,7 @@ def _verdict(outcome: Outcome) -> str:
     return f"{'-':>6}  -" if limit is None else f"{limit:6g}  {'yes' if outcome.met else 'NO'}"
 
 
-def _figure(figures: list[float], unit: str) -> str:
+def figure(figures: list[float], unit: str) -> str:
+    """The median of figures with its unit, seconds below one as milliseconds."""
     middle = statistics.median(figures)
-    return f"{middle * 1000:.1f} ms" if unit == "s" and middle < 1 else f"{middle:.2f} {unit}"
+    return f"{middle * 1000:.1f} ms" if unit == "s" and middle < 1 else f"{middle:.2f} {unit}".rstrip()

@@ -1,35 +1,34 @@
-"""The least that reads a registry from ZooKeeper: a bare socket, no session to keep, no thread, no retry.
-
-The wire form is jute's: big-endian integers, and buffers and strings with their length in front
-(`zookeeper.jute` in ZooKeeper's source).
-"""
+"""The least that reads a registry from ZooKeeper: a bare socket, no session to keep, no thread, no retry."""
 
 from __future__ import annotations
 
 import socket
-import struct
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import BenchError
+from bench.jute import (
+    GET_CHILDREN,
+    GET_DATA,
+    INT,
+    MULTI,
+    MULTI_READ,
+    REPLY,
+    SET_DATA,
+    STAT,
+    WATCH_XID,
+    buffer,
+    framed,
+    hello,
+    string,
+    texts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-GET_DATA, SET_DATA, GET_CHILDREN, MULTI_READ = 4, 5, 8, 22
-WATCH_XID = -1
 CHUNK = 1000
 """Paths in one request."""
-
-INT = struct.Struct(">i")
-REPLY = struct.Struct(">iqi")
-"""xid, zxid, error."""
-MULTI = struct.Struct(">i?i")
-"""Type, done, error: it comes before each operation, and once more after the last."""
-STAT = struct.Struct(">qqqqiiiqiiq")
-"""czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength, numChildren, pzxid."""
-CONNECT = struct.Struct(">iqiqi16s?")
-"""Protocol version, last zxid seen, timeout, session, password's length, password, read-only."""
 
 
 class RawClient:
@@ -38,7 +37,7 @@ class RawClient:
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._send(CONNECT.pack(0, 0, 10_000, 0, 16, bytes(16), False))
+        self._socket.sendall(hello(10_000))
         self._receive()
 
     def close(self) -> None:
@@ -47,14 +46,7 @@ class RawClient:
 
     def children(self, path: str) -> list[str]:
         """The names of a znode's children."""
-        answer = self._request(GET_CHILDREN, _string(path) + b"\0")
-        (count,) = INT.unpack_from(answer)
-        at, names = INT.size, []
-        for _unused in range(count):
-            (length,) = INT.unpack_from(answer, at)
-            at += INT.size + length
-            names.append(answer[at - length : at].decode())
-        return names
+        return list(texts(self._request(GET_CHILDREN, string(path) + b"\0")))
 
     def read(self, paths: Sequence[str]) -> list[tuple[bytes, tuple[Any, ...]]]:
         """Value and stat of each znode."""
@@ -62,13 +54,13 @@ class RawClient:
         rest = iter(paths)
         while chunk := list(islice(rest, CHUNK)):
             operation = MULTI.pack(GET_DATA, False, -1)
-            body = b"".join([operation + _string(path) + b"\0" for path in chunk])
+            body = b"".join([operation + string(path) + b"\0" for path in chunk])
             found.extend(_nodes(self._request(MULTI_READ, body + MULTI.pack(-1, True, -1))))
         return found
 
     def watch(self, path: str) -> tuple[bytes, tuple[Any, ...]]:
         """Value and stat of a znode, whose next change `wait_event` waits for."""
-        answer = self._request(GET_DATA, _string(path) + b"\x01")
+        answer = self._request(GET_DATA, string(path) + b"\x01")
         (length,) = INT.unpack_from(answer)
         return answer[INT.size : INT.size + length], STAT.unpack_from(answer, INT.size + length)
 
@@ -80,7 +72,7 @@ class RawClient:
 
     def begin_set(self, path: str, data: bytes) -> None:
         """Send a znode's next value; `end_set` takes the answer."""
-        self._begin(SET_DATA, _string(path) + INT.pack(len(data)) + data + INT.pack(-1))
+        self._begin(SET_DATA, string(path) + buffer(data) + INT.pack(-1))
 
     def end_set(self) -> int:
         """Wait until the value is set; its mzxid."""
@@ -91,7 +83,7 @@ class RawClient:
         return self._end()
 
     def _begin(self, kind: int, body: bytes) -> None:
-        self._send(INT.pack(1) + INT.pack(kind) + body)
+        self._socket.sendall(framed(INT.pack(1) + INT.pack(kind) + body))
 
     def _end(self) -> bytes:
         answer = self._receive()
@@ -99,9 +91,6 @@ class RawClient:
         if error:
             raise BenchError(f"ZooKeeper answered with error {error}")
         return answer[REPLY.size :]
-
-    def _send(self, packet: bytes) -> None:
-        self._socket.sendall(INT.pack(len(packet)) + packet)
 
     def _receive(self) -> bytes:
         (length,) = INT.unpack(self._exactly(INT.size))
@@ -116,11 +105,6 @@ class RawClient:
                 raise BenchError("ZooKeeper closed the connection")
             filled += count
         return bytes(packet)
-
-
-def _string(text: str) -> bytes:
-    raw = text.encode()
-    return INT.pack(len(raw)) + raw
 
 
 def _nodes(answer: bytes) -> Iterator[tuple[bytes, tuple[Any, ...]]]:

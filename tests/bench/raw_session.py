@@ -1,7 +1,7 @@
 """What the agent's `Session` offers to its part in a rollout, on a bare socket, and what that sends and is sent.
 
 A host that waits for an answer lets the others run: each turn is a greenlet, and `Hub` goes on with it when the answer
-is there. The wire form is jute's, as in `raw_client.py`.
+is there.
 """
 
 from __future__ import annotations
@@ -11,26 +11,32 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from greenlet import getcurrent, greenlet
 
+from bench import jute
 from bench.harness import BenchError
-from bench.raw_client import CONNECT, INT, MULTI, REPLY, STAT
+from bench.jute import EPHEMERAL, INT, MULTI, NO_NODE, NODE_EXISTS, PING_XID, REPLY, SEQUENCE, STAT, WATCH_XID
 from zoo_watcher.errors import NoParentError
 from zoo_watcher.wire.rollout_writes import CREATE, SET, Write
 from zoo_watcher.zookeeper.session import Znode
 
-TYPES = {CREATE: 1, "delete": 2, "exists": 3, "get": 4, SET: 5, "list": 8, "sync": 9, "ping": 11, "multi": 14}
+TYPES = {
+    CREATE: jute.CREATE,
+    "delete": jute.DELETE,
+    "exists": jute.EXISTS,
+    "get": jute.GET_DATA,
+    SET: jute.SET_DATA,
+    "list": jute.GET_CHILDREN,
+    "sync": jute.SYNC,
+    "ping": jute.PING,
+    "multi": jute.MULTIPLE,
+}
 ERROR = -1
 """The type of an operation of a transaction that was not carried out."""
-WATCH_XID, PING_XID = -1, -2
-NO_NODE, NODE_EXISTS = -101, -110
-EPHEMERAL, SEQUENCE = 1, 2
-ACL = INT.pack(1) + INT.pack(31) + b"\0\0\0\x05world" + b"\0\0\0\x06anyone"
-"""Everybody may do everything."""
 TIMEOUT = 60_000
 """Milliseconds after which a session expires."""
 
@@ -126,8 +132,7 @@ class RawSession:
         hub.add(self, self._socket.fileno())
 
     def _connect(self) -> int:
-        hello = CONNECT.pack(0, 0, TIMEOUT, 0, 16, bytes(16), False)
-        self._socket.sendall(INT.pack(len(hello)) + hello)
+        self._socket.sendall(jute.hello(TIMEOUT))
         reply = b""
         while len(reply) < INT.size or len(reply) < INT.size + INT.unpack_from(reply)[0]:
             chunk = self._socket.recv(4096)
@@ -145,7 +150,7 @@ class RawSession:
         self._send(INT.pack(PING_XID) + INT.pack(TYPES["ping"]))
 
     def _send(self, packet: bytes) -> None:
-        view = memoryview(INT.pack(len(packet)) + packet)
+        view = memoryview(jute.framed(packet))
         while view:
             try:
                 view = view[self._socket.send(view) :]
@@ -176,27 +181,17 @@ class RawSession:
             if not chunk:
                 raise BenchError("ZooKeeper closed a connection")
             self._buffer += chunk
-        for packet in self._packets():
+        for packet in jute.packets(self._buffer):
             xid, _zxid, error = REPLY.unpack_from(packet)
             if xid == WATCH_XID:
                 self._notice(packet)
             elif xid != PING_XID:
                 self._deliver(packet, error)
 
-    def _packets(self) -> Iterator[bytes]:
-        while len(self._buffer) >= INT.size:
-            (length,) = INT.unpack_from(self._buffer)
-            end = INT.size + length
-            if len(self._buffer) < end:
-                return
-            packet = bytes(self._buffer[INT.size : end])
-            del self._buffer[:end]
-            yield packet
-
     def _notice(self, packet: bytes) -> None:
         self.traffic.events += 1
         self.traffic.received += len(packet) + INT.size
-        path = _text(packet, REPLY.size + 2 * INT.size)
+        path = jute.text_at(packet, REPLY.size + 2 * INT.size)
         for watch in self._watches.pop(path, set()):
             watch(path)
 
@@ -211,7 +206,7 @@ class RawSession:
 
     def begin_read(self, path: str, watch: Watch | None = None) -> Callable[[], Znode | None]:
         """As in `Session`."""
-        pending = self._ask("get", _string(path) + bytes([watch is not None]))
+        pending = self._ask("get", jute.string(path) + bytes([watch is not None]))
         if watch is not None:
             self._watches.setdefault(path, set()).add(watch)
 
@@ -235,23 +230,23 @@ class RawSession:
 
     def catch_up(self) -> None:
         """As in `Session`, but that nobody asks for the transaction."""
-        self._answer(self._ask("sync", _string("/")))
+        self._answer(self._ask("sync", jute.string("/")))
 
     def begin_list(self, path: str, watch: Watch | None = None) -> Callable[[], list[str]]:
         """As in `Session`; the agent never watches children."""
-        pending = self._ask("list", _string(path) + bytes([watch is not None]))
+        pending = self._ask("list", jute.string(path) + bytes([watch is not None]))
         if watch is not None:
             self._watches.setdefault(path, set()).add(watch)
 
         def finish() -> list[str]:
             body = self._answer(pending, NO_NODE)
-            return list(_texts(body)) if body is not None else []
+            return list(jute.texts(body)) if body is not None else []
 
         return finish
 
     def exists(self, path: str, watch: Watch | None = None) -> bool:
         """Whether there is a znode."""
-        pending = self._ask("exists", _string(path) + bytes([watch is not None]))
+        pending = self._ask("exists", jute.string(path) + bytes([watch is not None]))
         if watch is not None:
             self._watches.setdefault(path, set()).add(watch)
         return self._answer(pending, NO_NODE) is not None
@@ -268,15 +263,15 @@ class RawSession:
     ) -> str | None:
         """As in `Session`, but that it makes no parents."""
         flags = EPHEMERAL * ephemeral | SEQUENCE * sequence
-        pending = self._ask(CREATE, _creation(path, value, flags))
+        pending = self._ask(CREATE, jute.creation(path, value, flags))
         body = self._answer(pending, NODE_EXISTS, *([] if parents else [NO_NODE]))
         if pending.error == NO_NODE:
             raise NoParentError(f"{path.rpartition('/')[0]} is not there")
-        return None if body is None else _text(body, 0)
+        return None if body is None else jute.text_at(body, 0)
 
     def delete(self, path: str) -> None:
         """As in `Session`."""
-        self._answer(self._ask("delete", _string(path) + INT.pack(-1)), NO_NODE)
+        self._answer(self._ask("delete", jute.string(path) + INT.pack(-1)), NO_NODE)
 
     def commit(self, writes: Iterable[Write]) -> bool:
         """As in `Session`."""
@@ -288,31 +283,6 @@ class RawSession:
 
 def _operation(write: Write) -> bytes:
     if write.kind == CREATE:
-        return _creation(write.path, write.value, 0)
-    value = _buffer(write.value) if write.kind == SET else b""
-    return _string(write.path) + value + INT.pack(write.version)
-
-
-def _creation(path: str, value: bytes, flags: int) -> bytes:
-    return _string(path) + _buffer(value) + ACL + INT.pack(flags)
-
-
-def _string(text: str) -> bytes:
-    return _buffer(text.encode())
-
-
-def _buffer(raw: bytes) -> bytes:
-    return INT.pack(len(raw)) + raw
-
-
-def _text(packet: bytes, at: int) -> str:
-    (length,) = INT.unpack_from(packet, at)
-    return packet[at + INT.size : at + INT.size + length].decode()
-
-
-def _texts(packet: bytes) -> Iterator[str]:
-    at = INT.size
-    for _number in range(INT.unpack_from(packet)[0]):
-        text = _text(packet, at)
-        at += INT.size + len(text.encode())
-        yield text
+        return jute.creation(write.path, write.value, 0)
+    value = jute.buffer(write.value) if write.kind == SET else b""
+    return jute.string(write.path) + value + INT.pack(write.version)

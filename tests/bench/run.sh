@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Measures goals side by side with their yardsticks: bash tests/bench/run.sh [--check] [--quick] [--pairs N] [GOAL ...]
+# Measures goals side by side with their yardsticks, or curves, or what a fleet takes of an ensemble:
+#   bash tests/bench/run.sh [--check] [--quick] [--report] [--pairs N] [GOAL ...]
+#   bash tests/bench/run.sh --curves [CURVE ...] [--quick] [--report]
+#   bash tests/bench/run.sh --sizing [--quick] [--report]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -22,6 +22,8 @@ HERE = Path(__file__).resolve().parent
 COLLECTIONS = HERE.parent.parent / "collections"
 CHUNK = 500
 """Registrations that are made in one transaction."""
+OWNED = 10_000
+"""Registrations of one session: what a session leaves is deleted in one transaction, which must not exceed 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +57,20 @@ class Registry:
 class Workbench:
     """The surroundings of a run; `opened` makes one and takes it down."""
 
-    def __init__(self, directory: Path, *, quick: bool = False) -> None:
+    def __init__(self, directory: Path, *, quick: bool = False, jvm: tuple[str, ...] = ()) -> None:
         self.directory = directory
         self.quick = quick
         """Whether goals may measure smaller things than those they are set for."""
+        self._jvm = jvm
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, *, quick: bool = False) -> Iterator[Workbench]:
-        """A workbench in a temporary directory, for the length of the block."""
+    def opened(cls, *, quick: bool = False, jvm: tuple[str, ...] = ()) -> Iterator[Workbench]:
+        """A workbench in a temporary directory for the length of the block; `jvm` are words for the ensemble's Java."""
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as directory:
-            bench = cls(Path(directory), quick=quick)
+            bench = cls(Path(directory), quick=quick, jvm=jvm)
             with bench._ending:
                 yield bench
 
@@ -79,13 +82,16 @@ class Workbench:
     def ensemble(self) -> Ensemble:
         """Three servers of ZooKeeper."""
         # Agents on a machine that is as busy as they make it must not lose their sessions.
-        servers = Ensemble(self.directory / "ensemble", extra=("maxSessionTimeout=60000",))
+        servers = Ensemble(self.directory / "ensemble", extra=("maxSessionTimeout=60000",), jvm=self._jvm)
         self._ending.callback(servers.stop)
         return servers.start()
 
     @cached_property
     def client(self) -> KazooClient:
-        """A session of kazoo's; it owns the registrations."""
+        """A session of kazoo's."""
+        return self._connected()
+
+    def _connected(self) -> KazooClient:
         client = KazooClient(hosts=self.ensemble.hosts, timeout=10)
         client.start(timeout=20)
         self._ending.callback(client.close)
@@ -103,7 +109,9 @@ class Workbench:
     def _register(self, registry: Registry) -> None:
         self.client.ensure_path(registry.path)
         for begin in range(0, len(registry.registrations), CHUNK):
-            transaction = self.client.transaction()
+            if begin % OWNED == 0:
+                owner = self._connected()
+            transaction = owner.transaction()
             for one in registry.registrations[begin : begin + CHUNK]:
                 transaction.create(f"{registry.path}/{one.child}", one.data, ephemeral=True)
             failed = [answer for answer in transaction.commit() if isinstance(answer, Exception)]

@@ -79,7 +79,7 @@ class Member:
 
     @property
     def mode(self) -> str:
-        """`leader`, `follower`, `standalone`, or empty while it does not serve."""
+        """`leader`, `follower`, `observer`, `standalone`, or empty while it does not serve."""
         for line in self.ask("srvr").splitlines():
             if line.startswith("Mode: "):
                 return line.removeprefix("Mode: ")
@@ -87,21 +87,30 @@ class Member:
 
 
 class Ensemble:
-    """`size` servers under `root`, running inside a `with` block.
+    """`size` servers under `root`, running inside a `with` block; the last `observers` of these have no vote.
 
     `extra` are lines for every zoo.cfg, `jvm` words for every Java.
     """
 
     def __init__(
-        self, root: Path, size: int = 3, tick: int = 500, extra: tuple[str, ...] = (), jvm: tuple[str, ...] = ()
+        self,
+        root: Path,
+        size: int = 3,
+        tick: int = 500,
+        extra: tuple[str, ...] = (),
+        jvm: tuple[str, ...] = (),
+        observers: int = 0,
     ) -> None:
         self.root = root
         self.secure_hosts = ""
         ports = free_ports(size * 3)
         self.members = [Member(i + 1, root / f"zk{i + 1}", ports[i], jvm) for i in range(size)]
-        peers = [f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}" for i in range(size)]
-        for member in self.members:
-            self._configure(member, tick, peers if size > 1 else [], extra)
+        roles = ["participant"] * (size - observers) + ["observer"] * observers
+        peers = [
+            f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}:{role}" for i, role in enumerate(roles)
+        ]
+        for member, role in zip(self.members, roles):
+            self._configure(member, tick, [*peers, f"peerType={role}"] if size > 1 else [], extra)
 
     @classmethod
     def with_tls(

@@ -43,8 +43,8 @@ def proved(bench: Workbench) -> Iterator[Comparison]:
     with Site.served(bench, "p7", FILES, 1, ANY_NUMBER) as site:
         for count, limit in (1, 1.3), (_many(bench), 1.1):
             with Fleet.started(bench, f"p7-{count}", count) as fleet:
-                ours, yardstick = _agents(site, fleet), _script(site, _stores(bench, f"p7-shell-{count}", count))
-                yield Comparison("P7", f"{_agent(count)} prove a release; shell", limit, ours, yardstick, _same)
+                ours, yardstick = agents_side(site, fleet), script_side(site, stores(bench, f"p7-shell-{count}", count))
+                yield Comparison("P7", f"{_agent(count)} prove a release; shell", limit, ours, yardstick, same_trees)
         service = Service().open()
         try:
             watched = {"path": "/bench/p7-service", "id": "one", "address": "127.0.0.1", "port": service.port}
@@ -54,7 +54,7 @@ def proved(bench: Workbench) -> Iterator[Comparison]:
                 Fleet.started(bench, "p7-plain", 1) as plain,
             ):
                 work = "1 agent with a TCP check; without"
-                yield Comparison("P7", work, None, _agents(site, checked), _agents(site, plain), _same)
+                yield Comparison("P7", work, None, agents_side(site, checked), agents_side(site, plain), same_trees)
         finally:
             service.close()
 
@@ -68,9 +68,9 @@ def pushed_and_pulled(bench: Workbench) -> Iterator[Comparison]:
             git = _AnsibleGit(bench, site, count)
             work = f"{_agent(count)}; ansible.builtin.git, {git.forks} fork{'s' * (git.forks > 1)}"
             with Fleet.started(bench, f"p8-{count}", count) as fleet:
-                yield Comparison("P8", work, limit, _agents(site, fleet), git.side(), _same)
+                yield Comparison("P8", work, limit, agents_side(site, fleet), git.side(), same_trees)
         yield Comparison(
-            "P8", "1 agent, first deployment; ansible-pull", 0.018, _first(bench, site), _pull(bench, site), _same
+            "P8", "1 agent, first deployment; ansible-pull", 0.018, _first(bench, site), _pull(bench, site), same_trees
         )
 
 
@@ -96,16 +96,18 @@ def _turns(site: Site, deploy: Callable[[str], tuple[float, set[str]]]) -> Side:
     return side
 
 
-def _same(ours: set[str], yardstick: set[str]) -> None:
+def same_trees(ours: set[str], yardstick: set[str]) -> None:
+    """Raises `BenchError` where the hosts do not all have the same."""
     if ours != yardstick:
         raise BenchError(f"trees {ours} and {yardstick}")
 
 
-def _agents(site: Site, fleet: Fleet) -> Side:
+def agents_side(site: Site, fleet: Fleet) -> Side:
+    """Real agents prove the next commit."""
     return _turns(site, lambda commit_id: (fleet.deploy(site.url, commit_id), fleet.trees()))
 
 
-def _stores(bench: Workbench, name: str, count: int) -> list[Path]:
+def stores(bench: Workbench, name: str, count: int) -> list[Path]:
     """The directories of hosts without an agent, each with an empty repository."""
     hosts = [bench.directory / name / f"host{number:03}" for number in range(count)]
     for host in hosts:
@@ -113,7 +115,9 @@ def _stores(bench: Workbench, name: str, count: int) -> list[Path]:
     return hosts
 
 
-def _script(site: Site, hosts: Sequence[Path]) -> Side:
+def script_side(site: Site, hosts: Sequence[Path]) -> Side:
+    """`shell_deploy.sh` deploys the next commit on all hosts at once."""
+
     def deploy(commit_id: str) -> tuple[float, set[str]]:
         begun = time.perf_counter()
         done = subprocess.run(

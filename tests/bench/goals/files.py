@@ -44,20 +44,38 @@ def changed_file(bench: Workbench) -> Iterator[Comparison]:
     for directory, name, limit in (bench.directory, "disk", LIMIT), (MEMORY, "tmpfs", None):
         with (
             tempfile.TemporaryDirectory(prefix="zoo-bench-", dir=directory) as place,
-            _Host(bench, Path(place)) as host,
+            Host(bench, Path(place), count) as host,
         ):
             work = f"1 of {count:,} files changed, {name}, p50; raw + fsync"
-            yield Comparison("P17", work, limit, host.sample(host.change), host.sample(host.change_bare), _same)
+            yield Comparison("P17", work, limit, host.sample(host.change), host.sample(host.change_bare), same_turn)
 
 
-class _Host(contextlib.ExitStack):
-    """An agent with many files below `place`, and a bare socket with one."""
+def file_each(place: Path, count: int) -> list[dict[str, str]]:
+    """The agent's configuration of so many files, each of a znode."""
+    names = (f"{number:04}" for number in range(count))
+    return [{"znode": f"{ROOT}/{name}", "dest": f"{place}/{name}"} for name in names]
 
-    def __init__(self, bench: Workbench, place: Path) -> None:
+
+def one_directory(place: Path, _count: int) -> list[dict[str, str]]:
+    """The agent's configuration of a directory with a file for each znode."""
+    return [{"znode": ROOT, "dest": str(place), "format": "directory"}]
+
+
+class Host(contextlib.ExitStack):
+    """An agent with `count` files below `place`, configured by `entries`, and a bare socket with one."""
+
+    def __init__(
+        self,
+        bench: Workbench,
+        place: Path,
+        count: int,
+        entries: Callable[[Path, int], list[dict[str, str]]] = file_each,
+    ) -> None:
         super().__init__()
         self._bench = bench
         self._place = place
-        self._count = bench.sized(FILES, QUICK)
+        self._count = count
+        self._entries = entries
         members = [member.client_port for member in bench.ensemble.members]
         self._start(members[0])
         self._watching, self._setting = (RawClient("127.0.0.1", port) for port in members[:2])
@@ -66,14 +84,14 @@ class _Host(contextlib.ExitStack):
 
     def _start(self, port: int) -> None:
         client = self._bench.client
-        paths = [f"{ROOT}/{number:04}" for number in range(self._count)]
-        for path in [*paths, f"{BARE}/0000"]:
+        if client.exists(ROOT):
+            client.delete(ROOT, recursive=True)
+        for path in [*(f"{ROOT}/{number:04}" for number in range(self._count)), f"{BARE}/0000"]:
             client.ensure_path(path)
             client.set(path, TEXT.format(path, 0).encode())
         (self._place / "etc").mkdir()
         (self._place / "bare").mkdir()
-        files = [{"znode": path, "dest": f"{self._place}/etc/{path.rpartition('/')[2]}"} for path in paths]
-        config = {"files": files, "session_timeout": 30}
+        config = {"files": self._entries(self._place / "etc", self._count), "session_timeout": 30}
         hosts = f"127.0.0.1:{port}"
         agent = Agent(self._place, hosts, f"/bench/p17-{self._place.name}", client, config=config)
         self.callback(agent.kill)
@@ -84,7 +102,8 @@ class _Host(contextlib.ExitStack):
 
     def _has_all(self, agent: Agent) -> bool:
         states = [file["state"] for file in agent.status.get("files", {}).values()]
-        return states == ["current"] * self._count
+        made = sum(not name.startswith(".") for name in os.listdir(self._place / "etc"))
+        return set(states) == {"current"} and made == self._count
 
     def sample(self, change: Callable[[int], float]) -> Callable[[], Sample]:
         """A side: the median of some changes, and what they have left."""
@@ -149,6 +168,7 @@ def _check(place: Path, text: bytes) -> None:
         raise BenchError(f"{place} has {place.read_bytes()!r}, not {text!r}")
 
 
-def _same(ours: int, yardstick: int) -> None:
+def same_turn(ours: int, yardstick: int) -> None:
+    """Raises `BenchError` where not as many changes are in place."""
     if ours != yardstick:
         raise BenchError(f"{ours} changes are in place, of the yardstick {yardstick}")

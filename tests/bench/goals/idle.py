@@ -33,6 +33,8 @@ REST, QUICK_REST = 5.0, 1.0
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
+MOST_BUSY = 60.0
+"""Milliseconds that a processor may be busy in a minute."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
 
 Measure = Callable[[int], float]
@@ -51,6 +53,8 @@ def idle_agent(bench: Workbench) -> Iterator[Comparison]:
             yield _comparison(f"RSS, {check} check, {release}; bare watcher", LIMIT, agents, check, app, _rss, "MB")
         if not bench.quick:
             yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
+            busy, most = agents.side("tcp", EMPTY, _busy), lambda: Sample(MOST_BUSY)
+            yield Comparison("P11", "CPU in a minute, tcp check; the most allowed", 1.0, busy, most, _any, "ms")
     finally:
         service.close()
 
@@ -160,6 +164,10 @@ def _busy(pid: int) -> float:
 def _processor_time(pid: int) -> int:
     """Nanoseconds, of the threads that there are now: proc(5), schedstat."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def _any(_ours: object, _yardstick: object) -> None:
+    """What is compared with a number has come to nothing else."""
 
 
 def _same_generation(ours: Any, yardstick: Any) -> None:

@@ -1,0 +1,55 @@
+"""What a run writes into a page of the documentation: tables, between the markers of a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.harness import BenchError
+
+DIGITS = 3
+"""Of a figure in a table, at least as many as its whole part has."""
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """A table whose first `left` columns are text, and the others numbers."""
+    marks = ["---"] * left + ["---:"] * (len(heading) - left)
+    lines = [f"| {' | '.join(heading)} |", f"|{'|'.join(marks)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def number(value: float) -> str:
+    """A figure with three digits, or as many as its whole part has: 0.0123, 1.20, 12,345. A whole one stays so."""
+    if value == int(value) or abs(value) >= 10 ** (DIGITS - 1):
+        return f"{value:,.0f}"
+    return f"{value:#.{DIGITS}g}"
+
+
+def replaced(page: str, part: str, text: str) -> str:
+    """A page whose part has this text. Raises `BenchError` where the page has no markers of it.
+
+    The markers are comments, `<!-- bench: PART -->` and `<!-- end of bench: PART -->`.
+    """
+    begin, end = f"<!-- bench: {part} -->\n", f"<!-- end of bench: {part} -->"
+    before, first, rest = page.partition(begin)
+    _unused, last, after = rest.partition(end)
+    if not (first and last):
+        raise BenchError(f"the page has no {begin.strip()} with {end} after it")
+    return f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
+
+
+def write_part(path: Path, part: str, text: str) -> None:
+    """Write a part of a page. Raises `BenchError` where the page has no markers of it."""
+    path.write_text(_page(path, part, text), encoding="utf-8")
+
+
+def check_part(path: Path, part: str) -> None:
+    """Raise `BenchError` where a page has no markers of a part: before something is measured for it."""
+    _page(path, part, "")
+
+
+def _page(path: Path, part: str, text: str) -> str:
+    try:
+        return replaced(path.read_text(encoding="utf-8"), part, text)
+    except BenchError as exc:
+        raise BenchError(f"{path.name}: {exc}") from exc
