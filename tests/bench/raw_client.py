@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
 CHUNK = 1000
 """Paths in one request."""
+SESSION = 40_000
+"""Milliseconds: hundreds of agents on the same processors may keep a member from hearing of anybody for seconds."""
 
 
 class RawClient:
-    """A session on a socket that expires where nothing is asked for 10 s. Raises `BenchError` where a request fails."""
+    """A session on a socket that expires where nothing is asked for `SESSION`. Raises `BenchError` where a request fails."""
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.sendall(hello(10_000))
+        self._socket.sendall(hello(SESSION))
         self._receive()
 
     def close(self) -> None:
