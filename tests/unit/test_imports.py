@@ -317,14 +317,31 @@ def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_ag
 def test_no_alias_of_a_union_with_none_is_made_at_run_time_which_python_39_can_not(root: Path) -> None:
     found = []
     for path in root.rglob("*.py"):
-        nodes = list(ast.walk(ast.parse(path.read_bytes())))
-        checked = [getattr(node, name, None) for node in nodes for name in ("annotation", "returns")]
-        checked += [one for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node) for one in node.body]
-        left_out = {inner for node in checked if node is not None for inner in ast.walk(node)}
+        nodes, _for_checkers = _by_use(path)
         unions = (node for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr))
         of_none = (node for node in unions if isinstance(node.right, ast.Constant) and node.right.value is None)
-        found += [f"{path}:{node.lineno}" for node in of_none if node not in left_out]
+        found += [f"{path}:{node.lineno}" for node in of_none]
     assert found == []
+
+
+@pytest.mark.parametrize("root", [PLUGINS, AGENT, GIT_HOOK], ids=["plugins", "agent", "git_hook"])
+def test_no_alias_that_is_made_for_the_type_checker_is_used_at_run_time(root: Path) -> None:
+    found = []
+    for path in root.rglob("*.py"):
+        nodes, for_checkers = _by_use(path)
+        made = {node.id for node in for_checkers if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        found += [f"{path}:{node.lineno}" for node in nodes if isinstance(node, ast.Name) and node.id in made]
+    assert found == []
+
+
+def _by_use(path: Path) -> tuple[list[ast.AST], list[ast.AST]]:
+    """What of a file is evaluated at run time, and what is only for the type checker, without the annotations."""
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    blocks = (node for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node))
+    for_checkers = [inner for block in blocks for one in block.body for inner in ast.walk(one)]
+    annotations = (getattr(node, name, None) for node in nodes for name in ("annotation", "returns"))
+    left_out = {*for_checkers, *(inner for one in annotations if one is not None for inner in ast.walk(one))}
+    return [node for node in nodes if node not in left_out], for_checkers
 
 
 def _is_for_checkers(node: ast.If) -> bool:

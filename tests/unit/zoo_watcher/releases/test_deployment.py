@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -397,6 +398,45 @@ def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
     assert len(messages) == 2
     assert all("Too many open files; tried again in" in message for message in messages)
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT, OLD)
+
+
+@contextmanager
+def uninstalled() -> Iterator[None]:
+    """A part of a test in which the files of the agent's package are away."""
+    before, releases.__path__ = releases.__path__, []
+    try:
+        yield
+    finally:
+        releases.__path__ = before
+
+
+@pytest.mark.parametrize(
+    ("lack", "why"),
+    [(starved, "Too many open files"), (uninstalled, "is it being installed?")],
+    ids=["files", "package"],
+)
+def test_a_lack_of_what_it_takes_to_import_a_part_of_the_agent_is_waited_out(
+    deployment: Deployment,
+    told: list[Progress | None],
+    monkeypatch: pytest.MonkeyPatch,
+    lack: Callable[[], AbstractContextManager[None]],
+    why: str,
+) -> None:
+    stage(deployment, COMMIT)
+    monkeypatch.delattr(releases, "outside_links")
+    monkeypatch.delitem(sys.modules, "zoo_watcher.releases.outside_links")
+    real = deployment._fetching._check_links
+    lacks = [lack()]
+
+    def seldom() -> None:
+        with lacks.pop() if lacks else nullcontext():
+            real()
+
+    monkeypatch.setattr(deployment._fetching, "_check_links", seldom)
+    deployment.run()
+    assert outcome(told) == ("active", None)
+    [message] = [progress.message for progress in told if progress and progress.message]
+    assert f"{why}; tried again in" in message
 
 
 def test_a_journal_that_may_not_be_read_is_waited_for_and_nothing_is_forgotten(

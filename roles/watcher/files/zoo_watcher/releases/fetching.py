@@ -88,11 +88,8 @@ class Fetching:
         signers = allowed_signers(*config.signers)
         if is_deployable(layout, commit_id, config.shared_paths, signers):
             if not self._may_lead_out:
-                # Made where that was allowed, or by an agent that did not look. Imported here: most are not here yet.
-                from .outside_links import check_links  # noqa: PLC0415
-
-                with disk_errors("looking at the symlinks of the release"):
-                    check_links(layout, layout.release(commit_id), commit_id, config.shared_paths)
+                # Made where that was allowed, or by an agent that did not look.
+                self._check_links()
             return True
         # What a hook has built in it is in use: making it anew would take that from under the other place.
         with disk_errors("looking at what is live"):
@@ -106,6 +103,17 @@ class Fetching:
                 "nothing: publish another commit"
             )
         return True
+
+    def _check_links(self) -> None:
+        """Raises `DeployError` where a symlink of the release directory that is here leads out of it."""
+        layout, config, commit_id = self._course.layout, self._course.config, self._course.target.commit_id
+        with disk_errors("looking at the symlinks of the release"):
+            try:
+                # Imported here: most releases are not here yet. A lack of what that takes says nothing of the release.
+                from .outside_links import check_links  # noqa: PLC0415
+            except ImportError as exc:
+                raise PassingError(f"the agent lacks a part: {exc}; is it being installed?", "process") from exc
+            check_links(layout, layout.release(commit_id), commit_id, config.shared_paths)
 
     @property
     def _may_lead_out(self) -> bool:
