@@ -69,7 +69,7 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
 
     yield make
     for agent in made:
-        agent.kill()
+        agent.finish()
 
 
 @pytest.fixture

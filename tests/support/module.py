@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from support.interpreter import PYTHON
 from support.playbook import ROOT
 from support.repository import GitRepository
 
@@ -24,7 +24,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
     """
     given = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check}}
     done = subprocess.run(
-        [sys.executable, str(file)],
+        [PYTHON, str(file)],
         input=json.dumps(given),
         capture_output=True,
         text=True,
