@@ -39,7 +39,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
     )
     if not done.stdout.strip():
         raise Crashed(done.stderr)
-    answer = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
     answer.pop("invocation", None)
     return answer
 
