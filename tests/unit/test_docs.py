@@ -45,12 +45,12 @@ NAMED_PATH = re.compile(
 def section(title: str) -> str:
     """The text below a heading of the architecture, up to the next heading of its level or above."""
     level, rest = re.split(rf"^(#+) {re.escape(title)}\n", ARCHITECTURE, maxsplit=1, flags=re.MULTILINE)[1:]
-    return str(re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0])
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 def block(text: str, language: str) -> str:
     """The first fenced block of a language."""
-    return next(body for found, body in FENCED.findall(text) if found == language)
+    return next(str(body) for found, body in FENCED.findall(text) if found == language)
 
 
 def prose(path: Path) -> str:
