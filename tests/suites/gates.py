@@ -12,7 +12,6 @@ import os
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -179,8 +178,7 @@ def execution_environment() -> Outcome:
     """`ansible-builder create` with the file of the collection, where the tarball puts it."""
     programs = environment("galaxy", "3.12", "galaxy-importer")
     with tempfile.TemporaryDirectory() as directory:
-        with tarfile.open(_tarball(Path(directory))) as tarball:
-            tarball.extractall(directory, filter="data")
+        subprocess.run(["tar", "xzf", str(_tarball(Path(directory)))], cwd=directory, check=True)
         definition = Path(directory, "meta", "execution-environment.yml")
         command = [programs / "ansible-builder", "create", "-f", definition, "-c", Path(directory, "context")]
         status = run_tool(list(map(str, command)), cwd=directory)
