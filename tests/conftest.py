@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests")]
 
-from kazoo.client import KazooClient  # noqa: E402
+from kazoo.client import KazooClient
 
-from support.agent import Agent  # noqa: E402
-from support.client import connected  # noqa: E402
-from support.ensemble import Ensemble  # noqa: E402
-from support.repository import GitRepository  # noqa: E402
-from support.service import Service  # noqa: E402
+from support.agent import Agent
+from support.client import connected
+from support.ensemble import Ensemble
+from support.repository import GitRepository
+from support.service import Service
 
 # On a busy machine any example may take long: how long something takes is for benchmarks.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -69,7 +69,7 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
 
     yield make
     for agent in made:
-        agent.kill()
+        agent.finish()
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Usage: bash tests/run.sh                          every suite, under 40 minutes on two cores
 #        bash tests/run.sh --quick                  lint, unit, a smoke test of agent and quickstart: under four minutes
+#        bash tests/run.sh --all                    every suite, then the gates: other versions of everything, the tarball
+#        bash tests/run.sh --coverage [SUITE ...]   which lines and branches of plugins and agent the suites run
 #        bash tests/run.sh SUITE [words for pytest] one suite: bash tests/run.sh agent -k rollback
 #        bash tests/run.sh --help
 #
@@ -140,7 +142,8 @@ main() {
         PATH=${uv%/*}:$PATH .venv/bin/python -m support.community_general ||
             echo "run.sh: community.general could not be fetched; the tests that compare with it are skipped" >&2
     fi
-    PATH=$PWD/.venv/bin:$PATH exec .venv/bin/python -m suites "$@"
+    # The gates have uv make environments of other versions.
+    PATH=$PWD/.venv/bin:$PATH:${uv%/*} exec .venv/bin/python -m suites "$@"
 }
 
 main "$@"

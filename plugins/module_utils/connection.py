@@ -238,7 +238,7 @@ def host_string(hosts: str | Sequence[str] | None) -> str:
         raise ConnectError(f"hosts: expected a member before the chroot, got {joined!r}")
     if any(slashes[:-1]) and len(set(chroots)) > 1:
         raise ConnectError(f"hosts: expected one chroot, after the last member, got {joined!r}")
-    return ",".join(members) + slashes[-1] + chroots[-1]
+    return f"{','.join(members)}{slashes[-1]}{chroots[-1]}"
 
 
 def _check_digest(options: Mapping[str, Any]) -> None:

@@ -57,7 +57,8 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
             parse_share(options[name])
         except InvalidRecord as exc:
             raise ZooKeeperError(f"{name}: {exc}") from exc
-    return max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
+    longest: float = max(options["connect_timeout"], options["wait_timeout"] if waits else 0.0)
+    return longest
 
 
 def begun(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:

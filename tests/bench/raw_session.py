@@ -54,8 +54,8 @@ class Stat(NamedTuple):
     cversion: int
     aversion: int
     ephemeralOwner: int  # noqa: N815  # as kazoo has it
-    dataLength: int  # noqa: N815
-    numChildren: int  # noqa: N815
+    dataLength: int  # noqa: N815  # the same
+    numChildren: int  # noqa: N815  # the same
     pzxid: int
 
 

@@ -43,7 +43,7 @@ def options(**given: Any) -> dict[str, Any]:
     """A task's options as the module gets them from Ansible."""
     checked = ArgumentSpecValidator(zk_znode_info.argument_spec()).validate(given)
     assert not checked.error_messages
-    return checked.validated_parameters
+    return dict(checked.validated_parameters)
 
 
 @pytest.mark.parametrize(

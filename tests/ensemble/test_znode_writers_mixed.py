@@ -137,7 +137,7 @@ def same(one: Znode | None, two: Znode | None, *, merged: bool) -> bool:
         return one is two
     values = (one.value, two.value)
     if merged:
-        return json.loads(values[0] or "{}") == json.loads(values[1] or "{}") and one.acl == two.acl
+        return bool(json.loads(values[0] or "{}") == json.loads(values[1] or "{}")) and one.acl == two.acl
     return values[0] == values[1] and one.acl == two.acl
 
 

@@ -36,7 +36,7 @@ def options(**given: Any) -> dict[str, Any]:
     """A task's options as the module gets them from Ansible."""
     checked = ArgumentSpecValidator(zk_znode.argument_spec()).validate({"hosts": "unused", **given})
     assert not checked.error_messages
-    return checked.validated_parameters
+    return dict(checked.validated_parameters)
 
 
 def converge(client: Any, *, check: bool = False, **given: Any) -> dict[str, Any]:

@@ -24,6 +24,14 @@ def typed(home: Path, command: str, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+SHIPPED = {
+    *("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "LICENSES", "README.md", "REUSE.toml"),
+    *("SECURITY.md", "ansible.cfg", "bindep.txt", "requirements.txt"),
+    *("changelogs", "docs", "extensions", "meta", "playbooks", "plugins", "roles"),
+}
+"""What of the checkout a tarball has: no tests, and nothing that only development needs."""
+
+
 def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -> None:
     built = typed(tmp_path, "ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
     tarballs = list(tmp_path.glob("*.tar.gz"))
@@ -32,6 +40,7 @@ def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -
     installed = tmp_path / ".ansible" / "collections" / "ansible_collections" / "zoo" / "deploy"
     assert (installed / "MANIFEST.json").exists(), said
     assert not (installed / "playbooks" / "collections").exists()
+    assert {path.name for path in installed.iterdir()} == {*SHIPPED, "FILES.json", "MANIFEST.json"}
 
 
 def test_the_collection_is_installed_from_a_git_repository(tmp_path: Path) -> None:

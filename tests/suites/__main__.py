@@ -1,6 +1,6 @@
 """Run the suites side by side, start none after one has failed, print one table.
 
-`python -m suites [--quick | SUITE [words for its tool]]`
+`python -m suites [--quick | --all | SUITE [words for its tool]]`, each of them with `--coverage` before it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from suites import measure
 from suites.outcome import RESULTS, Outcome
-from suites.suite import SUITES, result
+from suites.suite import LONG, SUITES, result
 
 LANES = 4
 """How many suites run at once on two cores: each waits for half of its time."""
-ALONE = {"faults"}
-"""What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four."""
+ALONE = {"faults", "gates"}
+"""What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four, or has
+two cores' worth of work of its own."""
 YIELDING = {"sanity", "lint"}
 """What may run beside that, at the lowest priority: nothing has to happen in it in time."""
 PRIORITIES = {
@@ -129,23 +131,31 @@ def chosen(words: list[str]) -> dict[str, list[str]] | None:
     """The suites to run, with the words for the tool of each; None where there is no such suite."""
     if words == ["--quick"]:
         return QUICK
+    if words == ["--all"]:
+        return {suite: [] for suite in {**SUITES, **LONG}}
     if words:
-        return {words[0]: words[1:]} if words[0] in SUITES else None
+        return {words[0]: words[1:]} if words[0] in {**SUITES, **LONG} else None
     return {suite: [] for suite in SUITES}
 
 
 def main(words: list[str]) -> int:
     """Run all suites, or those that `words` name; 0 where nothing failed, 2 where there is no such suite."""
-    suites = chosen(words)
+    measured = words[:1] == ["--coverage"]
+    words = words[measured:]
+    suites = {suite: [] for suite in measure.SUITES} if measured and not words else chosen(words)
     if suites is None:
-        print(f"no suite {words[0]!r}; there are: {', '.join(SUITES)}", file=sys.stderr)
+        print(f"no suite {words[0]!r}; there are: {', '.join({**SUITES, **LONG})}", file=sys.stderr)
         return 2
     RESULTS.mkdir(parents=True, exist_ok=True)
+    if measured:
+        measure.begin()
     run = Run(suites)
     signal.signal(signal.SIGTERM, run.stop)
     signal.signal(signal.SIGINT, run.stop)
     run.finish()
     total = sum((row.outcome for row in run.rows), Outcome())
+    if measured:
+        total += measure.report(whole=not words)
     print(f"\n{'suite':<12}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}{'of cpu':>9}")
     print(*run.rows, sep="\n")
     print(f"{total.passed} passed, {total.failed} failed", flush=True)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from suites.outcome import Outcome
+import re
+import subprocess
+from pathlib import Path
+
+from suites.outcome import ROOT, Outcome
 from suites.tool import run_tool
 
 CODE = ["plugins", "extensions", "roles/watcher/files", "roles/git_hook/files", "roles/zookeeper/files"]
 """What runs on other people's Python."""
+
+SHELL = re.compile(rb"\A#!.*\b(?:ba|da)?sh$|^# shellcheck shell=", re.MULTILINE)
+"""How a shell script says so, in its first lines."""
 
 LINTERS = {
     "ruff check": ["ruff", "check"],
@@ -22,17 +29,35 @@ LINTERS = {
     "mypy, tests": ["mypy", "tests"],
     "ansible-lint": ["env", "ANSIBLE_COLLECTIONS_PATH=collections", "ansible-lint", "--nocolor"],
     "antsibull-docs": ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--skip-rstcheck", "."],
+    "antsibull-changelog": ["antsibull-changelog", "lint"],
     "documentation": ["python", "docs/site/build.py"],
-    "shellcheck": ["sh", "-c", "git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck"],
+    "reuse": ["reuse", "lint", "--lines"],
 }
 
 
 def run(words: list[str]) -> Outcome:
     """Run every linter, or those whose name contains one of `words`; all of them run, whatever fails."""
-    chosen = [name for name in LINTERS if not words or any(word in name for word in words)]
-    return sum((_lint(name) for name in chosen), Outcome())
+    linters = {**LINTERS, "shellcheck": ["shellcheck", *shell_scripts(tracked())]}
+    chosen = [name for name in linters if not words or any(word in name for word in words)]
+    return sum((_lint(name, linters[name]) for name in chosen), Outcome())
 
 
-def _lint(name: str) -> Outcome:
+def tracked() -> list[Path]:
+    """The files that git tracks."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [ROOT / name for name in listed.stdout.split("\0") if name]
+
+
+def shell_scripts(files: list[Path]) -> list[str]:
+    """Those of the files that are shell scripts, whatever their names. A template is none before it is rendered."""
+    return [str(path) for path in files if path.is_file() and path.suffix != ".j2" and _is_shell(path)]
+
+
+def _is_shell(path: Path) -> bool:
+    with path.open("rb") as file:
+        return SHELL.search(file.read(400)) is not None
+
+
+def _lint(name: str, command: list[str]) -> Outcome:
     print(f"--- {name}", flush=True)
-    return Outcome(passed=1) if run_tool(LINTERS[name]) == 0 else Outcome(failed=1)
+    return Outcome(passed=1) if run_tool(command) == 0 else Outcome(failed=1)

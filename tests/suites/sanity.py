@@ -13,16 +13,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-
-from ansible_test._internal.python_requirements import get_venv_packages
 
 from suites.outcome import CACHE, ROOT, Outcome, read_junit
 from suites.tool import run_tool
-
-TREE = CACHE / "ansible_collections" / "zoo" / "deploy"
-HOME = CACHE / "sanity-home"
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 GET_PIP = """\
 import subprocess
@@ -35,17 +28,36 @@ subprocess.run([*pip, "install", *(word for word in sys.argv[1:] if "==" in word
 """
 
 
+PIP_OF_ANSIBLE_TEST = """\
+import sys
+from types import SimpleNamespace
+from ansible_test._internal.python_requirements import get_venv_packages
+print(get_venv_packages(SimpleNamespace(version="%d.%d" % sys.version_info[:2]))["pip"])
+"""
+"""Prints the version of pip that ansible-test puts into its environments."""
+
+
 def run(words: list[str]) -> Outcome:
-    """Run the sanity tests, with `words` for ansible-test (`--test pylint`). No report at all is one failure."""
-    copy_tree()
-    make_home()
-    command = ["ansible-test", "sanity", "--python", PYTHON, "--junit", "--color", "no", *words]
-    status = run_tool(command, cwd=TREE, env={**os.environ, "HOME": str(HOME)})
-    outcome = read_junit(*(TREE / "tests" / "output" / "junit").glob("*.xml"))
+    """Run the sanity tests with this environment's ansible-test."""
+    return run_with(Path(sys.executable).parent, CACHE / "sanity", words)
+
+
+def run_with(programs: Path, place: Path, words: list[str]) -> Outcome:
+    """Run the sanity tests of an environment's ansible-test at a place of its own, with `words` for it.
+
+    Such words are `--test pylint`. No report at all is one failure.
+    """
+    tree, home = place / "ansible_collections" / "zoo" / "deploy", place / "home"
+    copy_tree(tree)
+    make_home(home, programs / "python")
+    command = [str(programs / "ansible-test"), "sanity", "--python", _version(programs / "python")]
+    environment = {**os.environ, "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}"}
+    status = run_tool([*command, "--junit", "--color", "no", *words], cwd=tree, env=environment)
+    outcome = read_junit(*(tree / "tests" / "output" / "junit").glob("*.xml"))
     return outcome if status == 0 or outcome.failed else outcome + Outcome(failed=1)
 
 
-def copy_tree() -> None:
+def copy_tree(tree: Path) -> None:
     """Copy what git tracks, and what it would, but for what is called `collections`: the tree is in it once more."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -53,27 +65,36 @@ def copy_tree() -> None:
         check=True,
         capture_output=True,
     )
-    shutil.rmtree(TREE, ignore_errors=True)
+    shutil.rmtree(tree, ignore_errors=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
-        source, target = ROOT / name, TREE / name
+        source, target = ROOT / name, tree / name
         if "collections" not in Path(name).parts and os.path.lexists(source):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
     # A repository of its own, or ansible-test would ask the one around it, which ignores the whole copy.
-    subprocess.run(["git", "init", "-q"], cwd=TREE, check=True)
+    subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
 
 
-def make_home() -> None:
+def make_home(home: Path, python: Path) -> None:
     """Make the home: the script that brings pip, where ansible-test would have cached it, and pip's settings."""
-    cache = HOME / ".ansible" / "test" / "cache"
+    cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    version = get_venv_packages(SimpleNamespace(version=PYTHON))["pip"]
+    version = _printed(python, PIP_OF_ANSIBLE_TEST)
     (cache / f"get_pip_{version.replace('.', '_')}.py").write_text(GET_PIP)
-    settings = HOME / ".config" / "pip" / "pip.conf"
+    settings = home / ".config" / "pip" / "pip.conf"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.touch(mode=0o600)
     with settings.open("w") as file:
         _pip_settings().write(file)
+
+
+def _version(python: Path) -> str:
+    return _printed(python, "import sys; print('%d.%d' % sys.version_info[:2])")
+
+
+def _printed(python: Path, program: str) -> str:
+    command = [str(python), "-c", program]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _pip_settings() -> configparser.RawConfigParser:

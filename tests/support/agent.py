@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,14 @@ from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
 from support.client import connected
+from support.interpreter import PYTHON
 from support.waiting import wait_for
 
 SOURCE = Path(__file__).resolve().parents[2] / "roles" / "watcher" / "files"
 OUTCOMES = {"active", "failed", "rolled_back"}
+MEASURED = bool(os.environ.get("COVERAGE_PROCESS_START"))
+"""Whether the lines that run are noted down (`suites/measure.py`), which a process does when it ends."""
+PYTHON_PATH = os.pathsep.join(map(str, [SOURCE, *([Path(__file__).with_name("measured")] if MEASURED else [])]))
 
 
 @dataclass
@@ -66,14 +70,14 @@ class Agent:
 
     def start(self, **environment: str) -> Agent:
         """Start it; it may not be connected yet."""
-        command = [sys.executable, *self.program, "run", "--config", str(self.configure())]
+        command = [PYTHON, *self.program, "run", "--config", str(self.configure())]
         with (self.log_to or self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+                env={**os.environ, "PYTHONPATH": PYTHON_PATH, **environment},
             )
         return self
 
@@ -97,6 +101,14 @@ class Agent:
             self.process.wait()
             self.process = None
 
+    def finish(self) -> None:
+        """End it with its test: it goes as a crash would, but for one that has to say which of its lines have run."""
+        if MEASURED and self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+        self.kill()
+
     def control(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What a command of `zoo-watcher` about it, such as `drain`, prints and returns."""
         name, *rest = words
@@ -105,8 +117,8 @@ class Agent:
     @staticmethod
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         """What `zoo-watcher` with these words prints and returns."""
-        command = [sys.executable, "-m", "zoo_watcher", *words]
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        command = [PYTHON, "-m", "zoo_watcher", *words]
+        environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
     @property

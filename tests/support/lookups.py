@@ -45,7 +45,7 @@ class Lookups:
         answer = json.loads(self._process.stdout.readline())
         if "error" in answer:
             raise LookupFailed(answer["error"])
-        return answer["found"]
+        return list(answer["found"])
 
 
 @contextlib.contextmanager

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from support.interpreter import PYTHON
 from support.playbook import ROOT
 from support.repository import GitRepository
 
@@ -24,7 +24,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
     """
     given = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check}}
     done = subprocess.run(
-        [sys.executable, str(file)],
+        [PYTHON, str(file)],
         input=json.dumps(given),
         capture_output=True,
         text=True,
@@ -39,7 +39,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
     )
     if not done.stdout.strip():
         raise Crashed(done.stderr)
-    answer = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
     answer.pop("invocation", None)
     return answer
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eda.source import Source
-from support.agent import SOURCE, Agent
+from support.agent import PYTHON_PATH, Agent
 from support.inventory import Inventory
 from support.lookups import LookupFailed, lookups
 from support.module import run_module
@@ -62,7 +62,7 @@ def by_event_source(options: Options, _directory: Path) -> str:
 def by_agent(options: Options, directory: Path) -> str:
     """What keeps an agent from a session."""
     agent = Agent(directory / "agent", "", "/app/parts", None, config=dict(options))
-    agent.start(PYTHONPATH=os.pathsep.join([str(SOURCE), os.environ.get("PYTHONPATH", "")]))
+    agent.start(PYTHONPATH=os.pathsep.join([PYTHON_PATH, os.environ.get("PYTHONPATH", "")]))
 
     def outcome() -> str:
         """`SyncConnected`, or the error; empty before."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from support.commands import BIN, run_command
+from support.interpreter import PYTHON
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = BIN / "ansible-playbook"
@@ -69,7 +69,7 @@ def surroundings_of(env: Mapping[str, str] | None) -> dict[str, str]:
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_FORCE_COLOR": "false",  # molecule sets it
         "ANSIBLE_NOCOLOR": "true",
-        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_PYTHON_INTERPRETER": PYTHON,
         "ANSIBLE_PIPELINING": "true",  # six processes fewer for each module
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callbacks")),
         "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",

@@ -50,7 +50,7 @@ def section(title: str) -> str:
 
 def block(text: str, language: str) -> str:
     """The first fenced block of a language."""
-    return next(body for found, body in FENCED.findall(text) if found == language)
+    return next(str(body) for found, body in FENCED.findall(text) if found == language)
 
 
 def prose(path: Path) -> str:

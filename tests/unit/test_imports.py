@@ -242,6 +242,7 @@ def test_the_apply_process_which_each_deployment_waits_for_imports_only_what_it_
     report = "import sys, zoo_watcher.__main__, zoo_watcher.releases.apply; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(AGENT.parent)!r}); {report}"],
+        env={},
         capture_output=True,
         text=True,
         check=True,

@@ -211,9 +211,10 @@ def _careful_template(expression: str, names: Sequence[str]) -> str:
 
 def _template(names: Sequence[str], body: str) -> str:
     targets = ", ".join(names) or _UNUSED
-    return trust_as_template(
+    template: str = trust_as_template(
         f"{{% set {_VALUES} = [] %}}{{% for {targets} in {_ROWS} %}}{body}{{% endfor %}}{{{{ {_VALUES} }}}}"
     )
+    return template
 
 
 def _render(templar: Templar, template: str, table: Sequence[Any]) -> list[Any] | None:

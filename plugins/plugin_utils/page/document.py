@@ -65,7 +65,8 @@ def to_document(
         "reload": reload,
         "data": Markup(json_in_html(data)),  # noqa: S704  # nothing in it ends the element
     }
-    return template().render(view)
+    page: str = template().render(view)
+    return page
 
 
 def machine_readable(

@@ -64,7 +64,7 @@ def step_views(rollout: Mapping[str, Any]) -> list[StepView]:
 
 def is_canary_step(number: Any, rollout: Mapping[str, Any]) -> bool:
     """Whether the hosts that were admitted in this step are those that try the release for all."""
-    return number == 1 and rollout.get("steps", 1) > 1
+    return bool(number == 1 and rollout.get("steps", 1) > 1)
 
 
 def _then(step: RolloutStep) -> str:

@@ -78,7 +78,8 @@ class ZnodeReader:
         except kazoo_errors.NoAuthError as exc:
             if time.monotonic() < self._connected_at + GRACE:
                 raise _NoAnswerError from exc
-            return exc
+            refused: Exception = exc
+            return refused
 
     def _await_creation(self, path: str) -> None:
         """Set a watch for a znode that isn't there. One that was created meanwhile is read once more."""

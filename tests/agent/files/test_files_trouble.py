@@ -308,7 +308,7 @@ def test_killed_at_any_instant_it_leaves_whole_files_and_the_next_agent_the_newe
             readers = [reading.enter_context(Reader(host.dest(name))) for name in names]
             for round_number in range(5):
                 wanted = [reader.values + round_number + 1 for reader in readers]
-                wait_for(lambda: all(map(ge, (reader.values for reader in readers), wanted)), "values come")  # noqa: B023
+                wait_for(lambda: all(map(ge, (reader.values for reader in readers), wanted)), "values come")
                 agent.end(signal.SIGKILL)
                 host.start()
     finally:

@@ -239,14 +239,14 @@ def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
     generation = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1})
     for agent in fleet:
         assert agent.wait_outcome(generation)["state"] == "active"
-        wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")  # noqa: B023  # called at once
+        wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")  # called at once
         assert "troubles" not in agent.status, agent.status
     assert publisher.get_children(f"{app}/rollouts/{generation}/hosts")
     # All was created as a walk would set it.
     assert not set_access(check=True)["changed"]
     service.close()
     for agent in fleet:
-        wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # noqa: B023  # called at once
+        wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # called at once
 
 
 def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_closed_then(
@@ -639,7 +639,7 @@ def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
         generation = publisher.set(f"{app}/config", json.dumps(value).encode()).mzxid
         root = f"{app}/rollouts/{generation}"
         assert agent.wait_outcome(generation)["commitId"] == commit
-        wait_for(lambda: json.loads(publisher.get(root)[0])["phase"] == "done", "it is done")  # noqa: B023  # called at once
+        wait_for(lambda: json.loads(publisher.get(root)[0])["phase"] == "done", "it is done")  # called at once
     assert json.loads(publisher.get(root)[0])["from"]["commitId"] == good
     forge(publisher, root, good)
     wait_for(lambda: agent.live() == good, "it goes back")

@@ -67,7 +67,7 @@ def test_an_application_that_is_deleted_and_made_again_has_its_live_hosts_in_the
     enrolled(zk, agent)
     # The roster first: while it deletes, the agent makes its status again.
     for part in ("roster", "agents"):
-        wait_for(lambda: is_deleted(zk, f"{agent.app}/{part}"), f"{part} is deleted")  # noqa: B023  # called at once
+        wait_for(lambda: is_deleted(zk, f"{agent.app}/{part}"), f"{part} is deleted")  # called at once
     assert enrolled(zk, agent)["labels"] == LABELS
 
 
@@ -146,7 +146,7 @@ def test_an_entry_that_can_not_be_read_is_written_anew(agents: Agents, zk: Kazoo
     agent.start()
 
     def written() -> bool:
-        return zk.get(path(agent))[0] != b"no entry"
+        return bool(zk.get(path(agent))[0] != b"no entry")
 
     wait_for(written, "it is written")
     assert entry(zk, agent)["name"] == agent.name

@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 module = AnsibleModule({name: {"type": "str", "required": True} for name in ("port", "app", "tests")})
 sys.path.insert(0, module.params["tests"])
-from bench.raw_client import RawClient  # noqa: E402
+from bench.raw_client import RawClient
 
 app = module.params["app"]
 with contextlib.closing(RawClient("127.0.0.1", int(module.params["port"]))) as client:

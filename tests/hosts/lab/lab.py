@@ -120,7 +120,7 @@ class Lab:
     def _read(self) -> dict[str, Any]:
         if not self.up:
             raise LabError(f"the lab {self.name} is not up; create it")
-        return json.loads(self._record.read_text())
+        return dict(json.loads(self._record.read_text()))
 
     def _write(self, run: str, hosts: list[Host]) -> None:
         """Record its hosts, and write what is made of them: names on the hosts, SSH's configuration, the inventory."""

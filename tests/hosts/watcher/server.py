@@ -44,7 +44,7 @@ class Server:
     def status(self) -> dict[str, Any]:
         """What its agent says; empty where there is none."""
         with contextlib.suppress(NoNodeError):
-            return json.loads(self.zk.get(f"{APP}/agents/{self.name}")[0])
+            return dict(json.loads(self.zk.get(f"{APP}/agents/{self.name}")[0]))
         return {}
 
     def registered(self) -> bool:

@@ -42,16 +42,16 @@ class Client:
         self.record, self.root, self.others = record, root, others or {}
         self.sent: list[Any] = []
 
-    def sync(self, _path: str) -> None: ...  # noqa: D102
+    def sync(self, _path: str) -> None: ...
 
-    def get(self, _path: str) -> tuple[bytes, None]:  # noqa: D102
+    def get(self, _path: str) -> tuple[bytes, None]:
         if self.record is None:
             raise NoNodeError
         if isinstance(self.record, Exception):
             raise self.record
         return self.record, None
 
-    def get_acls(self, path: str) -> tuple[Any, None]:  # noqa: D102
+    def get_acls(self, path: str) -> tuple[Any, None]:
         acl = self.root if path == APP.root else self.others.get(path)
         if acl is None:
             raise NoNodeError
@@ -62,7 +62,7 @@ class Client:
     def _call(self, request: Any, _answer: Any) -> None:
         self.sent.append(request)
 
-    def create(self, path: str, acl: Any = OPEN_ACL_UNSAFE) -> Any:  # noqa: D102
+    def create(self, path: str, acl: Any = OPEN_ACL_UNSAFE) -> Any:
         self._call(Create(path, b"", acl, 0), None)
         return self.sent[-1].acl
 

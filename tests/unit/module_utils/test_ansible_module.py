@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.zoo.deploy.plugins.module_utils.ansible_module import (
     ARGSPEC,
@@ -26,6 +25,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
     ZooKeeperError,
     environment_variable,
 )
+from support.module_args import given_args
 
 ODD = "/a  b: \x1b[31mred\x9b2J \u202eback\u061c\ufeff\nsecond\tline\u00a0of\u3000two"
 HARMLESS = "/a  b: ?[31mred?2J ?back?? second line of two"
@@ -34,7 +34,7 @@ HARMLESS = "/a  b: ?[31mred?2J ?back?? second line of two"
 @pytest.fixture(name="module")
 def started() -> Iterator[ZnodeModule]:
     """A module without options."""
-    with patch_module_args({}):
+    with given_args({}):
         yield ZnodeModule(argument_spec={})
 
 
@@ -55,7 +55,7 @@ def test_what_a_result_says_to_a_person_does_nothing_to_a_terminal(
 
 
 def test_an_option_that_is_refused_does_nothing_to_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with patch_module_args({"state": "\x9b2J"}), pytest.raises(SystemExit):
+    with given_args({"state": "\x9b2J"}), pytest.raises(SystemExit):
         ZnodeModule(argument_spec={"state": {"type": "str", "choices": ["present"]}})
     said = json.loads(capsys.readouterr().out)["msg"]
     assert said.endswith("got: ?2J")
@@ -76,7 +76,7 @@ def test_an_option_that_is_refused_shows_no_secret_of_another(
     given: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     user = {"type": "list", "elements": "dict", "options": {"password": {"type": "str", "no_log": True}}}
-    with patch_module_args({"key": "sesame", **given}), pytest.raises(SystemExit):
+    with given_args({"key": "sesame", **given}), pytest.raises(SystemExit):
         ZnodeModule(argument_spec={"key": {"type": "str", "no_log": True}, "users": user, "seconds": {"type": "float"}})
     said = capsys.readouterr().out
     assert json.loads(said)["failed"]
@@ -84,7 +84,7 @@ def test_an_option_that_is_refused_shows_no_secret_of_another(
 
 
 def test_a_module_that_fails_later_shows_what_it_was_given_but_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
-    with patch_module_args({"key": "sesame", "path": "/x"}), pytest.raises(SystemExit):
+    with given_args({"key": "sesame", "path": "/x"}), pytest.raises(SystemExit):
         ZnodeModule(argument_spec={"key": {"type": "str", "no_log": True}, "path": {"type": "str"}}).fail_json("no")
     said = capsys.readouterr().out
     assert json.loads(said)["invocation"]["module_args"]["path"] == "/x"
@@ -131,6 +131,6 @@ def test_a_user_without_a_name_here_publishes_by_its_number(error: Exception, mo
 def test_an_empty_variable_leaves_an_option_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for option in CONNECTION_OPTIONS:
         monkeypatch.setenv(environment_variable(option), "")
-    with patch_module_args({}):
+    with given_args({}):
         found = ZnodeModule(argument_spec=ARGSPEC).params
     assert found == {option: spec.get("default") for option, spec in CONNECTION_OPTIONS.items()}

@@ -108,40 +108,40 @@ class Client:
         self.results, self.acl, self.there = results, acl, there
         self.done: list[Any] = []
 
-    def sync(self, _path: str) -> None: ...  # noqa: D102
+    def sync(self, _path: str) -> None: ...
 
-    def get(self, _path: str) -> Any:  # noqa: D102
+    def get(self, _path: str) -> Any:
         return AccessRecord((ann(),), (Principal("digest", "stranger:hash"),)).to_node(), self
 
     version, czxid = 7, 5
 
-    def get_acls(self, _path: str) -> Any:  # noqa: D102
+    def get_acls(self, _path: str) -> Any:
         if isinstance(self.acl, Exception):
             raise self.acl
         return self.acl, self
 
-    def exists(self, path: str) -> Any:  # noqa: D102
+    def exists(self, path: str) -> Any:
         return path in self.there or None
 
-    def transaction(self) -> Client:  # noqa: D102
+    def transaction(self) -> Client:
         return self
 
-    def commit(self) -> Any:  # noqa: D102
+    def commit(self) -> Any:
         return self.results
 
-    def create(self, path: str, *_value: Any, acl: Any) -> None:  # noqa: D102
+    def create(self, path: str, *_value: Any, acl: Any) -> None:
         self.done.append(("create", path, [(entry.perms, entry.id) for entry in acl]))
 
-    def delete(self, path: str) -> None:  # noqa: D102
+    def delete(self, path: str) -> None:
         self.done.append(("delete", path))
 
-    def set_data(self, path: str, _data: bytes) -> None:  # noqa: D102
+    def set_data(self, path: str, _data: bytes) -> None:
         self.done.append(("set_data", path))
 
-    def set_acls(self, path: str, _acl: Any) -> None:  # noqa: D102
+    def set_acls(self, path: str, _acl: Any) -> None:
         self.done.append(("set_acls", path))
 
-    def set(self, path: str, _value: bytes, version: int) -> None:  # noqa: D102
+    def set(self, path: str, _value: bytes, version: int) -> None:
         self.done.append(("set", path, version))
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from suites.__main__ import ALONE, PRIORITIES, YIELDING, may_begin
-from suites.suite import SUITES
+from suites import measure
+from suites.__main__ import ALONE, PRIORITIES, YIELDING, chosen, may_begin
+from suites.suite import LONG, SUITES
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,8 @@ from suites.suite import SUITES
         ("agent", {"sanity"}, True),
         ("storm", {"integration", "hosts"}, True),
         ("storm", {"faults"}, False),
+        ("gates", {"faults"}, False),
+        ("gates", {"lint"}, True),
     ],
 )
 def test_what_has_the_machine_for_itself_shares_it_only_with_what_yields(
@@ -33,5 +36,15 @@ def test_what_has_the_machine_for_itself_shares_it_only_with_what_yields(
 
 
 def test_every_suite_may_begin_at_some_time() -> None:
-    assert set(SUITES) >= ALONE | YIELDING | set(PRIORITIES)
-    assert all(may_begin(suite, set()) for suite in SUITES)
+    assert set({**SUITES, **LONG}) >= ALONE | YIELDING | set(PRIORITIES)
+    assert all(may_begin(suite, set()) for suite in {**SUITES, **LONG})
+
+
+def test_the_gates_come_last_and_only_with_all_or_by_name() -> None:
+    assert list(chosen(["--all"]) or {}) == [*SUITES, "gates"]
+    assert chosen(["gates", "sanity"]) == {"gates": ["sanity"]}
+    assert "gates" not in (chosen([]) or {})
+
+
+def test_what_is_measured_are_suites() -> None:
+    assert set(measure.SUITES) <= set(SUITES)

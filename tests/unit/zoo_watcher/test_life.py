@@ -668,7 +668,7 @@ def test_a_host_comes_to_rest_in_any_rollout_and_keeps_no_place_and_nothing_that
 @pytest.fixture
 def life(begin: Begin) -> Life:
     """A life in which all is well, and nothing happens but what a test does."""
-    life = begin(0)
+    life: Life = begin(0)
     life.events, life.frequency, life.crashes_left = [], 0, 0
     life.unhealthy, life.failing, life.missing, life.refused, life.isolating = (set() for _kind in range(5))
     life.shortage = 0

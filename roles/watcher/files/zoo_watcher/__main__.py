@@ -308,7 +308,7 @@ def _begin_anew(watcher: Watcher) -> int:
     signals.pass_on(watcher.inbox.descriptor)
     base_lock.pass_on(watcher.lock)
     try:
-        os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606
+        os.execv(sys.executable, [sys.executable, *command[1:]])  # noqa: S606  # this program once more
     except OSError as exc:
         log.critical("not restarted: %s: %s", sys.executable, exc.strerror)
     return EXIT_TROUBLE

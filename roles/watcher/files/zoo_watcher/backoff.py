@@ -41,7 +41,7 @@ class Backoff(Iterator[float]):
         self._pause = pause * self._factor
         self.tries += 1
         # Only spreads load: nothing to guess.
-        return pause * random.uniform(1 - self._jitter, 1)  # noqa: S311
+        return pause * random.uniform(1 - self._jitter, 1)  # noqa: S311  # no secret
 
     def reset(self) -> None:
         """Begin again with the first pause."""

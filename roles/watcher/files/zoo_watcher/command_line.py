@@ -37,7 +37,9 @@ OF_A_FILE = {
 
 def parser() -> argparse.ArgumentParser:
     """What reads a command line."""
-    made = _described(argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher")
+    made: argparse.ArgumentParser = _described(
+        argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher"
+    )
     made.add_argument("--config-dir", metavar="DIRECTORY", help="where the configurations of this host's agents are")
     commands = made.add_subparsers(dest="command", required=True)
     status = _described(commands.add_parser, "show what is live on this host; needs no root", "status")

@@ -123,13 +123,13 @@ def print_warning(text: str) -> None:
 def print_error(line: str) -> None:
     """Print a line on standard error, where there may be no log yet; for journald, as an error."""
     prefix = "<3>" if is_journal(sys.stderr.fileno()) else ""
-    print(f"{prefix}{line}", file=sys.stderr)  # noqa: T201
+    print(f"{prefix}{line}", file=sys.stderr)  # noqa: T201  # the log
 
 
 def print_line(line: str) -> None:
     """Print a line for a person. A character that the terminal's encoding lacks is an escape, as on standard error."""
     encoding = sys.stdout.encoding
-    print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201
+    print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201  # an answer
 
 
 def is_journal(descriptor: int) -> bool:

@@ -52,7 +52,7 @@ def check_metrics(config: Config) -> None:
         return
     try:
         # Imported here: an agent that serves no metrics needs no prometheus-client.
-        from .metrics import server  # noqa: F401, PLC0415
+        from .metrics import server  # noqa: F401, PLC0415  # whether it can be
     except ImportError as exc:
         text = "metrics_port: prometheus-client is not installed, or can't be imported: install it"
         raise ConfigError([text]) from exc

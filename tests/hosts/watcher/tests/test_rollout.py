@@ -125,9 +125,9 @@ def test_a_release_that_ends_its_host_twice_is_given_up_at_the_second_boot(lab: 
         for server, _before in hosts.values():
             wait_for(server.host.is_off, f"{server.name} is off", 60)
             server.host.start()
-            wait_for(lambda: server.host.init, f"{server.name} is on")  # noqa: B023
+            wait_for(lambda: server.host.init, f"{server.name} is on")
     for name, (server, before) in hosts.items():
-        wait_for(lambda: stands(server) == ("rolled_back", before), f"{name} has gone back", 60)  # noqa: B023
+        wait_for(lambda: stands(server) == ("rolled_back", before), f"{name} has gone back", 60)
         assert server.status()["message"] == f"{GIVEN_UP}; rolled back to {before}"
         wait_for(server.registered, f"{name} is found again")
         assert served(server) == versions[name]

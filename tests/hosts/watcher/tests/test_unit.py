@@ -31,7 +31,7 @@ def test_an_agent_that_ends_at_each_start_is_started_again_until_its_host_is_men
         on(unconfigured, "systemctl", "kill", "--signal=KILL", UNIT)
         # They end with different statuses; the second only after it has waited for the lock.
         for server, number in {unconfigured: restarts(unconfigured) + MANY, locked: restarts(locked) + 2}.items():
-            wait_for(lambda: restarts(server) >= number, f"{server.name} goes on", 90)  # noqa: B023
+            wait_for(lambda: restarts(server) >= number, f"{server.name} goes on", 90)
             assert not server.status()
     finally:
         on(unconfigured, "mv", f"{CONFIG}.away", CONFIG)

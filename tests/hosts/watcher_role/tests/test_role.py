@@ -211,7 +211,7 @@ def test_git_can_read_no_secret_of_the_agents_and_write_only_below_the_base(zk: 
         generation = zk.set("/app/business/config", json.dumps(record).encode()).mzxid
         for host in BOTH:
             shown = partial(status, zk, "/app/business", host)
-            wait_for(lambda: (shown()["generation"], shown()["state"]) == (generation, "active"), host)  # noqa: B023
+            wait_for(lambda: (shown()["generation"], shown()["state"]) == (generation, "active"), host)
             assert on(host, "cat /srv/business/attempts").splitlines() == ["opened hostname", "wrote /srv/business/new"]
             assert "more rights" not in on(host, "journalctl --output=cat --unit=zoo-watcher@business")
     finally:
@@ -309,7 +309,7 @@ def test_a_password_that_systemd_hands_over_is_in_one_file_which_root_alone_may_
         assert not run.failed, run.output
         assert secret not in run.output
         generation = zk.set(f"{app}/config", zk.get("/app/shop/config")[0]).mzxid
-        wait_for(lambda: status(zk, app, "role1").get("generation") == generation, "it has read it")  # noqa: B023  # used at once
+        wait_for(lambda: status(zk, app, "role1").get("generation") == generation, "it has read it")  # used at once
         wait_for(partial(is_active, zk, app, "role1"), "it is active")
         assert on("role1", "stat", "-c", "%a:%U", place, f"{place}/digest_password").split() == ["700:root", "600:root"]
         assert on("role1", "cat", f"{place}/digest_password") == secret

@@ -32,7 +32,7 @@ def starts(ensemble: Ensemble) -> dict[str, float]:
 def leader(ensemble: Ensemble) -> str:
     """The name of the host that leads, in an ensemble that is whole."""
     modes = wait_for(lambda: (told := ensemble.status())["whole"] and told["modes"], "the ensemble is whole")
-    return next(name for name, mode in modes.items() if mode == "leader")
+    return next(str(name) for name, mode in modes.items() if mode == "leader")
 
 
 def test_each_ensemble_is_whole_and_of_the_distributions_version(old: Ensemble, new: Ensemble) -> None:

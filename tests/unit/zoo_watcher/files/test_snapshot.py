@@ -23,7 +23,7 @@ class Stat:
 
     mzxid: int
     pzxid: int
-    dataLength: int = 1  # noqa: N815
+    dataLength: int = 1
     version: int = 0
 
 

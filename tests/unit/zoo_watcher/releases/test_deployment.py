@@ -995,7 +995,7 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
     real, seen = os.readlink, set[tuple[str, str]]()
 
     def fail_once_for_each_target(path: Any) -> str:
-        target = real(path)
+        target = str(real(path))
         if (str(path), target) not in seen:
             seen.add((str(path), target))
             raise OSError(errno.EIO, "Input/output error", str(path))

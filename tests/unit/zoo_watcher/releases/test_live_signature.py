@@ -63,7 +63,7 @@ def test_the_process_that_verifies_what_is_live_no_more_is_ended_and_all_are_wai
     signature = signature_of(tmp_path)
     for number, commit_id in enumerate([COMMIT, "b" * 40, "c" * 40]):
         signature.look(commit_id)
-        wait_for(lambda: len(started) == number + 1, "the process is there")  # noqa: B023
+        wait_for(lambda: len(started) == number + 1, "the process is there")
     wait_for(lambda: None not in [process.returncode for process in started[:-1]], "the others have ended")
     signature.end()
     assert [process.returncode for process in started] == [-signal.SIGKILL] * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_release_of_which_nothing_can_be_told_keeps_a_host_from_no_other(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file system that is damaged, or a manifest that root alone may read: that does not pass."""
-    load = Manifest.load.__func__  # type: ignore[attr-defined]
+    load: Callable[..., Manifest | None] = Manifest.load.__func__  # type: ignore[attr-defined]
 
     def fail(cls: type[Manifest], path: Path) -> Manifest | None:
         if path == layout.manifest(B):

@@ -40,24 +40,24 @@ class Session:
         self.acl_of: Callable[[str, bool], Any] = lambda _path, _ephemeral: None
 
     @property
-    def client(self) -> Session:  # noqa: D102
+    def client(self) -> Session:
         return self
 
     def wake(self) -> None:
         """There is no loop here."""
 
-    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:  # noqa: D102
+    def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         self.asked.append(request.__name__)
         return request(*arguments, **options)
 
-    def read(self, path: str, watch: Any) -> Znode | None:  # noqa: D102
+    def read(self, path: str, watch: Any) -> Znode | None:
         assert path == APP.access
         self.changed = watch
         if isinstance(self.record, Exception):
             raise self.record
         return None if self.record is None else Znode(json.dumps(self.record).encode(), SimpleNamespace(mzxid=7))
 
-    def get_acls_async(self, path: str) -> Any:  # noqa: D102
+    def get_acls_async(self, path: str) -> Any:
         acl = self.root if path == APP.root else self.others.get(path)
         if acl is None:
             raise NoNodeError
@@ -65,7 +65,7 @@ class Session:
             raise acl
         return acl, None
 
-    def exists_async(self, _path: str, watch: Any = None) -> Any:  # noqa: D102
+    def exists_async(self, _path: str, watch: Any = None) -> Any:
         assert watch is not None
         return None if self.root is None else object()
 

@@ -63,21 +63,21 @@ class Ensemble:
             self.watches[path] = watch
         return self._stat(path) if path in self.znodes else None
 
-    def create_async(self, path: str, value: bytes, **_options: Any) -> None:  # noqa: D102
+    def create_async(self, path: str, value: bytes, **_options: Any) -> None:
         if path in self.znodes:
             raise NodeExistsError
         self.znodes[path] = (self.client_id[0], value)
 
-    def set_async(self, path: str, value: bytes) -> Any:  # noqa: D102
+    def set_async(self, path: str, value: bytes) -> Any:
         if path not in self.znodes:
             raise NoNodeError
         self.change(path, value)
         return self._stat(path)
 
-    def get_async(self, path: str) -> tuple[bytes, Any]:  # noqa: D102
+    def get_async(self, path: str) -> tuple[bytes, Any]:
         return self.znodes[path][1], self._stat(path)
 
-    def delete_async(self, path: str, version: int) -> None:  # noqa: D102
+    def delete_async(self, path: str, version: int) -> None:
         assert version == self._stat(path).version
         if path not in self.znodes:
             raise NoNodeError

@@ -56,20 +56,20 @@ class Ensemble:
             raise NoNodeError
         return self.znodes[path], SimpleNamespace(version=3, mzxid=self.written[path])
 
-    def create_async(self, path: str, value: bytes, makepath: bool) -> None:  # noqa: D102
+    def create_async(self, path: str, value: bytes, makepath: bool) -> None:
         assert makepath
         self.set_async(path, value, 3)
 
-    def set_async(self, path: str, value: bytes, version: int) -> Any:  # noqa: D102
+    def set_async(self, path: str, value: bytes, version: int) -> Any:
         assert version == 3
         self.writes += 1
         self.znodes[path], self.written[path] = value, self.writes
         return SimpleNamespace(version=3, mzxid=self.writes)
 
-    def exists_async(self, path: str) -> Any:  # noqa: D102
+    def exists_async(self, path: str) -> Any:
         return path in self.znodes or None
 
-    def delete_async(self, path: str, version: int) -> None:  # noqa: D102
+    def delete_async(self, path: str, version: int) -> None:
         assert version == 3
         if self.znodes.pop(path, None) is None:
             raise NoNodeError

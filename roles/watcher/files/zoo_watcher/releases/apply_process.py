@@ -110,7 +110,7 @@ def secrets(config: Config) -> list[str]:
     tickets = []
     if connection.sasl_mechanism == "GSSAPI":
         named = [os.environ.get(name, "").partition(":") for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")]
-        tickets = [*(path or whole for whole, _colon, path in named), f"/tmp/krb5cc_{os.getuid()}"]  # noqa: S108
+        tickets = [*(path or whole for whole, _colon, path in named), f"/tmp/krb5cc_{os.getuid()}"]  # noqa: S108  # theirs
     found = (*directories, *own, *tickets, connection.tls_cert, connection.tls_key)
     # The apply process has another directory for its current one.
     return [os.path.abspath(path) for path in found if path]
@@ -230,7 +230,7 @@ class _Conversation(Thread):
     def run(self) -> None:
         """Converse until the process says nothing more."""
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101  # the same
         try:
             with self._process.stdout as lines:
                 with contextlib.suppress(BrokenPipeError), self._process.stdin as input_:

@@ -147,7 +147,7 @@ class Fetching:
         if self._fleet > 1:
             self._course.report("queued")
             # Only spreads load: nothing to guess.
-            self._course.wait_turn(random.uniform(0, self._fleet / rate))  # noqa: S311
+            self._course.wait_turn(random.uniform(0, self._fleet / rate))  # noqa: S311  # no secret
 
 
 def _next_try(job: Job, last: Job, problem: PassingError) -> Job:

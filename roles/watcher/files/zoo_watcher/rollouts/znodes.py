@@ -227,7 +227,7 @@ class RolloutZnodes:
             agents = self._session.begin_list(self._app.agents)
             znode, entered = state(), {name for names in entries for name in names()}
             reads = [self._session.begin_look(self._app.agent(name)) for name in agents() if name not in entered]
-            having = sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
+            having: int = sum(_live_commit(read()) == view.state.release["commitId"] for read in reads)
         said = self._record(self.root, RolloutRecord, znode) if znode else view.state
         return int(said.had) + having
 

@@ -121,8 +121,9 @@ def _wrap(connection: LimitedSocket, check: Check) -> ssl.SSLSocket:
     # A renewed certificate is a new context.
     context = _context(check.tls_ca, check.tls_cert, check.tls_key, check.tls_verify, *map(_age, files))
     connection.limit()
-    wrapped = context.wrap_socket(connection, server_hostname=check.tls_server_name or check.host)
-    wrapped.deadline = connection.deadline
+    connected = context.wrap_socket(connection, server_hostname=check.tls_server_name or check.host)
+    connected.deadline = connection.deadline
+    wrapped: ssl.SSLSocket = connected
     return wrapped
 
 

@@ -147,12 +147,13 @@ class Connector:
     def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
         """Connect for reading and writing; where no server gave that, and this one is there, for reading."""
         try:
-            return self._kazoo_connect(host, address, port)
+            timeouts: tuple[float, float] = self._kazoo_connect(host, address, port)
         except ConnectionDropped:
             if self._missed < len(self._client.hosts) or self._handler._socket is None:
                 raise
             self._handler._socket.close()
             return self._connect_read_only(host, address, port)
+        return timeouts
 
     def _connect_read_only(self, host: str, address: str, port: int) -> tuple[float, float]:
         """Connect without the session, which waits for a server that can write."""
@@ -163,7 +164,7 @@ class Connector:
         # A server where localSessionsEnabled is false answers with what is no answer: kazoo would log a traceback.
         self._handler.logger = quiet
         try:
-            timeouts = self._kazoo_connect(host, address, port)
+            timeouts: tuple[float, float] = self._kazoo_connect(host, address, port)
         finally:
             self._handler.logger = logger
             client.read_only = False

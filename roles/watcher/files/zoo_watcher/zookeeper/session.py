@@ -243,7 +243,8 @@ class Session:
     @property
     def client_id(self) -> ClientId | None:
         """The session's id and password while there is a connection."""
-        return self.client.client_id
+        known: ClientId | None = self.client.client_id
+        return known
 
     @property
     def connections(self) -> int:
