@@ -34,7 +34,7 @@ SESSION = 40_000
 
 
 class RawClient:
-    """A session on a socket that expires where nothing is asked for `SESSION`. Raises `BenchError` where a request fails."""
+    """A session on a socket that expires after `SESSION` without a request. Raises `BenchError` where one fails."""
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), timeout=30)
