@@ -22,6 +22,9 @@ HERE = Path(__file__).resolve().parent
 COLLECTIONS = HERE.parent.parent / "collections"
 CHUNK = 500
 """Registrations that are made in one transaction."""
+EXTRA = ("maxSessionTimeout=60000", "syncLimit=60")
+"""On a machine that is as busy as they make it, agents must not lose their sessions, nor members their leader: one that
+has to wait long for a slow disk would close all of its connections."""
 OWNED = 10_000
 """Registrations of one session: what a session leaves is deleted in one transaction, which must not exceed 1 MB."""
 
@@ -81,8 +84,7 @@ class Workbench:
     @cached_property
     def ensemble(self) -> Ensemble:
         """Three servers of ZooKeeper."""
-        # Agents on a machine that is as busy as they make it must not lose their sessions.
-        servers = Ensemble(self.directory / "ensemble", extra=("maxSessionTimeout=60000",), jvm=self._jvm)
+        servers = Ensemble(self.directory / "ensemble", extra=EXTRA, jvm=self._jvm)
         self._ending.callback(servers.stop)
         return servers.start()
 
