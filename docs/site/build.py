@@ -42,6 +42,8 @@ _HOME = re.compile(
 """What stands before the path in a link to this repository from a page that is shown elsewhere, too."""
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CONTENTS = re.compile(r"^\.\. contents::\n(?:   :.*\n)+", re.MULTILINE)
+_ROW = re.compile(r"^  \* - \.\. raw:: html\n(?:(?!  \* - )(?: .*)?\n)*", re.MULTILINE)
+"""A row of a table of options or return values, as antsibull-docs writes it."""
 _LINK = re.compile(r"(?<=\]\()[^)\s]+(?=\))")
 
 
@@ -123,7 +125,14 @@ def _write_reference(directory: Path) -> None:
     subprocess.run(command, check=True, env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")})
     for page in directory.glob("*.rst"):
         # The theme has a page's contents beside it, and shows an error where they are in it as well.
-        page.write_text(_CONTENTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+        text = _CONTENTS.sub("", page.read_text(encoding="utf-8"))
+        is_module = page.stem.endswith("_module")
+        page.write_text(without_internal_options(text) if is_module else text, encoding="utf-8")
+
+
+def without_internal_options(page: str) -> str:
+    """A module's page without the options that begin with `_`: only the controller gives them, and they come first."""
+    return _ROW.sub(lambda row: "" if 'id="parameter-_' in row[0] else row[0], page)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ PEER_PORTS = (2888, 2899, 2877)
 ELECTION_PORTS = (3888, 3899, 3877)
 WEB_PORTS = (9095, 9096, 9097, 9098, 9099)
 REGISTRY = "/service/business/what"
+COLLECTIONS = Path(__file__).resolve().parents[2] / "collections"
+"""Where this checkout is a collection; without it, a playbook in a directory of its own finds none of its roles."""
 CLASSPATH = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
 OTHER_VARIABLES = (
     "ZK_CONNECT_TIMEOUT",
@@ -50,11 +52,12 @@ def main() -> None:
     write(directory / "discovered.zk_services.yml", {"plugin": "zoo.deploy.zk_services", "registries": registries})
     write(directory / "vars.yml", {"zoo_url": f"file://{directory}/repository.git", "zoo_relative_path": "site"})
     (directory / "env").write_text(
-        "# For the shell in which to try things: the quickstart's programs, and its ensemble.\n"
+        "# For the shell in which to try things: the quickstart's programs, this checkout, and its ensemble.\n"
         f"PATH={shlex.quote(str(directory / 'venv/bin'))}:$PATH\n"
         f"unset {' '.join(OTHER_VARIABLES)}\n"
+        f"ANSIBLE_COLLECTIONS_PATH={shlex.quote(str(COLLECTIONS))}\n"
         f"ZK_HOSTS={hosts}\n"
-        "export PATH ZK_HOSTS\n"
+        "export PATH ANSIBLE_COLLECTIONS_PATH ZK_HOSTS\n"
     )
 
 

@@ -16,12 +16,19 @@ import pytest
 from kazoo.client import KazooClient
 
 from support.client import connected
+from support.console import commands, missing
+from support.console import run as run_line
+from support.documents import blocks
 from support.ports import free_ports
 from support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = "playbooks/quickstart.sh"
 SERVERS = [f"server{number}" for number in range(1, 6)]
+TOUR = ROOT / "docs" / "guides" / "tour.md"
+NOT_RUN = (f"bash {SCRIPT}", ". .quickstart/env", "rm -rf")
+"""How commands of the tour begin that the tests around it run, or that would be of no use in a process of their own."""
+COMMITTER = {f"GIT_{who}_{what}": "ann@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DEADLINE = 600
 """Seconds after which a quickstart that hangs is killed; what it downloads comes on top of its own three minutes."""
 
@@ -59,6 +66,18 @@ class Quickstart:
             timeout=DEADLINE,
             check=False,
         )
+
+    def as_on_the_page(self, line: str, link: Path) -> tuple[int, str]:
+        """The exit status of a page's command and what it prints, with the names and ports that the page has."""
+        place = {".quickstart/": f"{link}/"}
+        ports = {f"127.0.0.1:{9095 + number}": f"127.0.0.1:{port}" for number, port in enumerate(self.web_ports)}
+        for theirs, ours in {**place, **ports}.items():
+            line = line.replace(theirs, ours)
+        done = run_line(f". {link}/env; {line}", self.root, COMMITTER, 180)
+        output = done.stdout
+        for theirs, ours in {**place, **ports}.items():
+            output = output.replace(ours, theirs)
+        return done.returncode, output.replace(f'"zk_port": {self.web_ports[0]}', '"zk_port": 9095')
 
     @property
     def processes(self) -> dict[int, str]:
@@ -156,6 +175,25 @@ def test_it_runs_again_over_a_running_one_and_leaves_its_ensemble_alone(
     assert {pid for pid, line in quickstart.processes.items() if "QuorumPeerMain" in line} == members
     wait_for(lambda: len(zk.get_children("/app/business/agents")) == 5, "the fifth agent of the first run is replaced")
     assert_came_out(quickstart, zk)
+
+
+def test_the_tour_of_the_documentation_comes_out_as_it_is_shown(
+    quickstart: Quickstart, first: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    assert first.returncode == 0
+    # A name without a blank, as the page's has none.
+    link = tmp_path / "quickstart"
+    link.symlink_to(quickstart.directory)
+    (link / "tour").mkdir()
+    (vars_file,) = blocks(TOUR, "yaml")
+    (link / "tour" / "vars.yml").write_text(vars_file)
+    try:
+        for command in commands(TOUR):
+            if not command.line.startswith(NOT_RUN):
+                status, output = quickstart.as_on_the_page(command.line, link)
+                assert (status == 0, missing(command.shown, output)) == (command.succeeds, []), output
+    finally:
+        shutil.rmtree(link / "tour")
 
 
 def test_a_step_that_does_not_come_out_ends_it_with_an_error_and_says_which(

@@ -11,6 +11,7 @@ DOCUMENTS = sorted(
         *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # generated from what others wrote
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("examples/**/*.md"),
+        *ROOT.glob("extensions/**/README.md"),
         *ROOT.glob("playbooks/*.md"),
         *ROOT.glob("roles/*/README.md"),
         *ROOT.glob("tests/**/README.md"),

@@ -18,7 +18,7 @@ ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/argument
 HEAD = "| Variable | Default | Type | What it is |\n|---|---|---|---|\n"
 ROWS = re.compile(r"^\| Variable \| Default \|.*\n\|[-|]+\|\n(?:\|.*\n)*", re.MULTILINE)
 DEFAULT = re.compile(r"^\| `(\w+)` \| ([^|]*) \|", re.MULTILINE)
-MARKUP = re.compile(r"\b[CIMOV]\(((?:[^()\\]|\\.|\([^)]*\))*)\)")
+MARKUP = re.compile(r"\b[CEIMOPV]\(((?:[^()\\]|\\.|\([^)]*\))*)\)")
 
 
 def options(role: str) -> dict[str, dict[str, Any]]:
@@ -32,14 +32,23 @@ def with_table(role: str, readme: str) -> str:
     rows = ROWS.search(readme)
     assert rows, f"the README of {role} has no table of variables"
     defaults = dict(DEFAULT.findall(rows[0]))
-    table = "".join(_row(name, option, defaults.get(name)) for name, option in options(role).items())
+    table = "".join(
+        row(name, option, _first_sentence(option["description"]), defaults.get(name))
+        for name, option in options(role).items()
+    )
     return readme[: rows.start()] + HEAD + table + readme[rows.end() :]
 
 
-def _row(name: str, option: dict[str, Any], default: str | None) -> str:
+def row(name: str, option: dict[str, Any], text: str, default: str | None = None) -> str:
+    """An option's row; its default is that of its specification where none is given here."""
     elements = option.get("elements", "raw")
     kind = option["type"] if elements == "raw" else f"{option['type']} of {elements}"
-    return f"| `{name}` | {default or _default(option)} | {kind} | {_first_sentence(option['description'])} |\n"
+    return f"| `{name}` | {default or _default(option)} | {kind} | {as_markdown(text)} |\n"
+
+
+def as_markdown(text: str) -> str:
+    """Ansible's markup as Markdown's, on one line of a table."""
+    return MARKUP.sub(lambda match: f"`{match[1].partition('#')[0]}`", " ".join(text.split())).replace("|", "\\|")
 
 
 def _default(option: dict[str, Any]) -> str:
@@ -50,10 +59,8 @@ def _default(option: dict[str, Any]) -> str:
 
 
 def _first_sentence(description: str | list[str]) -> str:
-    """The first sentence, with Ansible's markup as Markdown's."""
     text = description if isinstance(description, str) else description[0]
-    sentence = re.split(r"(?<=[.]) ", " ".join(text.split()))[0].removesuffix(".")
-    return MARKUP.sub(r"`\1`", sentence).replace("|", "\\|")
+    return re.split(r"(?<=[.]) ", " ".join(text.split()))[0].removesuffix(".")
 
 
 def main() -> None:

@@ -59,3 +59,16 @@ def test_every_document_for_users_is_a_page() -> None:
     documents = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS}
     others = {path for path in documents - PAGES if not path.startswith((".github/", "tests/"))}
     assert others == set()
+
+
+def test_the_page_of_a_module_has_no_options_that_only_the_controller_gives() -> None:
+    def row(anchor: str) -> str:
+        return (
+            f'  * - .. raw:: html\n\n        <div id="{anchor}"></div>\n\n    - .. raw:: html\n\n      What it is.\n\n'
+        )
+
+    head, tail = "  * - Parameter\n    - Comments\n\n", ".. Attributes\n\n"
+    kept = row("parameter-app"), row("parameter-gates/_name"), row("return-_told")
+    internal = row("parameter-_asks"), row("parameter-_command"), row("parameter-_command/by")
+    page = head + "".join([internal[0], kept[0], *internal[1:], *kept[1:], internal[0]]) + tail
+    assert BUILD.without_internal_options(page) == head + "".join(kept) + tail

@@ -133,7 +133,8 @@ options:
 notes:
   - At least one of O(data), O(children), O(subtrees), O(registries) and O(session) is required.
   - An event is a mapping C(zk) with C(type) (V(data), V(children), V(subtree), V(service), V(session)), C(change), and,
-    except for a session, C(path). docs/guides/events.md of the collection shows each.
+    except for a session, C(path). extensions/eda/README.md of the collection shows
+    each.
   - A connection option that is given neither directly nor in O(connection) is read from an environment variable. Its
     name is C(ZK_) and the option in capitals, as in E(ZK_DIGEST_PASSWORD) or E(ZK_TLS_CA). An empty one counts as not
     set.

@@ -9,6 +9,8 @@ import yaml
 from ansible_collections.zoo.deploy.plugins.doc_fragments.zookeeper import ModuleDocFragment
 from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import _SPEC
 from eda.source import FILE
+from support.documents import blocks
+from support.source_table import PAGE, documented, with_table
 
 
 def test_the_documentation_is_what_the_options_are() -> None:
@@ -30,3 +32,10 @@ def test_the_documentation_is_what_the_options_are() -> None:
         ((name, args),) = example.items()
         assert name == "zoo.deploy.zk_watch"
         assert args.keys() <= spec.keys()
+
+
+def test_the_reference_has_every_option_and_the_examples_of_the_documentation() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page), "PYTHONPATH=tests uv run python -m support.source_table"
+    assert page.count("| `connect_timeout` |") == 1
+    assert blocks(PAGE, "yaml")[0].strip() == documented()["examples"]
