@@ -44,9 +44,9 @@ def test_it_is_compared_by_the_fields_that_count() -> None:
 @pytest.mark.parametrize("kind", [OURS, THEIRS])
 def test_it_can_not_be_changed_but_replaced(kind: Any) -> None:
     one = kind("ann", "word")
-    with pytest.raises(FrozenInstanceError, match=r"^cannot assign to field 'name'$"):
+    with pytest.raises(FrozenInstanceError, match="name"):
         one.name = "bob"
-    with pytest.raises(FrozenInstanceError, match=r"^cannot delete field 'name'$"):
+    with pytest.raises(FrozenInstanceError, match="name"):
         del one.name
     assert dataclasses.replace(one, name="bob") == kind("bob", "word")
     assert dataclasses.asdict(one) == {"name": "ann", "password": "word", "since": 0}

@@ -49,10 +49,10 @@ class _Frozen:
         return hash(_compared(self))
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+        raise dataclasses.FrozenInstanceError(name)
 
     def __delattr__(self, name: str) -> None:
-        raise dataclasses.FrozenInstanceError(f"cannot delete field {name!r}")
+        raise dataclasses.FrozenInstanceError(name)
 
 
 def _compared(one: Any) -> tuple[Any, ...]:
