@@ -62,7 +62,7 @@ def run(words: list[str]) -> Outcome:
 def gates() -> Iterator[tuple[str, Check]]:
     """Each gate with its name, the shortest first."""
     yield "galaxy-importer, of the tarball", galaxy_importer
-    yield "ansible-builder create, in the tarball", execution_environment
+    yield "ansible-builder, with the tarball", execution_environment
     for core, python in CORES.items():
         on = f"ansible-core {core}, Python {python}"
         yield f"unit tests of the plugins, {on}", partial(with_core, core, python, OF_PLUGINS)
