@@ -263,6 +263,18 @@ def test_a_file_above_a_shared_path_is_refused_by_name(layout: Layout, repositor
         make(layout, repository.url, repository.head, shared_paths=("index.html/cache",))
 
 
+@pytest.mark.parametrize("path", ["data.yml", "database/b", "var/data"])
+def test_what_is_only_named_like_a_shared_path_is_a_file_of_the_release(
+    layout: Layout, repository: GitRepository, path: str
+) -> None:
+    """It is known that it is complete, and whether somebody has touched it."""
+    commit_id = repository.commit({"data/seed": "seed\n", path: "own\n"})
+    release = make(layout, repository.url, commit_id, shared_paths=("data",))
+    assert (release / path).read_text() == "own\n"
+    os.utime(release / path, (0, 0))
+    assert not is_deployable(layout, commit_id, ("data",))
+
+
 def test_the_first_contents_of_a_shared_path_are_durable_before_they_have_its_name(
     layout: Layout, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
