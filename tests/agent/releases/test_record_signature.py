@@ -339,14 +339,20 @@ def test_a_host_goes_back_from_a_bad_release_only_to_what_it_has_accepted(
 def forge_stable(zk: KazooClient, app: str, generation: int, stable: dict[str, Any]) -> None:
     """Have the rollout of a generation go back to another release, as whoever may write it can."""
     root = f"{app}/rollouts/{generation}"
-    state = json.loads(zk.get(root)[0])
-    state.update({"from": stable, "phase": "rolling_back", "moves": state["moves"] + 1, "reason": "forged"})
-    gate = json.loads(zk.get(f"{root}/gate")[0])
-    gate.update({"phase": "rolling_back", "moves": state["moves"], "reason": "forged"})
-    transaction = zk.transaction()
-    transaction.set_data(root, json.dumps(state).encode())
-    transaction.set_data(f"{root}/gate", json.dumps(gate).encode())
-    assert all(not isinstance(result, Exception) for result in transaction.commit())
+    forged = {"phase": "rolling_back", "reason": "forged"}
+
+    def forge() -> bool:
+        # Where the agent has moved the rollout meanwhile, its number of moves would be told twice, and not looked at.
+        (state, of_state), (gate, of_gate) = zk.get(root), zk.get(f"{root}/gate")
+        moves = json.loads(state)["moves"] + 1
+        transaction = zk.transaction()
+        changed = {**json.loads(state), **forged, "from": stable, "moves": moves}
+        transaction.set_data(root, json.dumps(changed).encode(), of_state.version)
+        changed = {**json.loads(gate), **forged, "moves": moves}
+        transaction.set_data(f"{root}/gate", json.dumps(changed).encode(), of_gate.version)
+        return all(not isinstance(result, Exception) for result in transaction.commit())
+
+    wait_for(forge, "the rollout is forged")
 
 
 PLAN = {"steps": [{"hosts": 1, "pause": True}], "minHealthy": 0}
