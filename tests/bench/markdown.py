@@ -18,6 +18,14 @@ def table(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) 
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """The rows of the tables in a text, without their headings."""
+    lines = text.splitlines()
+    marks = {number for number, line in enumerate(lines) if line.startswith("|---")}
+    rows = [line for number, line in enumerate(lines) if line.startswith("| ") and number + 1 not in marks]
+    return [line.strip("| ").split(" | ") for line in rows]
+
+
 def number(value: float) -> str:
     """A figure with three digits, or as many as its whole part has: 0.0123, 1.20, 12,345. A whole one stays so."""
     if value == int(value) or abs(value) >= 10 ** (DIGITS - 1):
@@ -30,12 +38,23 @@ def replaced(page: str, part: str, text: str) -> str:
 
     The markers are comments, `<!-- bench: PART -->` and `<!-- end of bench: PART -->`.
     """
-    begin, end = f"<!-- bench: {part} -->\n", f"<!-- end of bench: {part} -->"
+    begin, end = _markers(part)
     before, first, rest = page.partition(begin)
     _unused, last, after = rest.partition(end)
     if not (first and last):
         raise BenchError(f"the page has no {begin.strip()} with {end} after it")
     return f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
+
+
+def _markers(part: str) -> tuple[str, str]:
+    return f"<!-- bench: {part} -->\n", f"<!-- end of bench: {part} -->"
+
+
+def read_part(path: Path, part: str) -> str:
+    """What a part of a page has now. Raises `BenchError` as `check_part`."""
+    check_part(path, part)
+    begin, end = _markers(part)
+    return path.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
 
 
 def write_part(path: Path, part: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run of the goals has measured, as a part of the documentation."""
+"""What runs of the goals have measured, as a part of the documentation."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import statistics
 from collections.abc import Sequence
 
 from bench.harness import Outcome, figure
-from bench.markdown import table
+from bench.markdown import rows_of, table
 
-HEADINGS = ("Goal", "Work; yardstick", "Ours", "Yardstick", "Ratio: median", "quartiles", "goal", "Met")
+HEADINGS = ("Goal", "Work; yardstick", "Ours", "Yardstick", "Ratio: median", "quartiles", "goal", "Met", "Measured on")
 LEFT = 2
 """Of these, the first two are text."""
+MET = HEADINGS.index("Met")
 
 
-def to_report(outcomes: Sequence[Outcome], made_on: str, *, quick: bool = False) -> str:
-    """A table with a line for each comparison, and what it was `made_on`."""
+def to_report(outcomes: Sequence[Outcome], made_on: str, before: str = "", *, quick: bool = False) -> str:
+    """A table with a line for each comparison, and what it was `made_on`, which begins with the day.
+
+    Of the goals that were not measured, the lines in the report of `before` stay.
+    """
     pairs = max(len(outcome.ours) for outcome in outcomes)
     heading = f"{made_on} {pairs} pairs of each." + " A quick run: small sizes, and nothing is judged." * quick
-    rows = [_row(outcome) for outcome in outcomes]
-    return f"{heading}\n\n{table(HEADINGS, rows, LEFT)}\n\n{_verdict(outcomes)}".strip()
+    day = made_on[: len("2026-11-30")]
+    measured = {outcome.comparison.goal for outcome in outcomes}
+    kept = [row for row in rows_of(before) if len(row) == len(HEADINGS) and row[0] not in measured]
+    rows = sorted([*kept, *([*_row(outcome), day] for outcome in outcomes)], key=lambda row: int(row[0][1:]))
+    return f"{heading}\n\n{table(HEADINGS, rows, LEFT)}\n\n{_verdict(rows)}".strip()
 
 
 def _row(outcome: Outcome) -> list[str]:
@@ -36,7 +43,7 @@ def _row(outcome: Outcome) -> list[str]:
     ]
 
 
-def _verdict(outcomes: Sequence[Outcome]) -> str:
-    judged = [outcome for outcome in outcomes if outcome.comparison.limit is not None]
-    met = sum(outcome.met for outcome in judged)
+def _verdict(rows: Sequence[Sequence[str]]) -> str:
+    judged = [row for row in rows if row[MET] != "-"]
+    met = sum(row[MET] == "yes" for row in judged)
     return f"{met} of {len(judged)} that are judged are met." if judged else ""

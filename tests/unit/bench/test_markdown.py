@@ -10,7 +10,7 @@ import pytest
 from bench.__main__ import DOCS, PERFORMANCE, arguments
 from bench.curve import CURVES, Curve, Point, to_svg, to_table
 from bench.harness import BenchError, Comparison, DifferentError, Outcome, Sample, measure, take_turns
-from bench.markdown import check_part, number, replaced, table, write_part
+from bench.markdown import check_part, number, replaced, rows_of, table, write_part
 from bench.report import to_report
 from bench.surroundings import describe
 from support.ensemble import Member
@@ -83,7 +83,7 @@ def test_a_curve_is_a_table_with_a_row_for_each_size_and_a_column_for_each_line(
         "| hosts | ours: seconds | theirs: seconds | ours: MB |",
         "|---:|---:|---:|---:|",
         "| 10 | 0.123 | 2 | 50.3 |",
-        "| 1,000 | 12.3 | - | - |",
+        "| 1,000 | 12.3 | - | - | 2026-11-30 |",
     ]
 
 
@@ -93,24 +93,35 @@ def test_a_curve_is_drawn_with_a_panel_for_each_unit() -> None:
     assert drawn.count('class="series') == 3
 
 
-def _outcome(limit: float | None, ratio: float) -> Outcome:
+def _outcome(limit: float | None, ratio: float, number: str = "P1") -> Outcome:
     def nothing() -> Sample:
         return Sample(0)
 
-    comparison = Comparison("P1", "some work", limit, nothing, nothing, lambda _ours, _other: None)
+    comparison = Comparison(number, "some work", limit, nothing, nothing, lambda _ours, _other: None)
     return Outcome(comparison, [ratio, ratio], [1.0, 1.0])
 
 
 def test_the_report_says_which_goals_are_met() -> None:
-    report = to_report([_outcome(1.1, 1.05), _outcome(1.1, 1.2), _outcome(None, 3)], "Today, here.")
+    report = to_report([_outcome(1.1, 1.05), _outcome(1.1, 1.2), _outcome(None, 3)], "2026-11-30, here.")
     lines = report.splitlines()
-    assert lines[0] == "Today, here. 2 pairs of each."
+    assert lines[0] == "2026-11-30, here. 2 pairs of each."
     assert lines[4:7] == [
-        "| P1 | some work | 1.05 s | 1.00 s | 1.050 | 1.050 to 1.050 | 1.1 | yes |",
-        "| P1 | some work | 1.20 s | 1.00 s | 1.200 | 1.200 to 1.200 | 1.1 | **no** |",
-        "| P1 | some work | 3.00 s | 1.00 s | 3.000 | 3.000 to 3.000 | - | - |",
+        "| P1 | some work | 1.05 s | 1.00 s | 1.050 | 1.050 to 1.050 | 1.1 | yes | 2026-11-30 |",
+        "| P1 | some work | 1.20 s | 1.00 s | 1.200 | 1.200 to 1.200 | 1.1 | **no** | 2026-11-30 |",
+        "| P1 | some work | 3.00 s | 1.00 s | 3.000 | 3.000 to 3.000 | - | - | 2026-11-30 |",
     ]
     assert lines[-1] == "1 of 2 that are judged are met."
+
+
+def test_in_a_report_the_goals_that_were_not_measured_stay_as_they_were() -> None:
+    before = to_report([_outcome(1.1, 1.2, "P1"), _outcome(1.1, 1.2, "P10"), _outcome(1.1, 1.2, "P2")], "2026-11-29.")
+    report = to_report([_outcome(1.1, 1.05, "P2")], "2026-11-30, here.", before)
+    assert [(row[0], row[-2], row[-1]) for row in rows_of(report)] == [
+        ("P1", "**no**", "2026-11-29"),
+        ("P2", "yes", "2026-11-30"),
+        ("P10", "**no**", "2026-11-29"),
+    ]
+    assert report.splitlines()[-1] == "1 of 3 that are judged are met."
 
 
 def test_a_report_of_a_quick_run_says_so() -> None:
