@@ -105,12 +105,13 @@ class Ensemble:
         self.secure_hosts = ""
         ports = free_ports(size * 3)
         self.members = [Member(i + 1, root / f"zk{i + 1}", ports[i], jvm) for i in range(size)]
-        roles = ["participant"] * (size - observers) + ["observer"] * observers
+        roles = [""] * (size - observers) + [":observer"] * observers
         peers = [
-            f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}:{role}" for i, role in enumerate(roles)
+            f"server.{i + 1}=127.0.0.1:{ports[size + i]}:{ports[2 * size + i]}{role}" for i, role in enumerate(roles)
         ]
         for member, role in zip(self.members, roles):
-            self._configure(member, tick, [*peers, f"peerType={role}"] if size > 1 else [], extra)
+            own = ["peerType=observer"] if role else []
+            self._configure(member, tick, [*peers, *own] if size > 1 else [], extra)
 
     @classmethod
     def with_tls(

@@ -180,7 +180,7 @@ def test_metrics_without_the_library_are_a_mistake_of_a_new_configuration_and_co
     agent.config["metrics_port"] = port
     file = agent.configure()
     mistake = "metrics_port: prometheus-client is not installed, or can't be imported: install it"
-    monkeypatch.setattr("support.agent.SOURCE", environment["PYTHONPATH"])
+    monkeypatch.setattr("support.agent.PYTHON_PATH", environment["PYTHONPATH"])
     checked = agent.run("check", "--config", str(file))
     assert (checked.returncode, checked.stderr) == (2, f"{file}: {mistake}\n")
     assert agent.process is not None

@@ -15,8 +15,8 @@ class Account:
     """What dataclasses are made of."""
 
     name: str
-    password: str = field(repr=False)
-    since: int = field(default=0, compare=False)
+    password: str = field(repr=False)  # pylint: disable=invalid-field-call
+    since: int = field(default=0, compare=False)  # pylint: disable=invalid-field-call
 
 
 def made(decorate: Any) -> Any:
