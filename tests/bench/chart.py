@@ -76,6 +76,9 @@ def ticks(values: Sequence[float]) -> list[float]:
     """Two or more round numbers, the first not above any of the values, and the last not below."""
     least, most = min(values), max(values)
     low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
+    # A logarithm is rounded, to a whole number too.
+    low -= 10.0**low > least
+    high += 10.0**high < most
     few = high - low > DECADES
     # Above 1 they are whole numbers, so that 5,000 is 5000.0 and no more.
     found = [step * 10**power if power >= 0 else step / 10**-power for power in range(low, high + 2) for step in STEPS]

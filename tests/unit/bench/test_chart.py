@@ -6,7 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bench.chart import MARKS, Axis, Panel, Series, draw, ticks
@@ -30,6 +30,8 @@ def test_an_axis_has_round_numbers_around_its_values(values: list[float], expect
     assert ticks(values) == pytest.approx(expected)
 
 
+@example([999999999.9999999])
+@example([1000.0000000000001])
 @given(st.lists(POSITIVE, min_size=1, max_size=20))
 def test_every_value_is_between_the_first_tick_and_the_last(values: list[float]) -> None:
     found = ticks(values)
