@@ -34,41 +34,38 @@ def number(value: float) -> str:
 
 
 def replaced(page: str, part: str, text: str) -> str:
-    """A page whose part has this text. Raises `BenchError` where the page has no markers of it.
-
-    The markers are comments, `<!-- bench: PART -->` and `<!-- end of bench: PART -->`.
-    """
-    begin, end = _markers(part)
-    before, first, rest = page.partition(begin)
-    _unused, last, after = rest.partition(end)
-    if not (first and last):
-        raise BenchError(f"the page has no {begin.strip()} with {end} after it")
-    return f"{before}{begin}\n{text.strip()}\n\n{end}{after}"
-
-
-def _markers(part: str) -> tuple[str, str]:
-    return f"<!-- bench: {part} -->\n", f"<!-- end of bench: {part} -->"
+    """A page whose part has this text. Raises `BenchError` as `_split`."""
+    before, _present, after = _split(page, part)
+    return f"{before}\n{text.strip()}\n\n{after}"
 
 
 def read_part(path: Path, part: str) -> str:
-    """What a part of a page has now. Raises `BenchError` as `check_part`."""
-    check_part(path, part)
-    begin, end = _markers(part)
-    return path.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-
-
-def write_part(path: Path, part: str, text: str) -> None:
-    """Write a part of a page. Raises `BenchError` where the page has no markers of it."""
-    path.write_text(_page(path, part, text), encoding="utf-8")
+    """What a part of a page has now. Raises `BenchError` where the page has no markers of it."""
+    try:
+        return _split(path.read_text(encoding="utf-8"), part)[1]
+    except BenchError as exc:
+        raise BenchError(f"{path.name}: {exc}") from exc
 
 
 def check_part(path: Path, part: str) -> None:
     """Raise `BenchError` where a page has no markers of a part: before something is measured for it."""
-    _page(path, part, "")
+    read_part(path, part)
 
 
-def _page(path: Path, part: str, text: str) -> str:
-    try:
-        return replaced(path.read_text(encoding="utf-8"), part, text)
-    except BenchError as exc:
-        raise BenchError(f"{path.name}: {exc}") from exc
+def write_part(path: Path, part: str, text: str) -> None:
+    """Write a part of a page. Raises `BenchError` where the page has no markers of it."""
+    check_part(path, part)
+    path.write_text(replaced(path.read_text(encoding="utf-8"), part, text), encoding="utf-8")
+
+
+def _split(page: str, part: str) -> tuple[str, str, str]:
+    """A page up to a part of it, the part, and what comes after. Raises `BenchError` where the page has no such part.
+
+    The markers are comments, `<!-- bench: PART -->` and `<!-- end of bench: PART -->`.
+    """
+    begin, end = f"<!-- bench: {part} -->\n", f"<!-- end of bench: {part} -->"
+    before, first, rest = page.partition(begin)
+    present, last, after = rest.partition(end)
+    if not (first and last):
+        raise BenchError(f"the page has no {begin.strip()} with {end} after it")
+    return before + first, present, last + after

@@ -19,6 +19,7 @@ from support.client import connected
 from support.console import commands, missing
 from support.console import run as run_line
 from support.documents import blocks
+from support.merged import run_merged
 from support.ports import free_ports
 from support.waiting import wait_for
 
@@ -55,17 +56,7 @@ class Quickstart:
             "ZOO_TESTS_MODULES": str(self.modules),
             **environment,
         }
-        return subprocess.run(
-            ["bash", SCRIPT, *words],
-            cwd=self.root,
-            env=surroundings,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        return run_merged(["bash", SCRIPT, *words], DEADLINE, cwd=self.root, env=surroundings)
 
     def as_on_the_page(self, line: str, link: Path) -> tuple[int, str]:
         """The exit status of a page's command and what it prints, with the names and ports that the page has."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from hosts.lab.minimal import copy_minimal, run_privately
 from hosts.lab.mirror import find_mirror
 from hosts.lab.places import locked
+from support.merged import run_merged
 from support.playbook import ROOT
 from support.waiting import wait_for
 
@@ -117,15 +118,7 @@ class BareHost:
     def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
         """What a command of the user's printed and returned, run as after a login."""
         inside = ["nsenter", f"--target={self.process}", "--mount", "--uts", "--pid", "chroot", str(self.root)]
-        return subprocess.run(
-            [*inside, "su", "--login", USER, "--command", command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        return run_merged([*inside, "su", "--login", USER, "--command", command], timeout)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.documents import blocks
+from support.merged import run_merged
 
 DIFFERS = {
     re.compile(r"\b[0-9a-f]{40}\b"): "<commit>",
@@ -51,17 +52,7 @@ def commands(page: Path) -> Iterator[Command]:
 
 def run(line: str, directory: Path, environment: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
     """Run a command in bash; standard error is in its output."""
-    return subprocess.run(
-        ["bash", "-c", line],
-        cwd=directory,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    return run_merged(["bash", "-c", line], timeout, cwd=directory, env={**os.environ, **environment})
 
 
 def missing(shown: tuple[str, ...], output: str) -> list[str]:

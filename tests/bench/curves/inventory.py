@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.curve import Point, curve, rounds
-from bench.goals.inventory import ours_source, same_hosts, script_source, static_source
+from bench.goals.inventory import host_variables, ours_source, same_hosts, script_source, static_source
 from bench.harness import Sample, take_turns
 from bench.workbench import HERE, Workbench
 
@@ -23,10 +23,11 @@ def inventory(bench: Workbench) -> Iterator[Point]:
     """The time of each, and the most memory that it has had."""
     for size in QUICK if bench.quick else SIZES:
         registry = bench.registry(size)
+        hosts = host_variables(bench, registry)
         sources = {
             "zk_services": ours_source(bench, registry),
-            "static JSON": static_source(bench, registry),
-            "script": script_source(bench, registry),
+            "static JSON": static_source(bench, hosts),
+            "script": script_source(bench, hosts),
         }
         sides = [_Listing(bench, source) for source in sources.values()]
         figures = take_turns([side.run for side in sides], same_hosts, 1 if size >= LONG else rounds(bench))
