@@ -17,6 +17,8 @@ from suites import measure
 from suites.outcome import RESULTS, Outcome
 from suites.suite import LONG, SUITES, result
 
+LIMIT = 50 * 60
+"""Seconds after which a suite that hangs is interrupted; it has failed. The gates may take as long as they do."""
 LANES = 4
 """How many suites run at once on two cores: each waits for half of its time."""
 ALONE = {"faults", "gates"}
@@ -59,8 +61,9 @@ class Job:
         result(suite).unlink(missing_ok=True)
         output = log.open("wb") if log else None
         priority = ["nice", "-n", str(PRIORITIES.get(suite, 0))]
+        guard = [sys.executable, "-m", "suites.guard", str(0 if suite in LONG else LIMIT)]
         self.process = subprocess.Popen(
-            [*priority, sys.executable, "-m", "suites.guard", sys.executable, "-m", "suites.suite", suite, *words],
+            [*priority, *guard, sys.executable, "-m", "suites.suite", suite, *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,7 +1,8 @@
-"""Run a command so that nothing of it is left behind: `python -m suites.guard COMMAND ...`.
+"""Run a command so that nothing of it is left behind: `python -m suites.guard SECONDS COMMAND ...`.
 
 Whatever the command starts becomes a child of this process when its own parent ends, and is killed when the command
-has ended. SIGINT and SIGTERM interrupt the command as Ctrl-C in a terminal would; it has half a minute to end.
+has ended. SIGINT and SIGTERM interrupt the command as Ctrl-C in a terminal would, and so does its time when it is over
+(0 seconds: no limit); it has half a minute to end.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -21,8 +23,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SECONDS_TO_END = 30
 
 
-def main(command: list[str]) -> int:
-    """Run the command; its exit status, or 128 and the number of a signal that ended it."""
+def main(seconds: int, command: list[str]) -> int:
+    """Run the command for so many seconds at most; its exit status, or 128 and the number of a signal that ended it."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -30,14 +32,17 @@ def main(command: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, start_new_session=True)
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGALRM:
+            print(f"interrupted: has not ended within {seconds} s: {shlex.join(command)}", file=sys.stderr, flush=True)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
+        signal.signal(signal.SIGALRM, lambda *_: kill_descendants())
         signal.alarm(SECONDS_TO_END)
 
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGALRM, lambda *_: kill_descendants())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, interrupt)
+    signal.alarm(seconds)
     status = reap_until(process.pid)
     kill_descendants()
     with contextlib.suppress(ChildProcessError):
@@ -64,4 +69,4 @@ def kill_descendants() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

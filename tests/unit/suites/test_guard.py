@@ -31,10 +31,10 @@ except KeyboardInterrupt:
 """
 
 
-def start(program: str, mark: str) -> subprocess.Popen[str]:
-    """Begin a Python program under guard."""
+def start(program: str, mark: str, seconds: int = 0) -> subprocess.Popen[str]:
+    """Begin a Python program under guard, for so many seconds at most."""
     return subprocess.Popen(
-        [sys.executable, "-m", "suites.guard", sys.executable, "-c", ESCAPED + program, mark],
+        [sys.executable, "-m", "suites.guard", str(seconds), sys.executable, "-c", ESCAPED + program, mark],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -67,8 +67,17 @@ def test_a_signal_interrupts_the_command_which_tidies_up(tmp_path: Path, number:
     assert left(str(tmp_path)) == []
 
 
+def test_what_has_not_ended_when_its_time_is_over_is_interrupted_and_named(tmp_path: Path) -> None:
+    process = start(SLEEP, str(tmp_path), seconds=2)
+    printed, said = process.communicate(timeout=45)
+    assert printed == "started\ntidied\n"
+    assert "interrupted: has not ended within 2 s" in said
+    assert process.returncode == 4
+    assert left(str(tmp_path)) == []
+
+
 def test_nothing_is_left_where_the_one_who_started_it_is_killed(tmp_path: Path) -> None:
-    guarded = [sys.executable, "-m", "suites.guard", sys.executable, "-c", ESCAPED + SLEEP, str(tmp_path)]
+    guarded = [sys.executable, "-m", "suites.guard", "0", sys.executable, "-c", ESCAPED + SLEEP, str(tmp_path)]
     parent = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *guarded],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
