@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from kazoo.exceptions import NoNodeError
 
@@ -95,8 +96,9 @@ class Storm:
         """Every live tree is whole, and every agent that nobody has ended runs."""
         for host in self._fleet.hosts:
             self._ledger.judge(COMMITS, damage(host))
-            ended = host.agent.process is not None and host.agent.process.poll() is not None
-            self._ledger.judge(HOSTS, f"{host.agent.name} has ended:\n{host.agent.log[-4000:]}" if ended else "")
+            status = host.agent.process and host.agent.process.poll()
+            ended = f"{host.agent.name} has ended with {status}:\n{host.agent.log[-4000:]}"
+            self._ledger.judge(HOSTS, "" if status is None else ended)
 
     def _things(self) -> Iterator[tuple[str, list[Trouble]]]:
         for host in self._fleet.hosts:
@@ -112,7 +114,7 @@ class Storm:
             Trouble("kill -9 of an agent", agent.kill, host.start),
             Trouble("restart of an agent by SIGTERM", agent.end, host.start),
             Trouble("restart of an agent by SIGUSR2", partial(agent.end, signal.SIGUSR2), host.start),
-            Trouble("SIGHUP to an agent", partial(_signal, host, signal.SIGHUP)),
+            Trouble("SIGHUP to an agent", partial(_reload, host)),
             Trouble(
                 "SIGSTOP of an agent", partial(_signal, host, signal.SIGSTOP), partial(_signal, host, signal.SIGCONT)
             ),
@@ -163,9 +165,22 @@ def damage(host: Host) -> str:
             return trouble
 
 
+def hears(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal, or holds it back until it has one (proc_pid_status(5))."""
+    sets = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool((int(sets["SigCgt"], 16) | int(sets["SigBlk"], 16)) >> (number - 1) & 1)
+
+
 def _signal(host: Host, number: int) -> None:
     assert host.agent.process
     host.agent.process.send_signal(number)
+
+
+def _reload(host: Host) -> None:
+    # One that has just been started does not listen yet, and would end; a service manager waits for it, too.
+    assert host.agent.process
+    if hears(host.agent.process.pid, signal.SIGHUP):
+        _signal(host, signal.SIGHUP)
 
 
 def _expire(host: Host) -> None:
