@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from types import FrameType
 
 import psutil
@@ -44,11 +45,7 @@ def main(seconds: int, command: list[str]) -> int:
         signal.signal(number, interrupt)
     signal.alarm(seconds)
     status = reap_until(process.pid)
-    kill_descendants()
-    with contextlib.suppress(ChildProcessError):
-        while os.wait():
-            # What one that has just ended had started is a child of this process only now.
-            kill_descendants()
+    end_descendants()
     return status
 
 
@@ -59,6 +56,18 @@ def reap_until(pid: int) -> int:
         if ended == pid:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
+
+
+def end_descendants() -> None:
+    """Kill what is left, and name what does not end by that, as a process that the kernel does not let go."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            # Again and again: what one that has just ended had started is a child of this process only now.
+            kill_descendants()
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.02)
+        print(f"could not be killed: {psutil.Process().children(recursive=True)}", file=sys.stderr, flush=True)
 
 
 def kill_descendants() -> None:
