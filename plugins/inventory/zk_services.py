@@ -125,7 +125,8 @@ options:
     type: str
   shrink_limit:
     description:
-      - What percentage of a registry's entries may disappear since the last good answer; it needs O(cache).
+      - What percentage of a registry's entries may disappear since the last good answer; it needs O(cache),
+        and an O(cache_plugin) other than V(memory).
       - If more have disappeared, or all of them, O(shrink_action) applies. V(100) accepts everything.
       - Each registry is measured on its own, before O(filters).
     type: int
@@ -150,8 +151,9 @@ options:
   unreachable_action:
     description:
       - What to do if the ensemble can't be read. V(fail) fails. V(last_good) warns and uses the last good answer, whose
-        hosts then have C(zk_stale) set to true; it needs O(cache), and fails if there is no such answer. If only the
-        data for O(app) can't be read, no host has C(zk_release), with a warning.
+        hosts then have C(zk_stale) set to true; it needs O(cache), and an O(cache_plugin) other than V(memory), and
+        fails if there is no such answer. If only the data for O(app) can't be read, no host has C(zk_release), with a
+        warning.
     type: str
     choices: [fail, last_good]
     default: fail
@@ -279,6 +281,8 @@ if TYPE_CHECKING:
 
 FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
 """How the name of a file for this plugin ends."""
+MEMORY_CACHES = frozenset({"memory", "ansible.builtin.memory"})
+"""The cache plugins of Ansible whose answers end with the process."""
 
 
 class Answer(NamedTuple):
@@ -395,12 +399,20 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     # The last good answer
 
+    def _check_cache(self) -> None:
+        """Warns of a cache that keeps no answer for the next run. Raises `ZooKeeperError` where there has to be one."""
+        for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
+            if self.get_option(option) == off:
+                continue
+            if not self.get_option("cache"):
+                raise ZooKeeperError(f"{option} needs the last good answer; set cache: true")
+            if self.get_option("cache_plugin") in MEMORY_CACHES:
+                self._warn([f"{option}: the memory cache ends with this run; set cache_plugin, such as jsonfile"])
+
     def _load_last_good(self, cache_key: str, registries: Sequence[Registry]) -> list[LastGood | None]:
         """The last good answer of each registry; None where there is none, or the option `cache` is off."""
+        self._check_cache()
         if not self.get_option("cache"):
-            for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
-                if self.get_option(option) != off:
-                    raise ZooKeeperError(f"{option} needs the last good answer; set cache: true")
             return [None] * len(registries)
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import from_cache
 

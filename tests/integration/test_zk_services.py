@@ -822,6 +822,20 @@ def test_what_needs_the_last_good_answer_needs_the_cache(inventory: Inventory, r
     assert "unreachable_action needs" in inventory.read(registries=[root], unreachable_action="last_good").said
 
 
+def test_a_cache_that_ends_with_the_run_is_warned_of_where_an_answer_has_to_last(
+    inventory: Inventory, zk: KazooClient, root: str
+) -> None:
+    seed(zk, f"{root}/a", "10.0.0.1")
+    warning = "the memory cache ends with this run; set cache_plugin, such as jsonfile"
+    options: dict[str, Any] = {"registries": [root], "shrink_limit": 30, "unreachable_action": "last_good"}
+    found = inventory.read(**options, cache=True)
+    assert set(found.hosts) == {"a"}
+    assert f"[WARNING]: shrink_limit: {warning}" in found.said
+    assert f"[WARNING]: unreachable_action: {warning}" in found.said
+    assert inventory.read(registries=[root], cache=True).said == ""
+    assert inventory.read(**{**options, **inventory.cached}).said == ""
+
+
 def test_the_connection_comes_from_the_environment_and_from_templates(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:

@@ -135,7 +135,7 @@ def _why_unknown(data: bytes) -> str:
             _json(data)
         except InvalidEntry as exc:
             return str(exc)
-    return "set the registry's format"
+    return "check the registry's path and set its format"
 
 
 def _reader_by_name(name: str) -> Reader | None:

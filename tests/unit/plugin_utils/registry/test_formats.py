@@ -236,9 +236,9 @@ def test_an_unusual_but_sound_entry_is_read(
         ("dubbo", "dubbo%3A%2F%2F10.0.0.1%3A99999%2Fs", b"", "provider URL"),
         ("dubbo", "x", b"", "provider URL"),
         ("host_port", ":8080", b"", "neither a host name"),
-        ("auto", "web1", b"", "set the registry's format"),
-        ("auto", "web1", b"10.0.0.1", "set the registry's format"),
-        ("auto", "member_1", b'{"some": "thing"}', "set the registry's format"),
+        ("auto", "web1", b"", "check the registry's path and set its format"),
+        ("auto", "web1", b"10.0.0.1", "check the registry's path and set its format"),
+        ("auto", "member_1", b'{"some": "thing"}', "check the registry's path and set its format"),
         ("auto", "member_1", b' {"host": "10.0.0.2", "port": 1, "w": NaN}', "its data is not JSON: NaN is not JSON"),
     ],
 )
