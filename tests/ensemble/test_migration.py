@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from kazoo.client import KazooClient
+from kazoo.security import OPEN_ACL_UNSAFE
 
 from ansible_collections.zoo.deploy.plugins.modules import zk_znode, zk_znode_info
 from support.certificates import Certificates
@@ -125,6 +126,38 @@ def test_a_dictionary_is_pythons_text_to_them_and_json_here(
     ours(name=root, value={"b": 1})
     assert zk.get(root)[0] == b'{"b": 1}'
     assert ours(name=root, value={"b": 1})["changed"] is False
+
+
+@needs_theirs
+def test_a_boolean_is_pythons_text_to_them_and_json_here(
+    theirs: Module, ours: Module, zk: KazooClient, root: str
+) -> None:
+    theirs(name=root, value=True, state="present")
+    assert zk.get(root)[0] == b"True"
+    assert ours(name=root, value=True)["changed"]
+    assert zk.get(root)[0] == b"true"
+    ours(name=root, value="True")
+    assert zk.get(root)[0] == b"True"
+
+
+@needs_theirs
+def test_a_value_for_a_deletion_is_ignored_there_and_refused_here(
+    theirs: Module, ours: Module, zk: KazooClient, root: str
+) -> None:
+    zk.create(f"{root}/a")
+    assert "go with state present only" in ours(name=f"{root}/a", value="x", state="absent")["msg"]
+    assert zk.exists(f"{root}/a")
+    assert theirs(name=f"{root}/a", value="x", state="absent")["changed"]
+    assert zk.exists(f"{root}/a") is None
+
+
+@needs_theirs
+def test_what_a_digest_user_creates_is_open_to_everybody_in_both(
+    theirs: Module, ours: Module, zk: KazooClient, root: str
+) -> None:
+    theirs(name=f"{root}/theirs", value="x", state="present", auth_credential="user:secret-word")
+    ours(name=f"{root}/ours", value="x", digest_username="user", digest_password="secret-word")
+    assert zk.get_acls(f"{root}/theirs")[0] == zk.get_acls(f"{root}/ours")[0] == OPEN_ACL_UNSAFE
 
 
 @needs_theirs
