@@ -1021,7 +1021,8 @@ def wanted_release(
 ) -> tuple[Release, str | None]:
     """The release that the options ask for, and why a rollback does not keep to the plan that it should.
 
-    A publisher that signs has a `trust`: nothing is taken over that does not count by it. Raises `InvalidRecord`, `CommitError`.
+    A publisher that signs has a `trust`: nothing is taken over that does not count by it. Raises `InvalidRecord`,
+    `CommitError`.
     """
     default_plan = None
     if options["state"] == "rolled_back":
