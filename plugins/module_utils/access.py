@@ -376,8 +376,8 @@ class Rule:
         """The znode whose ACL applies to a new one, and whether agents use there what others of them have created."""
         app, found = self.app, self.found or {}
         is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
-        # If a publisher adds a host to the roster that has no identity of its own, the agent completes the entry. What
-        # an agent known only by its address creates is never its own.
+        # A roster entry that a publisher creates is completed by the host's agent, whose identity is not known here. An
+        # agent that is known only by its address has nothing of its own.
         is_named = self.host is None and path.startswith(f"{app.roster}/")
         is_shared = is_named or (not self.own and path not in (app.agents, app.roster))
         directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)

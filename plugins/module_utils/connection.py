@@ -281,7 +281,7 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
 def kerberos_trouble(exc: BaseException) -> str:
     """Why the Kerberos library has no ticket for a server, in one line; empty if something else went wrong.
 
-    kazoo takes that for a refusal unless it ends the connection's thread. The library is not needed if nobody uses it.
+    kazoo takes that for a refusal unless it ends the connection's thread. This does not import the library.
     """
     for error in (exc, exc.__cause__):
         if error is not None and type(error).__module__ == "kerberos":

@@ -176,7 +176,7 @@ def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:
 
 
 def _absence(client: Any, path: str) -> Iterator[ZnodeState]:
-    """For a missing znode: nothing since an unknown time, and its nearest existing parent's children."""
+    """For a missing znode: nothing since an unknown time, and its nearest existing ancestor's children."""
     yield ZnodeState(path, "nothing", 0)
     for above in reversed(ancestors(path)):
         with translated(above):

@@ -33,7 +33,7 @@ change of an entry changes the state too. These are all the rules; `rollout_admi
     so that its place is free for the next. A host without an entry stays where it is.
  8. Only a person stops the rollout of a rollback. Urgent hosts (unhealthy, or without an outcome of what they have)
     need no place. A host still on its way at the deadline is lost, and asks again; the second time it is given up:
-    it is no longer left, and continues when the rollout is done.
+    it no longer counts as left, and continues when the rollout is done.
  9. A host without an entry, whose release is known to be bad, may return to the stable release (`leaves`) while the
     rollout goes on, before its last step: in a place, with an entry only for as long as that takes. Whatever happens
     to it is not a failure: if the deadline passes with nobody else on the way, it is given up, and waits for its turn
@@ -42,7 +42,7 @@ change of an entry changes the state too. These are all the rules; `rollout_admi
 10. A person may promote (open the next step now, continue after a pause), pause, and halt. Each changes the phase, has
     nothing to do, or is refused with the reason. After a person's pause in a soak, the step's own gates and pause
     still count. Promoting a halted rollout has to be forced; its present failures are then forgiven. Whoever has asked
-    the gates of a step that waits for them lets it pass them. With `moves`, all that applies only while phase and step
+    the gates of a step that waits for them has it pass them. With `moves`, all that applies only while phase and step
     are those that the command is about: an answer for one step opens no other.
 11. Once done, it answers nobody. Hosts that it was done without, because they were not live, held or lost, follow in
     line, `places` of them at a time, each until it has an outcome. A new host deploys at once, and so does one that
