@@ -17,7 +17,7 @@ BAD = "bad"
 PROVED = "proved"
 DONE_NOWHERE = "done on no host"
 OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "rolled back"}
-"""The outcome by a phase that has not proved the release, even if another one has been published since."""
+"""The outcome of a phase that has not proved the release, even if another one has been published since."""
 OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "rolling back"}
 
 

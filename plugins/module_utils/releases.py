@@ -289,7 +289,7 @@ def now() -> str:
 
 
 def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str) -> None:
-    """Record in a publication's history entry that the fleet has proved it. If that fails, it is left out.
+    """Record in a publication's history entry that the fleet has proved it. A failure to do so is ignored.
 
     Of entries that were copied here in one transaction, with `config`, that is the newest.
     """

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions that a process keeps from one lookup to the next: opening and closing one takes much longer than a read.
+"""Sessions that a process keeps between lookups: opening and closing one takes many times as long as a read.
 
 Ansible forks a process for each task of each host. kazoo does not survive a fork, so all sessions are closed before
 one. Those of a forked process end with it, or expire if Ansible terminates it at its end.
