@@ -63,7 +63,7 @@ NOTHING = "none"
 """What a publisher expects to be desired if it has seen that nothing is."""
 SUPERSEDED = "another release was published meanwhile, so this one is not waited for any more: "
 TRIES = 10
-"""How often a publication is retried if another publisher was faster."""
+"""How often a publication is tried while other publishers are faster."""
 FIRST_PAUSE = 0.01
 """The most seconds before the second try, doubled before each further one."""
 _DIGITS = re.compile(r"[0-9]{1,19}")

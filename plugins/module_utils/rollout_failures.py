@@ -81,7 +81,7 @@ def on_outcome(plan: Plan, before: RolloutRecord, event: Outcome) -> Decision:
     state = before.changed(given_up=before.given_up + 1) if event.is_given_up else before
     if event.having:
         had = state.changed(had=state.had + event.having)
-        # Each of them reports that itself later, and then counts again: allowed only if that makes no difference.
+        # Each of them reports that itself later, and then counts again: used only if that makes no difference.
         state = had if is_old(had) else state
     if event.entry == RETURNING and state.phase not in GOING_BACK:
         return moved(state, event, None)
