@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_fleet_info`: it shows how far the fleet is while the module waits for it.
+"""The controller's part of `zk_fleet_info`: it shows the fleet's progress while the module waits.
 
-For the playbooks `status` and `watch`, it writes the fleet into a file, too.
+For the playbooks `status` and `watch`, it also writes the fleet to a file.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
+        """Run the module, and keep waiting if it has not waited for all of `wait_timeout`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         options = dict(self._task.args)
         wanted = options.pop("_output", None)
         if not wanted or self._task.check_mode:
             return self._look(result, options, task_vars)
         app = str(options.get("app") or DEFAULT_APP)
-        # Without a wait, they were read just before.
+        # Without a wait, they have just been read.
         read_again = partial(self._releases, options, task_vars) if limit_of(options) else dict
         try:
             output = FleetOutput(
@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         return {**done, "written_to": output.path} if is_written else done
 
     def _releases(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """What is published now; empty where that can't be read."""
+        """What is published now; empty if that can't be read."""
         given = {name: options[name] for name in ("app", *ARGSPEC) if name in options}
         found = dict(self._execute_module("zoo.deploy.zk_release_info", given, task_vars=task_vars))
         return {} if found.get("failed") else found
@@ -61,11 +61,11 @@ class ActionModule(ActionBase):
         task_vars: dict[str, Any] | None,
         output: FleetOutput | None = None,
     ) -> dict[str, Any]:
-        """Run the module, in turns, each of which is shown to the `output`, too."""
+        """Run the module in turns, each of which is shown to the `output` as well."""
         release, files = options.get("wait_for_release"), options.get("wait_for_files")
         limit = limit_of(options)
         show = Show(str(options.get("app") or DEFAULT_APP), silent=bool(self._task.no_log))
-        # Waiting for both is waiting for one after the other, of which the turns know nothing.
+        # Waiting for both means for one after the other, which the turns don't support.
         if self._task.async_val or limit is None or (release is None) == (not files):
             return {**result, **show.end(self._once(options, task_vars), tells=False)}
 
@@ -100,7 +100,7 @@ class ActionModule(ActionBase):
         return {**result, **{key: value for key, value in done.items() if key not in {"elapsed", "_states"}}}
 
     def _once(self, options: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Run the module as it is, in the background where that is wanted."""
+        """Run the module unchanged, in the background if asked to."""
         in_background = bool(self._task.async_val) and not self._connection.has_native_async
         done = self._execute_module("zoo.deploy.zk_fleet_info", options, task_vars=task_vars, wrap_async=in_background)
         if not in_background:
@@ -109,7 +109,7 @@ class ActionModule(ActionBase):
 
 
 def names_in(option: Any) -> list[str]:
-    """The entries of an option that is a list, or a text with commas, as the module reads it."""
+    """The entries of an option that is a list or a string with commas, as the module reads it."""
     if isinstance(option, str):
         return [one.strip() for one in option.split(",")]
     return [str(one) for one in (option if isinstance(option, list) else [option])]

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_release`: it shows how far the fleet is while the module waits for it.
+"""The controller's part of `zk_release`: it shows the fleet's progress while the module waits.
 
-The module publishes and waits for the first seconds; after them it is run again, a few seconds at a time, to wait for
-what is published already. Between these turns, `attendance` asks the gates and notifies of each change of phase. Where
-it has to wait for a lock first, that is said before.
+The module publishes and waits for the first seconds. Then it runs again, a few seconds at a time, to wait for what has
+been published. Between these turns, `attendance` asks the gates and notifies of each change of phase. If it has to wait
+for a lock first, a message is shown before.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.interrupted_wa
 from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
 
 Run = Callable[[dict[str, Any]], dict[str, Any]]
-"""Runs the module, with these options changed."""
+"""Runs the module with these options changed."""
 
 
 class ActionModule(ActionBase):
@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, and wait on where it has not waited for all of `wait_timeout`."""
+        """Run the module, and keep waiting if it has not waited for all of `wait_timeout`."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         options, silent = expecting(self._task.args), bool(self._task.no_log)
         try:
@@ -79,14 +79,14 @@ class ActionModule(ActionBase):
     def _attended(
         self, options: Mapping[str, Any], attendant: Attendant, begin: Run, run: Run, show: Show
     ) -> dict[str, Any]:
-        """The module's result, after gates were asked where it promotes, and where the rollout waits for them."""
+        """The module's result; gates are asked before a promotion, and whenever the rollout waits for them."""
         asked: dict[str, Any] | None = None
         about = ""
         if attendant.has_gates and options.get("state") == "promoted":
             seen = begin({"_asks": True})
             if seen.get("failed"):
                 return seen
-            # Where nothing is to be promoted yet, no gate is asked, so a step that is complete meanwhile stays closed.
+            # If nothing can be promoted yet, no gate is asked, so a step that completes meanwhile stays closed.
             asked = attendant.command_for(seen, "promote") if seen["changed"] else command_about(seen, "promote")
             about = str(seen["generation"])
         limit = limit_of(options) if waits(options) else None
@@ -96,7 +96,7 @@ class ActionModule(ActionBase):
         command = {"_command": asked, "only_if": about, "lock_timeout": 0}
         first = run({**turn, **command}) if asked else begin(turn)
         if asked and lock_timeout_of(options) and first.get("failed") and first.get("lock"):
-            # What the gates have said before somebody locked says nothing of what is there after that.
+            # Answers that the gates gave before somebody locked say nothing about the state after that.
             return self._attended(options, attendant, begin, run, show)
         first = attendant.explain(attendant.saw(first), asked)
         if limit is None:
@@ -117,7 +117,7 @@ class ActionModule(ActionBase):
 
 
 def waits(options: Mapping[str, Any]) -> bool:
-    """Whether the fleet is to be waited for; not where the module is to refuse the option itself."""
+    """Whether to wait for the fleet; false if the module is to refuse the option itself."""
     try:
         return bool(boolean(options.get("wait", True)))
     except TypeError:
@@ -125,12 +125,12 @@ def waits(options: Mapping[str, Any]) -> bool:
 
 
 def rests(result: Mapping[str, Any]) -> bool:
-    """Whether a wait has ended because the rollout waits for a person, and not by a failure."""
+    """Whether a wait has ended because the rollout waits for a person, not because of a failure."""
     return result.get("converged") is False and not result.get("failed")
 
 
 def lock_timeout_of(options: Mapping[str, Any]) -> float:
-    """Seconds to wait for a lock; 0 also where the module is to refuse the option itself."""
+    """Seconds to wait for a lock; 0 if the module is to refuse the option itself."""
     try:
         seconds = float(options.get("lock_timeout") or 0)
     except (TypeError, ValueError):
@@ -139,7 +139,7 @@ def lock_timeout_of(options: Mapping[str, Any]) -> float:
 
 
 def telling_of_lock(seconds: float, run: Run, *, silent: bool = False) -> Run:
-    """Run it; of a lock that it waits for, tell first: that may take `seconds`."""
+    """`run`, which first reports a lock that it has to wait for: that may take `seconds`."""
 
     def begin(changed: dict[str, Any]) -> dict[str, Any]:
         if not seconds:
@@ -155,7 +155,7 @@ def telling_of_lock(seconds: float, run: Run, *, silent: bool = False) -> Run:
 
 
 def attendant_of(options: Mapping[str, Any], *, silent: bool = False) -> Attendant:
-    """Who attends the rollout as the options say. Raises `InvalidOption`."""
+    """The attendant of the rollout by these options. Raises `InvalidOption`."""
     gates, state = read_gates(options.get("gates")), options.get("state") or "published"
     if gates and state not in {"published", "promoted"}:
         raise InvalidOption(f"gates: not with the state {state}, which opens no step")
@@ -166,5 +166,5 @@ def attendant_of(options: Mapping[str, Any], *, silent: bool = False) -> Attenda
 
 
 def expecting(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with an `only_if` that is null said in words: the generation where nothing is published is null."""
+    """The options, with a null `only_if` spelled out: null is the generation when nothing is published."""
     return {**options, **({"only_if": NOTHING} if "only_if" in options and options["only_if"] is None else {})}

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's part of `zk_znode`: it reads the files that `src` names, and sees keys before they are JSON."""
+"""The controller's part of `zk_znode`: it reads the files that `src` names, and checks keys before they become JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import Inva
 from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content, check_json, read_content
 
 OTHERS = ("value", "secret_value", "encoding")
-"""What can't be given beside `src`."""
+"""What can't be given together with `src`."""
 
 
 class ActionModule(ActionBase):
@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run the module, with the content of files in place of their names."""
+        """Run the module, with the contents of files in place of their names."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
             options = with_contents(self._task.args, self._read)
@@ -41,7 +41,7 @@ class ActionModule(ActionBase):
     def _read(self, name: str) -> Content:
         try:
             path = self._find_needle("files", name)
-        except AnsibleError:  # its text has a line for each place
+        except AnsibleError:  # its message has a line for each place searched
             where = "" if name.startswith(("/", "~")) else " in files/ of the role or the playbook, nor beside them"
             raise InvalidRecord(f"{name}: no such file{where}") from None
         if os.path.isdir(path):
@@ -52,7 +52,7 @@ class ActionModule(ActionBase):
 
 
 def with_contents(options: Mapping[str, Any], read: Callable[[str], Content]) -> dict[str, Any]:
-    """The options with what is in files as values. What is no entry at all is left to the module.
+    """The options with the contents of files as values. What is not an entry at all is left to the module.
 
     Raises `InvalidRecord`.
     """
@@ -65,7 +65,7 @@ def with_contents(options: Mapping[str, Any], read: Callable[[str], Content]) ->
 
 
 def _with_content(options: Mapping[str, Any], read: Callable[[str], Content]) -> dict[str, Any]:
-    """One znode's options, those of the file that `src` names instead of that."""
+    """One znode's options, with the content of the file that `src` names instead of `src`."""
     given = {name: value for name, value in options.items() if name != "src"}
     check_json(given.get("value"), f"{given.get('path', given.get('name'))}: value")
     name = options.get("src")

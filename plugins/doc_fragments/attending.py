@@ -17,8 +17,8 @@ options:
         O(state=promoted) is carried out. Commands and requests run on the controller.
       - If all pass, the rollout continues. If one fails, the rollout is halted. If one is inconclusive, the rollout is
         paused until a person promotes it. The reason contains the gate's name and the first line of its output.
-      - With O(state=published), each step of O(rollout) or of the policy, except the last, gets C(gate=true) unless it
-        already has it. Such a step is paused after its soak until its gates have been checked, even if this task has
+      - With O(state=published), the steps of O(rollout) or of the policy that have C(gate=true) wait for the gates. If
+        none has it, each step except the last gets it. Such a step is paused after its soak until its gates have been checked, even if this task has
         ended in the meantime. With C(unattended=true) in O(rollout), no step waits. The gates are checked while a step
         soaks, and only one that fails stops the rollout.
       - With O(state=promoted), they are also checked at the later steps if the release was published with gates. If

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options of waiting for a fleet, documented once for all modules that do."""
+"""The options for waiting for a fleet, documented once for all modules that have them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where lookup and inventory find the connection options beside their own arguments.
+"""Where lookup and inventory find the connection options, other than in their own arguments.
 
 Only what differs from `zoo.deploy.zookeeper` is here: Ansible merges the keys of an option that two fragments name, so
-a plugin extends both, this one first: of a key that both have, the first one's value counts. What is true or false is
-`raw`, because Ansible would take any word but a few for false, and so is a path, which may be a template or empty;
-`plugin_utils.own_options` is strict.
+a plugin extends both, this one first: if both have a key, the first value counts. Booleans are `raw`, because Ansible
+would take all but a few words for false, and so are paths, which may be templates or empty; `plugin_utils.own_options`
+is strict.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong in the variables of a role.
+"""Mistakes in the variables of a role.
 
-Ansible checks that too, but prints all of the specification.
-Inside a variable it does not where a type is `raw`.
+Ansible checks them too, but prints the whole specification.
+It does not look inside a variable of type `raw`.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import quot
 
 
 def variable_mistakes(values: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for each mistake."""
+    """One sentence for each mistake."""
     return [mistake for name, option in options.items() for mistake in _variable_mistakes(name, values, option)]
 
 
 def _variable_mistakes(name: str, values: Mapping[str, Any], option: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a variable. As in Ansible, `None` unsets only what has neither a default nor choices."""
+    """The mistakes in a variable. As in Ansible, `None` unsets only what has neither a default nor choices."""
     value = values.get(name)
     if value is None and option.get("required"):
         yield f"{name} is missing"
@@ -75,7 +75,7 @@ def _variable_mistakes(name: str, values: Mapping[str, Any], option: Mapping[str
 
 
 def _mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a value that is given."""
+    """The mistakes in a given value."""
     if "options" not in option:
         yield from _leaf_mistakes(where, value, option)
     elif option["type"] != "list":
@@ -88,7 +88,7 @@ def _mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str
 
 
 def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """What is wrong with a dictionary."""
+    """The mistakes in a dictionary."""
     if not isinstance(value, Mapping):
         yield f"{where}: expected a dictionary{_got(value, options)}"
         return
@@ -105,12 +105,12 @@ def _key_mistakes(where: str, value: Any, options: Mapping[str, Mapping[str, Any
 
 
 def _got(value: Any, options: Mapping[str, Mapping[str, Any]]) -> str:
-    """What was given in place of one with these options, unless one of them is a secret."""
+    """The value given instead of one with these options, for a message; empty if one of them is a secret."""
     return "" if any(option.get("no_log") for option in options.values()) else f", got {quote(value)}"
 
 
 def _leaf_mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a value by its type, and by the choices for it."""
+    """The mistakes in a value, by its type and its choices."""
     kind = option.get("type", "str")
     got = "" if option.get("no_log") else f", got {quote(value)}"
     try:
@@ -127,8 +127,8 @@ def _leaf_mistakes(where: str, value: Any, option: Mapping[str, Any]) -> Iterato
 
 
 class FilterModule:
-    """The filter, as Ansible asks for it."""
+    """The filter, in the form that Ansible loads."""
 
     def filters(self) -> dict[str, Callable[..., list[str]]]:
-        """By its name."""
+        """The filter by its name."""
         return {"variable_mistakes": variable_mistakes}

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The inventory of what is registered in ZooKeeper."""
+"""An inventory of the services that are registered in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -274,33 +274,33 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations 
     registrations,
 )
 
-# Ansible compiles every file of a collection anew at each start, so what only some options need is imported there:
+# Ansible recompiles every file of a collection at each start, so what only some options need is imported there:
 # ruff: noqa: PLC0415
 if TYPE_CHECKING:
     from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood
 
 FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
-"""How the name of a file for this plugin ends."""
+"""How the name of an inventory file for this plugin ends."""
 MEMORY_CACHES = frozenset({"memory", "ansible.builtin.memory"})
 """The cache plugins of Ansible whose answers end with the process."""
 
 
 class Answer(NamedTuple):
-    """What is live in one registry; stale where that is the last good answer."""
+    """What is live in one registry; stale if that is the last good answer."""
 
     live: list[Registration]
     is_stale: bool = False
 
 
 class _Names(NamedTuple):
-    """The names of groups and hosts that were in the inventory."""
+    """The names of the groups and hosts that were in the inventory before."""
 
     groups: set[str]
     hosts: set[str]
 
 
 def _line(text: str) -> str:
-    """A text on one line, which can do nothing to a terminal: others may have written a part of it."""
+    """A string on one line, safe to print on a terminal: part of it may be somebody else's."""
     return printable(" ".join(text.splitlines()))
 
 
@@ -310,14 +310,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     NAME = "zoo.deploy.zk_services"
 
     def verify_file(self, path: str) -> bool:
-        """Whether `path` is a file for this plugin, by its name."""
+        """Whether `path` is, by its name, a file for this plugin."""
         return bool(super().verify_file(path)) and path.endswith(FILE_NAMES)
 
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
-        """Fill the inventory as the file at `path` says. Raises `AnsibleParserError`.
+        """Fill the inventory from the file at `path`. Raises `AnsibleParserError`.
 
-        Without `cache` (`--flush-cache`, `meta: refresh_inventory`) everything is read anew; the last good answer is
-        still what the new one is measured against.
+        Without `cache` (`--flush-cache`, `meta: refresh_inventory`) everything is read again; the new answer is still
+        checked against the last good one.
         """
         super().parse(inventory, loader, path, cache)
         forget_empty_variables()
@@ -328,7 +328,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             self._populate(self.get_cache_key(path), use_cache=cache)
         except (ZooKeeperError, InvalidRegistry) as exc:
-            # Ansible would print each cause's text once more.
+            # Ansible would repeat the message of each cause.
             raise AnsibleParserError(_line(f"{path}: {exc}")) from None
 
     def _populate(self, cache_key: str, *, use_cache: bool) -> None:
@@ -336,16 +336,16 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         last_good = self._load_last_good(cache_key, registries)
         readings, releases = self._read(registries, last_good, use_cache)
         answers = [self._answer(*parts) for parts in zip(registries, readings, last_good)]
-        if any(readings):  # an old answer gets no younger by being stored again
+        if any(readings):  # storing an old answer again does not make it newer
             self._store_last_good(cache_key, registries, readings, answers, last_good)
         live = self._filtered([entry for answer in answers for entry in answer.live])
         self._fill(live, registries, releases)
 
     def _fill(self, live: Sequence[Registration], registries: Sequence[Registry], releases: dict[str, Any]) -> None:
-        """The hosts, the groups, and what is constructed of them.
+        """Add the hosts, the groups, and what is constructed from them.
 
-        A group's name that is found only when hosts are put into it may be the name of one of them: then all is begun
-        anew, and the name is the group's.
+        A group name that emerges only when hosts are added to it may be the name of one of them. Then everything is
+        built again, and the group keeps the name.
         """
         before = _Names(set(self.inventory.groups), set(self.inventory.hosts))
         named = list(zip(self._names(live), live))
@@ -375,7 +375,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return hosts
 
     def _construct(self, hosts: Sequence[Host]) -> set[str]:
-        """Do what `compose`, `groups` and `keyed_groups` say; the names of groups that hosts have already."""
+        """Apply `compose`, `groups` and `keyed_groups`; the names of groups that are already names of hosts."""
         if not any(self.get_option(option) for option in ("compose", "groups", "keyed_groups")):
             return set()
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.constructed import Constructor
@@ -389,7 +389,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The connection options; they may be templates, as in `{{ lookup('env', 'ZK_PASSWORD') }}`."""
         self.templar.available_variables = self._vars
         options = {name: self.get_option(name) for name in CONNECTION_OPTIONS}
-        # As a list, Ansible has cut a template at its commas.
+        # In the form of a list, Ansible has split a template at its commas.
         options["hosts"] = self._given_hosts or options["hosts"]
         return converted({name: self.templar.template(value) for name, value in options.items()})
 
@@ -400,7 +400,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # The last good answer
 
     def _check_cache(self) -> None:
-        """Warns of a cache that keeps no answer for the next run. Raises `ZooKeeperError` where there has to be one."""
+        """Warn about a cache that keeps no answer for the next run. Raises `ZooKeeperError` if one is needed and off."""
         for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
             if self.get_option(option) == off:
                 continue
@@ -410,7 +410,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 self._warn([f"{option}: the memory cache ends with this run; set cache_plugin, such as jsonfile"])
 
     def _load_last_good(self, cache_key: str, registries: Sequence[Registry]) -> list[LastGood | None]:
-        """The last good answer of each registry; None where there is none, or the option `cache` is off."""
+        """The last good answer of each registry; None if there is none, or if the option `cache` is off."""
         self._check_cache()
         if not self.get_option("cache"):
             return [None] * len(registries)
@@ -439,7 +439,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.last_good import LastGood, to_cache
 
-        # With a time in it the cache changes, and so is written, also where the answer is the same.
+        # With a time in it the cache changes, and so is written, even if the answer is the same.
         at = time.time() if self.get_option("cache_timeout") else 0.0
         last_good = [
             old if answer.is_stale or reading is None else LastGood(reading, len(answer.live), at)
@@ -453,7 +453,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _read(
         self, registries: Sequence[Registry], last_good: Sequence[LastGood | None], use_cache: bool
     ) -> tuple[list[Reading | None], dict[str, Any]]:
-        """What is registered, None where the last good answer has to do, and what the agents of `app` run."""
+        """What is registered, None where the last good answer must do, and what the agents of `app` run."""
         try:
             with connect(self._connection()) as client:
                 earlier = [answer.reading if answer and use_cache else None for answer in last_good]
@@ -471,7 +471,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return readings, releases
 
     def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:
-        """What the agents of `app` run, and a text for each that can't be read; for all, where that costs no host."""
+        """What the agents of `app` run, and a message for each unreadable one; one for all if no host depends on it."""
         if not self.get_option("app"):
             return {}, []
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import read_agent_releases
@@ -484,7 +484,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return {}, [f"{exc}; going on without zk_release"]
 
     def _answer(self, registry: Registry, reading: Reading | None, last_good: LastGood | None) -> Answer:
-        """What is live in a registry. Raises `ZooKeeperError` where it has shrunk too far."""
+        """What is live in a registry. Raises `ZooKeeperError` if it has shrunk too far."""
         if reading is None:
             return self._stale_answer(registry, last_good)
         live, problems = registrations(registry, reading, time.time())
@@ -516,7 +516,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # Names, groups and variables
 
     def _filtered(self, live: list[Registration]) -> list[Registration]:
-        """The registrations that `filters` does not leave out. Raises `ZooKeeperError`."""
+        """The registrations that `filters` keeps. Raises `ZooKeeperError`."""
         given = self.get_option("filters")
         if not given:
             return live
@@ -535,7 +535,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return [entry for place, entry in enumerate(live) if decisions.get(place, True)]
 
     def _names(self, live: Sequence[Registration]) -> list[str]:
-        """The names that `hostnames` gives, as plain strings: what a template gave may be marked."""
+        """The names that `hostnames` gives, as plain strings: the result of a template may be marked."""
         names = [""] * len(live)
         for preference in self.get_option("hostnames"):
             self._check_syntax("hostnames", preference)
@@ -547,7 +547,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return ["".join(list(name)) or registration.name for name, registration in zip(names, live)]
 
     def _check_syntax(self, option: str, expression: object) -> None:
-        """Refuse, by a `ZooKeeperError`, what fails for every entry; one that fails for some may be meant so."""
+        """Raise `ZooKeeperError` for an expression that fails for every entry; failing for some may be intended."""
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import syntax_mistake
 
         mistake = syntax_mistake(expression)
@@ -555,9 +555,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise ZooKeeperError(f"{option}: {expression}: {mistake}")
 
     def _other_hosts(self, named: Sequence[tuple[str, Registration]]) -> Mapping[str, str | None]:
-        """The addresses of the hosts that other sources know, by name; the controller is one of them.
+        """The addresses of the hosts known from other sources, by name; the controller is one of them.
 
-        With `override_hosts`, only those that are not to be replaced.
+        With `override_hosts`, only of those that are not to be replaced.
         """
         known = {name: known_address(host) for name, host in self.inventory.hosts.items()}
         if self.get_option("override_hosts"):
@@ -565,7 +565,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return {**dict.fromkeys(CONTROLLER_NAMES, NO_ADDRESS), **known}
 
     def _evaluated(self, expression: str | bool, live: Sequence[Registration]) -> Iterator[Any]:
-        """The value of an expression, or of a template, for each registration; FAILS or None where it has none."""
+        """The value of an expression or template for each registration; FAILS or None where it has none."""
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions import (
             ASK,
             FAILS,
@@ -586,7 +586,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     @property
     def _extra(self) -> Mapping[str, Any]:
-        """The extra variables, where the options ask for them; they count more than any other."""
+        """The extra variables, if the options ask for them; they take precedence over all others."""
         return self._vars if self.get_option("use_extra_vars") else {}
 
     def _evaluated_by_ansible(self, expression: str, variables: dict[str, Any]) -> Any:
@@ -603,7 +603,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return None
 
     def _own_groups(self, live: Sequence[Registration], registries: Sequence[Registry]) -> set[str]:
-        """The groups that this file names, or a `*` in it stands for."""
+        """The groups that this file names, and those that a `*` in it stands for."""
         named = [registry.group_of(()) for registry in registries if "*" not in registry.path]
         composed = self.get_option("groups") if isinstance(self.get_option("groups"), dict) else {}
         registered = {registration.group for registration in live}
@@ -611,13 +611,13 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return {unused_group_name(name, self.inventory) for name in safe}
 
     def _add_groups(self, registries: Sequence[Registry]) -> None:
-        """The groups of registries without a `*`: they are there also while nothing is registered."""
+        """Add the groups of registries without a `*`: they exist even if nothing is registered."""
         for registry in registries:
             if "*" not in registry.path:
                 self._add_group(registry.group_of(()))
 
     def _add_group(self, name: str) -> str:
-        """A group of this or nearly this name."""
+        """Add a group of this name or one close to it; its name."""
         safe = self._sanitize_group_name(name)
         unused = unused_group_name(safe, self.inventory)
         if unused != safe:
@@ -640,7 +640,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for host in [host for name, host in self.inventory.hosts.items() if name not in names.hosts]:
             self.inventory.remove_host(host)
         for group in [group for name, group in self.inventory.groups.items() if name not in names.groups]:
-            # Ansible itself leaves it above and below others.
+            # Ansible itself keeps its place among parents and children.
             for parent in group.parent_groups:
                 parent.child_groups = [one for one in parent.child_groups if one is not group]
                 parent.clear_hosts_cache()

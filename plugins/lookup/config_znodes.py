@@ -117,7 +117,7 @@ class LookupModule(LookupBase):
     """Entries for `zk_znode`."""
 
     def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
-        """The entries, those that delete at the end. Raises `AnsibleLookupError`."""
+        """The entries, deletions last. Raises `AnsibleLookupError`."""
         self.set_options(var_options=variables, direct=kwargs)
         try:
             path = _path(terms)
@@ -125,7 +125,7 @@ class LookupModule(LookupBase):
             entries = self._entries(path, variables or {})
             return [*entries, *deletions(entries, self.get_option("there"))]
         except InvalidRecord as exc:
-            raise AnsibleLookupError(str(exc)) from None  # Ansible would print each cause's text once more
+            raise AnsibleLookupError(str(exc)) from None  # Ansible would repeat the message of each cause
 
     def _entries(self, path: str, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         directory, values = self.get_option("directory"), self.get_option("values")

@@ -120,15 +120,15 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, 
 from ansible_collections.zoo.deploy.plugins.plugin_utils.kept_sessions import ask
 from ansible_collections.zoo.deploy.plugins.plugin_utils.own_options import converted, forget_empty_variables
 
-with contextlib.suppress(ImportError):  # `ask` says so
+with contextlib.suppress(ImportError):  # `ask` reports it
     from kazoo.exceptions import NoNodeError
 
 
 class LookupModule(LookupBase):
-    """The values of znodes. Ansible itself takes what a lookup returns for data, never for a template."""
+    """The values of znodes. Ansible itself takes what a lookup returns as data, never as a template."""
 
     def run(self, terms: Sequence[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
-        """The value of each znode in `terms`, or those below it. Raises `AnsibleLookupError`."""
+        """The value of each znode in `terms`, or the values below it. Raises `AnsibleLookupError`."""
         forget_empty_variables()
         self.set_options(var_options=self._connection_variables(variables or {}), direct=kwargs)
         try:
@@ -137,14 +137,14 @@ class LookupModule(LookupBase):
             default = {"default": self.get_option("default")} if "default" in kwargs else {}
             return ask(converted(self.get_options()), lambda client: self._read(client, paths, default))
         except (ZooKeeperError, InvalidRecord) as exc:
-            raise AnsibleLookupError(printable(str(exc))) from None  # Ansible would print each cause's text once more
+            raise AnsibleLookupError(printable(str(exc))) from None  # Ansible would repeat each cause
 
     def _check_options(self) -> None:
         if self.get_option("children") and self.get_option("recursive"):
             raise ZooKeeperError("expected one of children and recursive, got both")
 
     def _connection_variables(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Those that set options; Ansible hands them to a lookup as they were written, templates and all."""
+        """The variables that set options; Ansible passes them to a lookup as written, templates included."""
         names = [entry["name"] for option in self.option_definitions.values() for entry in option.get("vars", [])]
         return {name: self._templar.template(variables[name]) for name in names if name in variables}
 
@@ -156,11 +156,11 @@ class LookupModule(LookupBase):
         ]
 
     def _found(self, client: Any, node: Node) -> Any:
-        """The value of a znode, or those below it."""
+        """The value of a znode, or the values below it."""
         as_json = self.get_option("json")
         if not self.get_option("children") and not self.get_option("recursive"):
             return _value(node, as_json=as_json)
-        # Ansible compiles every file of a collection anew at each start, so what few need is imported here.
+        # Ansible recompiles every file of a collection at each start, so what few need is imported here.
         from ansible_collections.zoo.deploy.plugins.module_utils.znode_snapshots import below  # noqa: PLC0415
 
         depth = 1 if self.get_option("children") else None

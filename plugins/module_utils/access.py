@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may do what with an application's znodes: its record of access, and the ACL of each znode by that.
+"""Who may do what with an application's znodes: its access record, and the ACL of each znode that follows from it.
 
-Standard library only: the agent and the git hook carry this same file. It knows kazoo's requests by their fields.
+Standard library only: the agent and the git hook ship this same file. It recognises kazoo's requests by their fields.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 READ, WRITE, CREATE, DELETE, ADMIN = 1, 2, 4, 8, 16
 CHANGE = READ | WRITE | CREATE | DELETE
-"""All but to say who may."""
+"""All permissions except changing the ACL."""
 ALL = CHANGE | ADMIN
 SECURED, OPEN = "secured", "open"
 """The states of an application: its znodes are for its roles, or for everybody."""
 ROLES = ("publishers", "agents", "readers")
 PLACES = ("registries", "values")
 MOST_BYTES = 64_000
-"""How long the identities of a record may be: each request that creates znodes has them once for each."""
+"""The most bytes of a record's identities: each request that creates znodes repeats them for each znode."""
 _ALL_ADDRESSES = re.compile(r"[^/]*/[+-]?0+")
-"""An id of the scheme ip of which no bit counts."""
+"""An id of the scheme ip in which no bit counts."""
 _CREATING = {1, 15}
 """The types of kazoo's requests that create one znode."""
 _TRANSACTION = 14
@@ -40,7 +40,7 @@ _EPHEMERAL = 1
 
 
 class Principal(namedtuple("Principal", ("scheme", "id"))):
-    """Who: the scheme, and the id in it, as an ACL has them."""
+    """An identity: the scheme, and the id in it, as in an ACL."""
 
     __slots__ = ()
 
@@ -60,11 +60,11 @@ class Grant(namedtuple("Grant", ("perms", "id"))):
 Acl = tuple[Grant, ...]
 ANYBODY: Acl = (Grant(ALL, Principal("world", "anyone")),)
 CREATOR: Acl = (Grant(ALL, Principal("auth", "")),)
-"""All for whoever creates it: the server puts the identities of the connection there."""
+"""Everything for the creator: the server replaces this by the identities of the connection."""
 BESIDE = Grant(READ | CREATE, Principal("world", "anyone"))
-"""What anybody may do above an application: have another one beside it, but delete or replace nothing."""
+"""What anybody may do above an application: create a znode next to it, but not delete or replace anything."""
 READABLE = Grant(READ, Principal("world", "anyone"))
-"""What anybody may do who may only read."""
+"""The permission of anybody who may only read."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class AccessRecord:
             )
 
     def check_places(self, app: AppPaths) -> None:
-        """Raise `InvalidRecord` for a tree whose rights would count for what is the application's own."""
+        """Raise `InvalidRecord` for a tree whose permissions would apply to the application's own znodes."""
         for name in PLACES:
             for path in getattr(self, name):
                 if _is_within(path, "/zookeeper"):
@@ -132,7 +132,7 @@ class AccessRecord:
 
     @property
     def all_agents(self) -> tuple[Principal, ...]:
-        """Every agent's identity."""
+        """The identities of all agents."""
         return tuple(dict.fromkeys([*self.agents, *(who for ids in self.hosts.values() for who in ids)]))
 
     def to_node(self) -> bytes:
@@ -143,7 +143,7 @@ class AccessRecord:
         return json.dumps({key: value for key, value in content.items() if value}).encode()
 
     def acl(self, app: AppPaths, path: str, *, ephemeral: bool = False, host: str | None = None) -> Acl:
-        """The ACL of a znode: of one of the application's, of a registration (`ephemeral`), or of what is above those.
+        """The ACL of a znode of the application, of a registration (`ephemeral`), or of a znode above those.
 
         `host` is the name of the agent that an ephemeral belongs to.
         """
@@ -164,7 +164,7 @@ class AccessRecord:
         return tuple(sorted(Grant(allowed, who) for who, allowed in perms.items() if allowed))
 
     def names_registry_of(self, app: AppPaths, registration: str) -> bool:
-        """Whether an ephemeral is the application's own, or in a registry of it: elsewhere no agent may register."""
+        """Whether an ephemeral is in the application or one of its registries: no agent may register elsewhere."""
         places = [*self.registries, *(f"{app.root}/{name}" for name in OWN)]
         return any(_is_within(registration, place) for place in places)
 
@@ -173,35 +173,35 @@ class AccessRecord:
         return any(_is_within(path, registry) for registry in self.registries)
 
     def _is_above(self, app: AppPaths, path: str) -> bool:
-        """Whether something of the application is below it, but it is not the application's itself."""
+        """Whether it is above something of the application, but not part of the application itself."""
         roots = (app.root, *self.registries, *self.values)
         return any(_is_within(root, path) for root in roots) and not any(_is_within(path, root) for root in roots)
 
     def _rights(self, app: AppPaths, path: str, *, ephemeral: bool) -> tuple[int, bool]:
-        """What every agent may do with a znode, and whether readers may read it."""
+        """The permissions of every agent on a znode, and whether readers may read it."""
         if not ephemeral and any(_is_within(path, f"{app.root}/{name}") for name in OWN):
             return _rights_of_place(app, path)
         if ephemeral or not self.has_in_registry(path):
             return READ, True
-        # An agent takes the registration of what is not healthy away.
+        # An agent deletes the registration of an unhealthy service.
         return READ | CREATE | DELETE, True
 
 
 def _rights_of_place(app: AppPaths, path: str) -> tuple[int, bool]:
-    """The same, of what is persistent and the application's own."""
+    """The same for a persistent znode in the application itself."""
     special = {
-        # Who may delete could delete what is another's.
+        # Permission to delete would allow deleting other agents' znodes.
         app.agents: (READ | CREATE, True),
         app.roster: (READ | CREATE, True),
         app.rollouts: (READ | CREATE | DELETE, True),
         app.bad_commits: (READ | CREATE | DELETE, True),
-        # Hashes of passwords are in it.
+        # It contains hashes of passwords.
         app.access: (READ, False),
         app.lock: (0, True),
     }
     if path in special:
         return special[path]
-    # By compare-and-set each of them moves a rollout on.
+    # Each agent advances a rollout by compare-and-set.
     return (CHANGE if _is_within(path, app.rollouts) else READ), True
 
 
@@ -211,7 +211,7 @@ def _is_within(path: str, tree: str) -> bool:
 
 
 def merged(acl: Iterable[Any]) -> Acl:
-    """An ACL with one entry for each identity, sorted: two that allow the same are the same."""
+    """An ACL with one entry for each identity, sorted: two that allow the same are equal."""
     perms: dict[Principal, int] = {}
     for entry in acl:
         who = Principal(entry.id.scheme, entry.id.id)
@@ -220,8 +220,8 @@ def merged(acl: Iterable[Any]) -> Acl:
 
 
 def acl_bytes(acl: Iterable[Any]) -> int:
-    """How long an ACL is in a request, or a little longer."""
-    # For the scheme auth the server puts an id there, which ends with a hash.
+    """The bytes of an ACL in a request, possibly slightly more."""
+    # For the scheme auth the server inserts an id, which ends with a hash.
     return sum(
         12
         + len(entry.id.scheme)
@@ -232,7 +232,7 @@ def acl_bytes(acl: Iterable[Any]) -> int:
 
 
 def perms_of_anybody(acl: Iterable[Any]) -> int:
-    """What anybody may do: the rights of the world, and those of all addresses."""
+    """What anybody may do: the permissions of the world, and those of all addresses."""
     perms = 0
     for entry in acl:
         scheme, name = entry.id.scheme, entry.id.id
@@ -247,21 +247,21 @@ def is_open(acl: Iterable[Any]) -> bool:
 
 
 def is_replaceable(acl: Iterable[Any]) -> bool:
-    """Whether anybody may put something else in the place of what is in a znode; who may only create there may not."""
+    """Whether anybody may replace what is in a znode; permission to create alone does not suffice."""
     perms = perms_of_anybody(acl)
     return bool(perms & ADMIN) or perms & (CREATE | DELETE) == CREATE | DELETE
 
 
 def may_be_of_roles(acl: Iterable[Any]) -> bool:
-    """Whether roles may have given this ACL to what is the publishers': all others may only read it."""
+    """Whether roles may have set this ACL on a znode of the publishers: all others may only read it."""
     entries = list(acl)
     return not is_open(entries) and all(entry.perms in {READ, ALL} for entry in entries)
 
 
 def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
-    """Whether everybody who may write, or create something in, znodes with the ACLs `others` may write one with `acl`.
+    """Whether everybody who may write, or create below, znodes with the ACLs `others` may write one with `acl`.
 
-    An empty ACL is one that could not be read: nobody knows whom it is for.
+    An empty ACL could not be read: whom it is for is not known.
     """
     if perms_of_anybody(acl) & (WRITE | ADMIN):
         return True
@@ -270,25 +270,25 @@ def all_may_write(acl: Sequence[Any], others: Sequence[Sequence[Any]]) -> bool:
 
 
 def _may_write(entry: Any, acl: Sequence[Any]) -> bool:
-    """Whether whom an entry of another ACL names may write what has this one."""
+    """Whether the identity in an entry of another ACL may write a znode with this one."""
     perms = [own.perms for own in acl if own.id == entry.id]
-    # Without hashes, two passwords of one user look alike: the entry is to be the same, and the weakest counts.
+    # Without hashes, two passwords of one user look alike: the same entry is required, and the weakest one counts.
     is_known = not _is_hidden([entry]) or entry.perms in perms
     return is_known and bool(perms) and all(one & (WRITE | ADMIN) for one in perms)
 
 
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
-"""What is said where that is so."""
+"""The message for that case."""
 
 
 Own = Mapping[str, "str | None"]
-"""The schemes in which a connection has an identity, each with the user where the options say who that is."""
+"""The schemes in which a connection has an identity, each with the user if the options name it."""
 
 
 def own_schemes(options: Mapping[str, Any]) -> Own:
-    """In which schemes an ACL may name a connection with these options; it has one identity in each.
+    """The schemes in which an ACL may name a connection with these options; it has one identity in each.
 
-    A certificate may have gone to a proxy: then the server does not know it.
+    A certificate may have been presented to a proxy: then the server does not know it.
     """
     own: dict[str, str | None] = {}
     if options.get("digest_username"):
@@ -306,7 +306,7 @@ def has_credentials(options: Mapping[str, Any]) -> bool:
 
 
 def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterable[str]]) -> bool:
-    """Whether a connection with credentials has such an identity; the server is asked for them of a certificate."""
+    """Whether a connection with credentials has such an identity; the server is asked about that of a certificate."""
     if options.get("digest_username") or options.get("sasl_mechanism"):
         return True
     return any(who.startswith("x509 ") for who in identities())
@@ -314,12 +314,12 @@ def is_authenticated(options: Mapping[str, Any], identities: Callable[[], Iterab
 
 @dataclass(frozen=True)
 class Rule:
-    """Which ACL what is created gets: `fixed`, or what `access` says, or `found`; else it is left as it is asked for.
+    """The rule for the ACLs of new znodes: `fixed`, or by `access`, or by `found`; otherwise as requested.
 
-    `found` are the ACLs of the application's znode and of directories that are there: what is created is for whom its
-    directory is, and for its creator, whose identities are `own`. Above the application and the `registries`, others
-    have theirs. A connection that is `own` in no scheme may be known by its address, for which no ACL has to name it.
-    `is_new` is an application that this connection creates.
+    `found` are the ACLs of the application's znode and its existing directories: a new znode is for the same
+    identities as its directory, and for its creator, whose identities are `own`. Znodes above the application and the
+    `registries` also belong to others. A connection without an `own` scheme may be known by its address, which an ACL
+    need not name. `is_new` is set if this connection creates the application.
     """
 
     app: AppPaths
@@ -333,7 +333,7 @@ class Rule:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may have what is created."""
+        """Whether what is created is open to anybody."""
         if self.access is not None:
             return self.access.state == OPEN
         if self.fixed is not None:
@@ -342,14 +342,14 @@ class Rule:
 
     @property
     def leaves_open(self) -> bool:
-        """Whether something that is created below an application's closed znode may be open, whoever creates it."""
+        """Whether what is created below an application's closed znode may be open, whoever creates it."""
         acls = self.found.values() if self.fixed is None and self.found is not None else ()
-        # Without an identity, where no address is named either, a connection creates only in what is open.
+        # If it has no identity, and no address is named either, a connection can create only in what is open.
         creates = self.own or any(_names_addresses(acl) or is_open(acl) for acl in acls)
         return bool(creates) and any(is_open(acl) or _is_hidden(acl) or _hides(acl) for acl in acls)
 
     def acl(self, path: str, *, ephemeral: bool) -> Acl | None:
-        """The ACL of what is created at `path`; None where it is left as it is asked for."""
+        """The ACL of a new znode at `path`; None if it stays as requested."""
         if self.access is not None:
             return self.access.acl(self.app, path, ephemeral=ephemeral, host=self.host)
         given = self._inherited(path) if self.fixed is None and self.found is not None else self.fixed
@@ -358,26 +358,26 @@ class Rule:
         return (*given, BESIDE) if given is not None and (is_shared or is_top) else given
 
     def _inherited(self, path: str) -> Acl | None:
-        """The ACL by that of another znode; None where that is open, or can't be seen."""
+        """The ACL derived from that of another znode; None if that one is open or hidden."""
         like, is_agents = self._like(path)
         acl = (self.found or {})[like]
         is_named = any(_may_be(entry.id, self.own) for entry in acl)
-        # In a registry that is not there yet it might be for all but its creator.
+        # In a registry that does not exist yet, it might be for everybody except its creator.
         is_for_it = is_named or any(_is_within(path, place) for place in (self.app.root, like))
         if is_open(acl) or _is_hidden(acl) or not is_for_it:
             return None
-        # Who may write the release may write its history, and take the lock.
+        # An identity that may write the release may also write its history and take the lock.
         has_more = CREATE if is_agents else WRITE if like == self.app.config else 0
         given = [entry._replace(perms=entry.perms | (CHANGE if entry.perms & has_more else 0)) for entry in acl]
-        # A certificate may have gone to a proxy: then the server knows nobody whom CREATOR could name.
+        # A certificate may have been presented to a proxy: then the server knows no identity for CREATOR.
         return (*merged(given), *(CREATOR if is_named or self.own.keys() - {"x509"} else ()))
 
     def _like(self, path: str) -> tuple[str, bool]:
-        """Which znode has the ACL for what is created, and whether agents use there what others of them have made."""
+        """The znode whose ACL applies to a new one, and whether agents use there what others of them have created."""
         app, found = self.app, self.found or {}
         is_agents = not any(_is_within(path, own) for own in (app.config, app.history, app.policy, app.lock))
-        # Of a host that a publisher names, which is not known by its identity, the agent completes the entry. Who is
-        # known by an address has nothing to himself.
+        # A roster entry that a publisher creates is completed by the host's agent, whose identity is not known here. An
+        # agent that is known only by its address has nothing of its own.
         is_named = self.host is None and path.startswith(f"{app.roster}/")
         is_shared = is_named or (not self.own and path not in (app.agents, app.roster))
         directory = max((place for place in found if path.startswith(f"{place}/")), key=len, default=app.root)
@@ -389,16 +389,15 @@ class Rule:
 
 
 def directories_of(app: AppPaths) -> list[str]:
-    """By whose ACLs it is told for whom something is created, where no roles tell."""
+    """The directories whose ACLs tell, without roles, who a new znode is for."""
     return [app.root, app.config, app.history, app.agents, app.roster, app.rollouts, app.bad_commits]
 
 
 def choose_rule(app: AppPaths, record: bytes | None, found: Mapping[str, Sequence[Any]], *, own: Own) -> Rule:
-    """By which rule something is created: `record` is the application's, None for none.
+    """The rule by which znodes are created; `record` is the application's, None for none.
 
-    `own` is of the connection, empty where it has no identity but its address. `found` are the ACLs of those of its
-    `directories_of` and of the registries that are there; what may not be read has an empty one. Raises `InvalidRecord`
-    where the record is none.
+    `own` is the connection's, empty if it has no identity except its address. `found` are the ACLs of existing
+    `directories_of` and registries; an unreadable one is empty. Raises `InvalidRecord` if the record is not valid.
     """
     if record is not None:
         return Rule(app, access=AccessRecord.from_node(record))
@@ -415,27 +414,27 @@ def _may_be(who: Principal, own: Own) -> bool:
 
 
 def _names_addresses(acl: Iterable[Any]) -> bool:
-    """Whether an ACL is for some without credentials, whom a server knows by their addresses."""
+    """Whether an ACL names clients without credentials, which a server knows by their addresses."""
     return any(entry.id.scheme == "ip" for entry in acl)
 
 
 def _is_hidden(acl: Iterable[Any]) -> bool:
-    """Whether this connection may not see, and so not copy, an ACL: it may not read it, or is told no hashes."""
+    """Whether this connection can't see, and so not copy, an ACL: it may not read it, or gets no hashes."""
     entries = list(acl)
     return not entries or any(entry.id.scheme == "digest" and entry.id.id.endswith(":x") for entry in entries)
 
 
 def _hides(acl: Iterable[Any]) -> bool:
-    """Whether an ACL is hidden from somebody who may create something below it: who may not change it sees no hash."""
+    """Whether an ACL is hidden from an identity that may create below: without ADMIN it sees no hashes."""
     entries = list(acl)
     has_hashes = any(entry.id.scheme == "digest" for entry in entries)
     return has_hashes and any(entry.perms & (CREATE | ADMIN) == CREATE for entry in entries)
 
 
 def closed(request: Any, chroot: str, acl: Callable[[str, bool], Acl | None]) -> Any:
-    """A request of kazoo's, where what it creates has the ACL that `acl` gives for path and whether it is ephemeral.
+    """A kazoo request, with the ACL that `acl` gives for the path and whether it is ephemeral, if it creates znodes.
 
-    What is to have another ACL than the open one, which is kazoo's own, is left as it is.
+    Znodes requested with another ACL than the open one, which is kazoo's default, stay as they are.
     """
     if request.type == _TRANSACTION:
         return request._replace(operations=[closed(one, chroot, acl) for one in request.operations])

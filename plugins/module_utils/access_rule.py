@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Has what a publisher's connection creates for an application be closed to others."""
+"""Closes to others what a publisher's connection creates for an application."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if KAZOO_IMPORT_ERROR is None:
 
 @contextlib.contextmanager
 def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], acl: Any = None) -> Iterator[Rule]:
-    """Whatever is created inside the block is closed, as the application's record of access says; by this rule.
+    """Close whatever is created inside the block, by the application's access record; yields the rule.
 
-    Without a record it is `acl`, where that is given. In a block inside the block that one's rule counts: it is newer.
-    Raises `ZooKeeperError`.
+    Without a record the rule is `acl`, if given. In a nested block the inner rule counts: it is newer. Raises
+    `ZooKeeperError`.
     """
     rule = _find_rule(client, app, options)
     if acl is not None and rule.access is None:
@@ -61,10 +61,10 @@ def kept_closed(client: KazooClient, app: AppPaths, options: Mapping[str, Any], 
 
 
 def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any], paths: Sequence[str]) -> Rule:
-    """By which rule these values are created; without a record they stay open. Raises `ZooKeeperError`.
+    """The rule by which these values are created; without a record they stay open. Raises `ZooKeeperError`.
 
-    Their common directory is closed as they are: nobody else may put a value into it. Above it others have theirs, and
-    so they have in a directory right below the root; then each directory in that is closed.
+    Their common directory is closed as they are: nobody else may create a value in it. Directories above it also belong
+    to others, and so does a directory right below the root; then each directory inside that one is closed.
     """
     access = _find_rule(client, app, options).access
     if access is None:
@@ -78,7 +78,7 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
 def open_values(
     client: KazooClient, paths: Sequence[str], acl_of: Callable[[str], Acl | None], timeout: float
 ) -> list[str]:
-    """Those of the values that anybody may change, also those that are to be created with what `acl_of` gives them.
+    """The values that anybody may change, including those to be created with the ACL from `acl_of`.
 
     `timeout` is in seconds, for one answer. Raises `ZooKeeperError`.
     """
@@ -95,7 +95,7 @@ def open_values(
 
 
 def warning_of_values(paths: Sequence[str]) -> str:
-    """What is to be said of values that anybody may change."""
+    """The warning about values that anybody may change."""
     more, them = (f" and {len(paths) - 1} more", "them") if len(paths) > 1 else ("", "it")
     return (
         f"{paths[0]}{more}: anybody who reaches the ensemble can change {them}, and so what hosts render from {them}; "
@@ -104,7 +104,7 @@ def warning_of_values(paths: Sequence[str]) -> str:
 
 
 def warning(rule: Rule) -> str | None:
-    """What is to be said of who may use the application; None for nothing."""
+    """The warning about who may use the application; None for none."""
     if rule.is_open:
         return (
             f"{rule.app.root}: {ANYBODY_DEPLOYS}; give publishers and agents credentials, and close it with "
@@ -130,18 +130,18 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
     found: dict[str, Any] = {}
     with translated(app.access):
         client.sync(app.root)
-        # Whom the roles do not name creates something, while they are being set, as if there were none.
+        # While roles are being set, an identity that they don't name creates as if there were none.
         with contextlib.suppress(NoNodeError, NoAuthError):
             record = client.get(app.access)[0]
             root = _acl(client, app.root)
-            # Whom somebody lets create in what he has closed by hand may have made it. In an open one anybody may, as
-            # while roles are being set.
+            # In an application closed by hand, anybody permitted to create there may have written it. In an open one
+            # anybody may, as while roles are being set.
             if root and not is_replaceable(root) and not may_be_of_roles(root):
                 record = None
         if record is None:
             found = _found(client, directories_of(app))
-    # Asked only where nothing else tells: a server before 3.7 hangs up, and another may not answer in time.
-    # Below a znode that is closed, nobody creates anything whom no ACL names.
+    # Asked only as a last resort: a server before 3.7 hangs up, and another one may not answer in time.
+    # In a closed znode, no identity creates anything unless an ACL names it.
     authenticated = record is not None or app.root in found or is_authenticated(options, lambda: identities(client))
     try:
         return choose_rule(app, record, found, own=own_schemes(options) if authenticated else {})
@@ -150,7 +150,7 @@ def _find_rule(client: KazooClient, app: AppPaths, options: Mapping[str, Any]) -
 
 
 def _find_rule_of_address(client: KazooClient, app: AppPaths) -> Rule:
-    """By which rule a connection without credentials creates something: what is closed may be for its address."""
+    """The rule for a connection without credentials: what is closed may be open to its address."""
     with translated(app.root):
         found = _found(client, [app.root])
         if found and not is_open(found[app.root]):
@@ -159,7 +159,7 @@ def _find_rule_of_address(client: KazooClient, app: AppPaths) -> Rule:
 
 
 def _found(client: KazooClient, paths: Sequence[str]) -> dict[str, Any]:
-    """The ACLs of those of the znodes that are there."""
+    """The ACLs of the znodes that exist."""
     found = {}
     for path in paths:
         with contextlib.suppress(NoNodeError):
@@ -168,7 +168,7 @@ def _found(client: KazooClient, paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _acl(client: KazooClient, path: str) -> Any:
-    """The ACL of a znode; that of one that may not be read is closed."""
+    """The ACL of a znode; an unreadable one counts as closed."""
     try:
         return client.get_acls(path)[0]
     except NoAuthError:

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Closes the znodes of an application to all but its roles, or opens them, while everybody goes on working.
+"""Closes the znodes of an application to everybody except its roles, or opens them, while all clients keep working.
 
-The order is that of Kafka's migration: who creates something is told first, by the record of access, then what is there
-is walked and set, until nothing differs. To open it, the record says so first, and is deleted at the end.
-It may be cut off anywhere: the next run goes on.
+The order is that of Kafka's migration: clients that create znodes are told first, by the access record, then existing
+znodes are walked and set until nothing differs. To open it, the record says so first, and is deleted at the end.
+It may be interrupted at any point: the next run continues.
 """
 
 from __future__ import annotations
@@ -53,26 +53,26 @@ if KAZOO_IMPORT_ERROR is None:
     from kazoo.protocol.states import ZnodeStat
 
 AT_ONCE = 500
-"""How many znodes are asked for at once."""
+"""How many znodes are requested at once."""
 MOST_COMPARED = 4_000_000
-"""How many entries of ACLs a server compares for all that is set at once: with each entry it compares each other one,
-and until it has done so nobody's heartbeat is answered."""
+"""How many comparisons of ACL entries one batch may cost a server: it compares each entry with each other one, and
+answers no heartbeat until then."""
 PAUSE = 0.25
 """Seconds between two looks at what agents have read."""
 PASSES = 10
-"""How often the tree is walked: somebody may create something behind the walk who has not seen the record yet."""
+"""How often the tree is walked: a client that has not seen the record may create something behind the walk."""
 
 
 SINCE = (0, 2)
-"""The version whose agents keep to the roles, and later ones."""
+"""The first version whose agents respect the roles."""
 
 
 MARKS = ("agents", "roster", "history")
-"""What each application in use has of: the first one, and another."""
+"""Children that an application in use has: the first, and at least one other."""
 
 
 class Seen(NamedTuple):
-    """A znode as it was found: its ACL and the version of that, and the session that holds it, 0 for none."""
+    """A znode as it was found: its ACL, the version of that, and the session that owns it, 0 for none."""
 
     path: str
     acl: Acl
@@ -81,16 +81,16 @@ class Seen(NamedTuple):
 
 
 class AclChange(NamedTuple):
-    """A znode whose ACL is to be another one."""
+    """A znode whose ACL is to be changed, and the new one."""
 
     seen: Seen
     acl: Acl
 
 
 class Look(NamedTuple):
-    """What a walk has found, or changed.
+    """What a walk has found or changed.
 
-    `refused` are the znodes that publishers may not look at, or not change: whoever made them keeps them for himself.
+    `refused` are the znodes that publishers may not read or not change: their creators keep them to themselves.
     `others` are applications below this one, which are left as they are.
     """
 
@@ -100,9 +100,9 @@ class Look(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """The record of access as it was found, None for none that counts; its version, -1 for none.
+    """The access record as it was found, None if there is none that counts; its version, -1 for none.
 
-    It `is_doubtful` where others than publishers may have made it in an application that is closed by hand.
+    It `is_doubtful` if others than publishers may have written it, in an application that was closed by hand.
     """
 
     access: AccessRecord | None
@@ -111,7 +111,7 @@ class Recorded(NamedTuple):
 
 
 def directories(app: AppPaths, access: AccessRecord) -> list[str]:
-    """What is there from the start, so that nobody else makes it: parents first."""
+    """The directories that exist from the start, so that nobody else creates them: parents first."""
     own = [app.root, app.agents, app.roster, app.history, app.rollouts, app.bad_commits]
     return [path for root in (*own, *access.registries, *access.values) for path in [*ancestors(root)[1:], root]]
 
@@ -123,10 +123,10 @@ def trees(app: AppPaths, access: AccessRecord) -> list[str]:
 
 
 def read_access(client: KazooClient, app: AppPaths) -> Recorded:
-    """The record of access. Raises `ZooKeeperError`.
+    """The access record. Raises `ZooKeeperError`.
 
-    One that others than publishers may write or replace says nothing: somebody has left it there while the application
-    was open, or closed by hand, or it was not closed to the end.
+    One that others than publishers may write or replace does not count: it was left there while the application was
+    open, or closed by hand, or it was never closed completely.
     """
     with translated(app.access):
         client.sync(app.root)
@@ -144,9 +144,9 @@ def read_access(client: KazooClient, app: AppPaths) -> Recorded:
 
 
 def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mapping[str, Any]) -> None:
-    """Raise a `ZooKeeperError` where who secures an application could not undo that. `options` are the connection's."""
+    """Raise `ZooKeeperError` if this connection could not undo the securing. `options` are the connection's."""
     own, hashed = identities(client), {Principal(*who) for who in own_ids(options)}
-    # The server tells no hash: the user of a publisher may have another password.
+    # The server does not tell hashes: the user of a publisher may have another password.
     exact = [who for who in access.publishers if not hashed or who.scheme != "digest" or who in hashed]
     known, named = ({f"{who.scheme} {user_of(who)}" for who in some} for some in (exact, access.publishers))
     if own and not known.intersection(own) and not any(who.startswith("super") for who in own):
@@ -158,9 +158,9 @@ def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mappi
 
 
 def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
-    """Have the server show that it takes this connection for a publisher, and all identities, before it is closed.
+    """Have the server prove that it accepts this connection as a publisher, and all identities, before it is closed.
 
-    An id may be written in a way that never matches, as with the hash of another algorithm. Raises `ZooKeeperError`.
+    An id may be in a form that never matches, such as the hash of another algorithm. Raises `ZooKeeperError`.
     """
     publishers = [Grant(ALL, who) for who in access.publishers]
     others = [Grant(READ, who) for who in (*access.all_agents, *access.readers)]
@@ -177,7 +177,7 @@ def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> Non
             transaction.create(probe, acl=[*publishers, *(entry for entry in others if entry.id.scheme == scheme)])
             transaction.delete(probe)
         results = transaction.commit()
-    # What else it is refused for is told by what is really to be done.
+    # Any other refusal shows in the real operation.
     if isinstance(results[1], NoAuthError):
         raise ZooKeeperError(
             "publishers: the server takes this connection for none of them, so it could change nothing afterwards; "
@@ -200,7 +200,7 @@ def user_of(who: Principal) -> str:
 
 
 def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
-    """Whose ACL is not as it is to be, parents first. Raises `ZooKeeperError`."""
+    """The znodes whose ACLs differ from the wanted ones, parents first. Raises `ZooKeeperError`."""
     found: list[Seen] = []
     refused: list[str] = []
     for one in _walk(client, trees(app, access)):
@@ -223,7 +223,7 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Lo
                 path=one.path,
             )
     names = {one.owner: last_name(one.path) for one in seen if one.owner and one.path.startswith(f"{app.agents}/")}
-    kept = {app.access} if access.state == OPEN else set()  # its hashes are for nobody else, to the end
+    kept = {app.access} if access.state == OPEN else set()  # its hashes are for nobody else, until the end
 
     def wanted(one: Seen) -> Acl:
         return access.acl(app, one.path, ephemeral=bool(one.owner), host=names.get(one.owner))
@@ -234,7 +234,7 @@ def find_changes(client: KazooClient, app: AppPaths, access: AccessRecord) -> Lo
 
 
 def applications_below(app: AppPaths, access: AccessRecord, paths: Iterable[str]) -> list[str]:
-    """The applications below this one, which has these `paths`; none where an agent could have made one up."""
+    """The applications below this one, which has these `paths`; none where an agent could have faked one."""
     own = [*(f"{app.root}/{name}" for name in OWN), *access.registries, *access.values]
     names: dict[str, set[str]] = {}
     for path in paths:
@@ -255,7 +255,7 @@ def last_name(path: str) -> str:
 
 
 def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen | str]:
-    """Every znode of these trees, parents first; its path alone where it may not be looked at, or into."""
+    """Every znode of these trees, parents first; only its path if its ACL or its children may not be read."""
     level = list(roots)
     while level:
         names: list[str] = []
@@ -274,7 +274,7 @@ def _walk(client: KazooClient, roots: Sequence[str]) -> Iterator[Seen | str]:
 
 
 def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found: Recorded) -> ZnodeStat:
-    """Tell whoever creates something; the stat of the record that this has written. Raises `ZooKeeperError`."""
+    """Tell all creators of znodes; the stat of the record that this has written. Raises `ZooKeeperError`."""
     acls = replace(access, state=SECURED) if access.publishers else access
     acl = acls.acl(app, app.access)
     _create(client, app, acls, [*ancestors(app.root)[1:], app.root])
@@ -284,8 +284,8 @@ def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found
                 client.create(app.access, access.to_node(), acl=list(acl))
                 version = 0
             else:
-                # From then on nobody else writes it. Another publisher's change is told by the version; what anybody
-                # could write until now says nothing.
+                # From then on nobody else can write it. A change by another publisher shows in the version; what
+                # anybody could write until now says nothing.
                 client.set_acls(app.access, list(acl))
                 version = client.set(app.access, access.to_node(), found.version if found.access else -1).version
             # While the root is open, anybody may replace it.
@@ -300,12 +300,12 @@ def write_record(client: KazooClient, app: AppPaths, access: AccessRecord, found
 
 
 def overtaken(app: AppPaths) -> Overtaken:
-    """What is said where another run has recorded other roles, or the same ones anew: it is that one's turn."""
+    """The error if another run has recorded other roles, or the same ones again: it takes over."""
     return Overtaken(f"{app.access}: changed meanwhile, as by another run; run it again")
 
 
 def close(client: KazooClient, app: AppPaths, access: AccessRecord, written: ZnodeStat) -> Look:
-    """Close what is there; `written` is the stat of the record. Raises `ZooKeeperError`."""
+    """Close existing znodes; `written` is the stat of the record. Raises `ZooKeeperError`."""
     create_directories(client, app, access)
     done = settle(client, app, access)
     with translated(app.access):
@@ -326,7 +326,7 @@ def close(client: KazooClient, app: AppPaths, access: AccessRecord, written: Zno
 
 
 def create_directories(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
-    """Make what is to be there from the start. Raises `ZooKeeperError`."""
+    """Create the directories that exist from the start. Raises `ZooKeeperError`."""
     _create(client, app, access, directories(app, access))
 
 
@@ -338,7 +338,7 @@ def _create(client: KazooClient, app: AppPaths, access: AccessRecord, paths: Seq
 
 
 def take_back(client: KazooClient, app: AppPaths, before: AccessRecord | None, written: ZnodeStat) -> None:
-    """Record again what was recorded before, unless another run has recorded its own since. Raises `ZooKeeperError`."""
+    """Restore the former record, unless another run has recorded its own since. Raises `ZooKeeperError`."""
     with contextlib.suppress(Overtaken):
         check_is_recorded(client, app, written)
         if before is None:
@@ -351,7 +351,7 @@ def take_back(client: KazooClient, app: AppPaths, before: AccessRecord | None, w
 
 
 def check_is_recorded(client: KazooClient, app: AppPaths, written: ZnodeStat) -> None:
-    """Raise `Overtaken` where the record is no more the one that this run has written."""
+    """Raise `Overtaken` if the record is no longer the one that this run has written."""
     with translated(app.access):
         stat = client.exists(app.access)
     if stat is None or stat.mzxid != written.mzxid:
@@ -359,9 +359,9 @@ def check_is_recorded(client: KazooClient, app: AppPaths, written: ZnodeStat) ->
 
 
 def await_agents(client: KazooClient, app: AppPaths, written: ZnodeStat, patience: float) -> list[str]:
-    """Wait until each live agent has read the record; those that have not in time. Raises `ZooKeeperError`.
+    """Wait until each live agent has read the record; the agents that have not in time. Raises `ZooKeeperError`.
 
-    So it is known that they have credentials, and those of a role: nobody else may read it.
+    This proves that they have the credentials of a role: nobody else may read it.
     """
     deadline = time.monotonic() + patience
     while True:
@@ -373,12 +373,12 @@ def await_agents(client: KazooClient, app: AppPaths, written: ZnodeStat, patienc
 
 
 def accesses(client: KazooClient, app: AppPaths) -> dict[str, int | None]:
-    """Which record of access each live agent has read, as its status has it. Raises `ZooKeeperError`."""
+    """The access record that each live agent has read, as in its status. Raises `ZooKeeperError`."""
     return {name: status.access if status else None for name, status in _statuses(client, app).items()}
 
 
 def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | None]:
-    """The statuses of the live agents, None for one that is none. Raises `ZooKeeperError`."""
+    """The statuses of the live agents, None for an invalid one. Raises `ZooKeeperError`."""
     found: dict[str, AgentStatus | None] = {}
     with translated(app.agents), contextlib.suppress(NoNodeError):
         names = sorted(client.get_children(app.agents))
@@ -391,7 +391,7 @@ def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | Non
                     except InvalidRecord:
                         found[name] = None
                     except NoAuthError:
-                        # A persistent one that whoever made it keeps for himself is no agent's.
+                        # A persistent znode that its creator keeps to itself is not an agent's.
                         stat = client.exists(app.agent(name))
                         if stat is not None and stat.ephemeralOwner:
                             found[name] = None
@@ -399,7 +399,7 @@ def _statuses(client: KazooClient, app: AppPaths) -> dict[str, AgentStatus | Non
 
 
 def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> set[str]:
-    """Set them, in this order; which znodes refuse that. What was changed or deleted meanwhile is the next walk's."""
+    """Set them in this order; the znodes that refuse. Those changed or deleted meanwhile are left to the next walk."""
     longest = max([1, *(len(one.acl) for one in changes)])
     at_once = max(1, min(AT_ONCE, MOST_COMPARED // longest**2))
     refused = set()
@@ -416,7 +416,7 @@ def set_acls(client: KazooClient, changes: Sequence[AclChange]) -> set[str]:
 
 
 def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
-    """Walk and set until nothing differs but what may not be changed. Raises `ZooKeeperError`."""
+    """Walk and set until nothing differs except what may not be changed. Raises `ZooKeeperError`."""
     done: list[AclChange] = []
     refused: set[str] = set()
     for _number in range(PASSES):
@@ -425,7 +425,7 @@ def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
         if not changes:
             return look._replace(changes=done, refused=sorted(refused.union(look.refused)))
         if access.state == OPEN:
-            # From below, and the application's own znode last: until that is open, the record says what else there is.
+            # From below, and the application's own znode last: until that is open, the record tells what belongs to it.
             changes.reverse()
             changes.sort(key=lambda change: change.seen.path == app.root)
         refused |= set_acls(client, changes)
@@ -437,9 +437,9 @@ def settle(client: KazooClient, app: AppPaths, access: AccessRecord) -> Look:
 
 
 def open_above(client: KazooClient, app: AppPaths, access: AccessRecord) -> list[str]:
-    """Above which of its trees anybody may delete: one that is empty could be replaced by somebody's own.
+    """The znodes above its trees in which anybody may delete: an empty tree could be replaced by somebody else's.
 
-    The application's own znode never is. Raises `ZooKeeperError`.
+    The application's own znode is never empty. Raises `ZooKeeperError`.
     """
     places = [path for path in trees(app, access) if path != app.root]
     found = []
@@ -451,7 +451,7 @@ def open_above(client: KazooClient, app: AppPaths, access: AccessRecord) -> list
 
 
 def older_agents(client: KazooClient, app: AppPaths) -> list[str]:
-    """The live agents of versions that know no roles: what they create is open, and they deploy what that says.
+    """The live agents of versions without roles: what they create is open, and they deploy what that says.
 
     Raises `ZooKeeperError`.
     """
@@ -460,13 +460,13 @@ def older_agents(client: KazooClient, app: AppPaths) -> list[str]:
 
 
 def knows_roles(version: object) -> bool:
-    """Whether an agent of a version keeps to the roles."""
+    """Whether an agent of a version respects the roles."""
     numbers = re.match(r"([0-9]+)\.([0-9]+)", str(version))
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= SINCE
 
 
 def delete_record(client: KazooClient, app: AppPaths, written: ZnodeStat) -> None:
-    """Forget the roles that this run has recorded. Raises `ZooKeeperError`, `Overtaken` where they are another's."""
+    """Delete the roles that this run has recorded. Raises `ZooKeeperError`, `Overtaken` if they are another run's."""
     with translated(app.access), contextlib.suppress(NoNodeError):
         try:
             client.delete(app.access, written.version)

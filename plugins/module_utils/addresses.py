@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses of an ensemble's members: how a client finds them, and how long it waits at each."""
+"""The addresses of an ensemble's members: how a client finds them, and how long it waits for each."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
 KNOWN_COUNTS_AFTER = 1.0
-"""Seconds that name servers have, before the addresses that they gave earlier do."""
+"""Seconds for name servers to answer before their earlier addresses are used."""
 LONGEST_LOOKUP = 60.0
-"""Seconds after which nobody waits for an answer any more. glibc takes 30 for three name servers that say nothing."""
+"""Seconds after which an answer is no longer waited for. glibc takes 30 for three silent name servers."""
 LOOK_AGAIN = 0.2
-"""Seconds within which a client that is stopped ends the wait."""
+"""Seconds within which stopping a client ends the wait."""
 GONE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-"""How name servers say that there is no such name, or that it has no address."""
+"""The errors of name servers for a name that does not exist, or that has no address."""
 
 Address = tuple[str, str, int]
 """A member's name, its address and its port."""
 
 
 class Addresses:
-    """Stands before kazoo's own way to look for the members of a client's ensemble.
+    """Replaces kazoo's own way to find the members of a client's ensemble.
 
-    kazoo asks for one name after the other, and waits a whole session timeout for each member. While a name server or
-    a member's host is off, so that it says nothing, that is longer than a session, or a task, may last.
+    kazoo asks for one name after the other, and waits a whole session timeout for each member. If a name server or a
+    member's host is down, and so silent, that is longer than a session, or a task, may last.
     """
 
     def __init__(self, client: KazooClient) -> None:
@@ -46,14 +46,14 @@ class Addresses:
         self._answers = threading.Condition()
         self._silent = 0
         self._took: dict[tuple[str, int], float] = {}
-        # The class's own: clients may share a handler.
+        # The class's own method: clients may share a handler.
         self._connect = type(client.handler).create_connection.__get__(client.handler)
         client.handler.create_connection = self.connect
         if hasattr(client._connection, "_expand_client_hosts"):
             client._connection._expand_client_hosts = self.find
 
     def find(self) -> list[Address]:
-        """All addresses of the members; the names are looked up side by side."""
+        """All addresses of the members; the names are looked up in parallel."""
         for member in self._members:
             self._ask(member)
         with self._answers:
@@ -78,7 +78,7 @@ class Addresses:
             self._answers.wait(LOOK_AGAIN)
 
     def connect(self, address: tuple[str, int], timeout: float, **options: Any) -> Any:
-        """A connection, where kazoo allows a whole session timeout in its own share of that. Raises `OSError`."""
+        """A connection; if kazoo allows a whole session timeout, it gets only this member's share. Raises `OSError`."""
         if timeout < self._client._session_timeout / 1000:
             return self._connect(address=address, timeout=timeout, **options)
         began = time.monotonic()
@@ -93,11 +93,11 @@ class Addresses:
         return connection
 
     def _patience(self, address: tuple[str, int], session: float) -> float:
-        """The seconds that one address has to connect, and again for the handshake where there is one.
+        """The seconds that one address has to connect, and again for the TLS handshake if there is one.
 
-        As many members as an ensemble can be without leave time for one more, or for as many again. While none
-        connects, each second time round has twice as long, each fourth four times, and so on: they may be slow, or off
-        for long. Who took longer once may again.
+        Even with as many members down as an ensemble can lose, time is left for one more, or for as many again. If
+        none connects, each second round lasts twice as long, each fourth four times, and so on: they may be slow, or
+        down for long. A member that once took longer gets more time.
         """
         count = len(self._client.hosts)
         most_off = count // 2
@@ -112,12 +112,12 @@ class Addresses:
     def _ask(self, member: tuple[str, int]) -> None:
         with self._answers:
             now = time.monotonic()
-            # A thread that never answers may have ended for want of memory.
+            # A thread that never answers may have ended for lack of memory.
             if now - self._asked.get(member, -LONGEST_LOOKUP) < LONGEST_LOOKUP:
                 return
             self._asked[member] = now
         if not _is_address(member[0]):
-            # `Thread.start` would wait for ever for one that gets no memory. Where none can be started, this one asks.
+            # `Thread.start` would wait for ever if a thread gets no memory. If none can be started, this one asks.
             with contextlib.suppress(RuntimeError):
                 _thread.start_new_thread(self._look_up, (member,))
                 return
@@ -132,7 +132,7 @@ class Addresses:
         except Exception as exc:  # noqa: BLE001  # whatever it is, such as too little memory, the next try may do
             self._client.logger.warning("Cannot resolve %s: %s", host, exc)
             if isinstance(exc, socket.gaierror) and exc.errno in GONE:
-                known = []  # its name is gone, and so may its address be somebody else's
+                known = []  # its name no longer exists, so its address may belong to another host
         finally:
             with self._answers:
                 self._known[member] = known
@@ -147,9 +147,9 @@ def _is_address(host: str) -> bool:
 
 
 def _one_for_each_member(found: list[Address], members: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    """What kazoo counts, to divide its time by: names that have more addresses than one are so many members.
+    """What kazoo counts to divide its time by: names with several addresses are that many members.
 
-    A host's second family of addresses, such as IPv6 beside IPv4, is no member of its own.
+    A host's second family of addresses, such as IPv6 next to IPv4, is not a member of its own.
     """
     families = [[(address, port) for _host, address, port in found if (":" in address) is six] for six in (False, True)]
     most = max(families, key=len)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What modules take from Ansible. Nothing else in `module_utils` knows it."""
+"""What modules take from Ansible. Nothing else in `module_utils` imports it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .znode_names import printable
 
 
 def from_environment(*variables: str) -> str:
-    """The value of the first of these that is set, as a fallback of an option; an empty one is no value."""
+    """The value of the first of these variables that is set, as an option's fallback; an empty one does not count."""
     value = env_fallback(*variables)
     if not value:
         raise AnsibleFallbackNotFound
@@ -34,17 +34,17 @@ ARGSPEC: dict[str, dict[str, Any]] = {
 
 
 DEEPEST = 100
-"""How deep a result may be nested; Ansible itself comes to its end at some 400."""
+"""How deep a result may be nested; Ansible itself fails at about 400."""
 TOO_DEEP = "(nested too deeply to be returned)"
 FOR_PEOPLE = frozenset({"msg", "foreseen", "degraded"})
-"""What playbooks print of a result: a text, or a list of them."""
+"""What playbooks print of a result: a string, or a list of them."""
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 def returnable(value: Any, levels: int = DEEPEST) -> Any:
-    """A result as Ansible takes it, whatever others have written into what was read.
+    """A result that Ansible accepts, whatever others have written into what was read.
 
-    Half a character (a lone surrogate) is an escape in it, and what is nested too deeply a text that says so. Ansible
+    A lone surrogate becomes an escape, and what is nested too deeply becomes a string that says so. Otherwise Ansible
     would refuse the whole result of a task, which may have changed something.
     """
     if isinstance(value, str):
@@ -65,43 +65,42 @@ def returnable(value: Any, levels: int = DEEPEST) -> Any:
 class ZnodeModule(AnsibleModule):
     """A module whose results name znodes: Ansible takes any `path` in a result for a file and describes that one.
 
-    Nor is what it says and returns the module's own only: it may have been read from a znode, and Ansible prints what
-    it says as it is.
+    Its messages and results may contain what was read from a znode, and Ansible prints messages unchanged.
     """
 
     _is_read = False
-    """Whether the options are known, and which of them are secret; Ansible forgets that where it refuses one."""
+    """Whether the options are known, and which of them are secret; Ansible forgets that when it refuses one."""
 
     def __init__(self, **about: Any) -> None:
         super().__init__(**about)
         self._is_read = True
 
     def exit_json(self, **result: Any) -> None:
-        """End well, with this result, of which what is for people can do nothing to a terminal."""
+        """Exit with this result; what is for people in it is made safe for a terminal."""
         said = {name: _harmless(result[name]) for name in FOR_PEOPLE.intersection(result)}
         super().exit_json(**returnable({**result, **said}))
 
     def add_path_info(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The result as it is."""
+        """The result unchanged."""
         return kwargs
 
     def fail_json(self, msg: str, **result: Any) -> None:
-        """End with a message, which can do nothing to a terminal."""
+        """Exit with an error message, made safe for a terminal."""
         if not self._is_read:
             result["invocation"] = {}
         super().fail_json(msg=_one_line(msg), **returnable(result))
 
     def warn(self, warning: str, **options: Any) -> None:
-        """Warn, by a text that can do nothing to a terminal."""
+        """Warn, with a message made safe for a terminal."""
         super().warn(_one_line(warning), **options)
 
     def fail(self, exc: Exception, **result: Any) -> None:
-        """End with the error; the details of a `ZooKeeperError` go into the result."""
+        """Exit with the error; the details of a `ZooKeeperError` go into the result."""
         message = str(exc)
         if isinstance(exc, MissingLibraryError):
             message = missing_required_lib(exc.library, reason=f"for {exc.purpose}" if exc.purpose else None)
         details = exc.details if isinstance(exc, ZooKeeperError) else {}
-        # What was done before it may have had something to say.
+        # Earlier steps may have something to report.
         self.fail_json(**{**result, **details, "msg": message})
 
 
@@ -117,12 +116,12 @@ def _one_line(text: object) -> str:
 
 
 def elapsed(begin: float) -> float:
-    """Seconds since `begin`, of the monotonic clock."""
+    """Seconds since `begin`, on the monotonic clock."""
     return round(time.monotonic() - begin, 3)
 
 
 def user_and_host() -> str:
-    """Who runs this, and where; a user's number where it has no name here, as in a container."""
+    """The user who runs this, and the host; the user's number if it has no name here, as in a container."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A child in a session of its own: all that it starts can be ended, and no signal for this process reaches it."""
+"""A child in its own session: everything it starts can be killed, and no signal for this process reaches it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""What tells a process to end."""
+"""The signals that tell a process to end."""
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the child and all that it has started in its session. Once waited for, its number may be another's."""
+    """Kill the child and everything it has started in its session. Once waited for, its pid may be another's."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def ended_with_this() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """What tells this process to end kills the child first, then does what it would have done.
+    """Kill the child first when this process is told to end, then do what the signal would have done.
 
-    What this gives is told of the child once it has started. A signal that comes before waits for that.
-    One that this process ignores stays ignored. Only the main thread may change what a signal does: elsewhere, nothing.
+    The yielded function is called with the child once it has started. A signal that comes earlier waits for that.
+    A signal that this process ignores stays ignored. Outside the main thread, which alone may set handlers, this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda _process: None

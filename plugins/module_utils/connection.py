@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the options of a connection mean to kazoo, what is wrong with them, and what kazoo's errors mean to a person.
+"""What the connection options mean to kazoo, what is wrong with them, and what kazoo's errors mean to a person.
 
 Modules, lookups, inventory, event source, git hook and agent share this file. Nothing here opens a session: a client is
-made and not started.
+created and not started.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def environment_variable(option: str) -> str:
-    """The variable that counts for modules and plugins where a connection option is not given."""
+    """The environment variable that modules and plugins use if a connection option is not given."""
     return f"ZK_{option.upper()}"
 
 
 MOST = 1e9
 """The most seconds, and of anything else: a thread can't wait for much more."""
 MOST_TO_CONNECT = 1_000_000
-"""The most seconds to connect: they are the session timeout too, whose milliseconds have 31 bits."""
+"""The most seconds to connect: they are also the session timeout, whose milliseconds have 31 bits."""
 ENDED = 2
-"""How many session timeouts without a server it takes for a session to be over."""
+"""After how many session timeouts without a server a session is over."""
 
 
 class ZooKeeperError(Exception):
@@ -80,7 +80,7 @@ class ZooKeeperError(Exception):
 
 
 class ConnectError(ZooKeeperError):
-    """No session could be had: wrong options, wrong address, refused credentials, or an ensemble that is down."""
+    """No session could be opened: wrong options, wrong address, refused credentials, or an ensemble that is down."""
 
 
 class Overtaken(ZooKeeperError):
@@ -88,7 +88,7 @@ class Overtaken(ZooKeeperError):
 
 
 class MissingLibraryError(ZooKeeperError):
-    """The Python that runs this lacks `library`, which is needed for `purpose` where that says something."""
+    """The Python that runs this lacks `library`, which is needed for `purpose` if that is set."""
 
     def __init__(self, library: str, purpose: str = "", **details: Any) -> None:
         needed = f", needed for {purpose}" if purpose else ""
@@ -98,22 +98,22 @@ class MissingLibraryError(ZooKeeperError):
 
 
 def check_amounts(options: Mapping[str, Any], *names: str) -> None:
-    """Raise a `ZooKeeperError` where one of these options is below 0, or more than anybody could wait for."""
+    """Raise a `ZooKeeperError` if one of these options is below 0, or more than anybody could wait for."""
     for name in names:
-        if not options[name] >= 0:  # so that nan is refused
+        if not options[name] >= 0:  # so that NaN is refused
             raise ZooKeeperError(f"{name}: expected 0 or more, got {options[name]:g}")
         if options[name] > MOST:
             raise ZooKeeperError(f"{name}: expected at most {MOST:g}, got {options[name]:g}")
 
 
 def is_outage(exc: ZooKeeperError) -> bool:
-    """Whether it says only that the ensemble, or the way to it, does not answer now; not that it refuses something."""
+    """Whether it only means that the ensemble, or the way to it, does not answer now; not that it refuses something."""
     passing = (kazoo_errors.ConnectionLoss, kazoo_errors.ConnectionClosedError, kazoo_errors.SessionExpiredError)
     return isinstance(exc.__cause__, (*passing, KazooTimeoutError))
 
 
 def unless_refused(look: Callable[[], Found], otherwise: Found) -> Found:
-    """What a look finds; `otherwise` where the ensemble refuses it, as by an ACL. Raises the error of an outage."""
+    """The result of `look`; `otherwise` if the ensemble refuses it, as by an ACL. Raises the error of an outage."""
     try:
         return look()
     except ZooKeeperError as exc:
@@ -142,10 +142,10 @@ def make_client(options: Mapping[str, Any], **arguments: Any) -> KazooClient:
 
 
 class Wakes:
-    """Both ends of what wakes kazoo's thread of the connection: kazoo sends a byte for each request, and takes one out.
+    """Both ends of what wakes kazoo's connection thread: kazoo sends a byte for each request, and takes one out.
 
-    kazoo's own is a pair of sockets that holds some 280 bytes. Without a connection nobody takes any out, so that who
-    asks for more at once would wait until a server is back, whatever its timeout. Here one byte stands for them all.
+    kazoo's own is a pair of sockets that holds some 280 bytes. Without a connection nothing takes any out, so more
+    requests at a time would block until a server is back, whatever their timeout. Here one byte stands for all of them.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class Wakes:
         self._count = 0
 
     def fileno(self) -> int:
-        """What can be read from while there is a byte."""
+        """A descriptor that is readable while there is a byte."""
         return self._reader.fileno()
 
     def send(self, data: bytes) -> int:
@@ -175,7 +175,7 @@ class Wakes:
             return self._reader.recv(1)
 
     def close(self) -> None:
-        """End it; kazoo closes each of the ends."""
+        """Close it; kazoo closes each of the ends."""
         with self._lock:
             self._count = 0
             self._reader.close()
@@ -183,15 +183,15 @@ class Wakes:
 
 
 def forget_transactions(client: KazooClient) -> None:
-    """Let a client be taken by an ensemble that was set up anew; for one whose session is over.
+    """Let a client, whose session is over, be accepted by an ensemble that was rebuilt.
 
-    A server refuses who has seen a later transaction than its own last one; that would be for ever.
+    A server refuses, for ever, a client that has seen a later transaction than its own last one.
     """
     client.last_zxid = 0
 
 
 def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
-    """All that is known to be wrong with the options before anything is sent, an error of one line for each."""
+    """Everything known to be wrong with the options before anything is sent, as one-line errors."""
     if KAZOO_IMPORT_ERROR is not None:
         yield MissingLibraryError("kazoo", exception=KAZOO_IMPORT_ERROR)
         return
@@ -204,7 +204,7 @@ def mistakes(options: Mapping[str, Any]) -> Iterator[ZooKeeperError]:
 
 
 def _check_hosts(options: Mapping[str, Any]) -> None:
-    """What kazoo would only see when it resolves the names, in a thread that ends with it; and 0, its default port."""
+    """What kazoo would notice only while resolving names, in a thread that this ends; and port 0, its default."""
     members = host_string(options["hosts"]).split("/", maxsplit=1)[0].split(",")
     for member in members:
         name = member.rpartition(":")[0] or member
@@ -217,7 +217,7 @@ def _check_hosts(options: Mapping[str, Any]) -> None:
 
 
 def _has_valid_port(member: str) -> bool:
-    """Whether its port is one that a server can have, where it has any."""
+    """Whether its port, if any, is one that a server can have."""
     try:
         return urlsplit(f"//{member}").port != 0
     except ValueError:
@@ -225,9 +225,9 @@ def _has_valid_port(member: str) -> bool:
 
 
 def host_string(hosts: str | Sequence[str] | None) -> str:
-    """The connection string in the option `hosts`: `a:2181,b:2181/chroot`, the chroot at the last or at each of them.
+    """The connection string in the option `hosts`: `a:2181,b:2181/chroot`, the chroot after the last or each of them.
 
-    Raises `ConnectError` where it is empty, or the chroot is at some of the members, or not the same one.
+    Raises `ConnectError` if it is empty, or if only some members have the chroot, or different ones.
     """
     given = [hosts] if isinstance(hosts, str) else [str(host) for host in hosts or []]
     joined = ",".join(host.strip() for host in given if host.strip())
@@ -247,7 +247,7 @@ def _check_digest(options: Mapping[str, Any]) -> None:
 
 
 def _check_encoding(options: Mapping[str, Any]) -> None:
-    """Refuse half a character, as Python has it for a byte of the environment that is no text."""
+    """Refuse lone surrogates, with which Python represents a byte of the environment that is not text."""
     for name in (name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "str"):
         try:
             (options.get(name) or "").encode()
@@ -279,21 +279,20 @@ def _sasl_options(options: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def kerberos_trouble(exc: BaseException) -> str:
-    """Why Kerberos's library has no ticket for a server, in one line; empty where something else went wrong.
+    """Why the Kerberos library has no ticket for a server, in one line; empty if something else went wrong.
 
-    kazoo takes that for a refusal where it does not end the connection's thread; the library is not asked for at all
-    where nobody uses it.
+    kazoo takes that for a refusal unless it ends the connection's thread. This does not import the library.
     """
     for error in (exc, exc.__cause__):
         if error is not None and type(error).__module__ == "kerberos":
-            # Pairs of a text and a code, the most exact one last.
+            # Pairs of a message and a code, the most specific one last.
             reason = error.args[-1] if error.args else error
             return f"Kerberos: {reason[0] if isinstance(reason, tuple) else reason}"
     return ""
 
 
 def check_tls_is_on(options: Mapping[str, Any]) -> None:
-    """Raise a `ConnectError` where options say how to speak TLS, but `tls` is off: whoever names a CA expects TLS."""
+    """Raise a `ConnectError` if there are TLS options, but `tls` is off: an option such as a CA implies TLS."""
     if options.get("tls"):
         return
     specs = {name: spec for name, spec in CONNECTION_OPTIONS.items() if name.startswith("tls_")}
@@ -303,13 +302,13 @@ def check_tls_is_on(options: Mapping[str, Any]) -> None:
 
 
 def check_tls_files(options: Mapping[str, Any]) -> None:
-    """Raise a `ConnectError` where a file of the TLS options is not there, or is not what it should be."""
+    """Raise a `ConnectError` if a file of the TLS options does not exist, or is not what it should be."""
     _check_ca(options)
     _check_certificate(options)
 
 
 def _check_ca(options: Mapping[str, Any]) -> None:
-    """Read the files as a connection will: kazoo would try again and again, and blame the ensemble."""
+    """Read the file as a connection will: kazoo would try again and again, and blame the ensemble."""
     path = _existing(options, "tls_ca")
     if path is None:
         return
@@ -325,7 +324,7 @@ def _check_certificate(options: Mapping[str, Any]) -> None:
         raise ConnectError("tls_key: given without tls_cert")
     if certificate is None:
         return
-    # An empty password, so that OpenSSL does not ask the terminal for one.
+    # An empty password, so that OpenSSL does not ask for one on the terminal.
     password = options.get("tls_key_password") or ""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key, password)
@@ -360,7 +359,7 @@ def _tls_options(options: Mapping[str, Any]) -> dict[str, Any]:
         "keyfile": options.get("tls_key") or options.get("tls_cert"),
         "keyfile_password": options.get("tls_key_password"),
         "verify_certs": options["tls_verify"],
-        # Asked for only where it is wanted: kazoo knows it from 2.11 on.
+        # Passed only if needed: kazoo has it since 2.11.
         **({"check_hostname": True} if _checks_hostname(options) else {}),
     }
 
@@ -385,9 +384,9 @@ def _kazoo_exceptions() -> tuple[type[BaseException], ...]:
 
 
 def explain(exc: BaseException) -> str:
-    """What an exception of kazoo's means to a person, and what to do about it."""
+    """What a kazoo exception means to a person, and what to do about it."""
     for name, text in _MEANINGS.items():
-        if isinstance(exc, getattr(kazoo_errors, name, ())):  # kazoo has not always had each
+        if isinstance(exc, getattr(kazoo_errors, name, ())):  # older versions of kazoo don't have all of them
             return text
     if isinstance(exc, KazooTimeoutError):
         return "ZooKeeper did not answer in time; look at the ensemble"

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether an ensemble is whole, by what all its members say at once; and waiting until it is."""
+"""Whether an ensemble is whole, by what all its members report at once; and waiting until it is."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 from .member import Address, Facts, Question, ask_member
 
 PAUSE = 0.2
-"""Seconds between two rounds of asking."""
+"""Seconds between two rounds of questions."""
 COUNTER = 0xFFFFFFFF
-"""The part of a zxid that counts transactions; at the beginning of an epoch it is 0, which only the leader tells."""
+"""The part of a zxid that counts transactions; at the beginning of an epoch it is 0, which only the leader reports."""
 
 
 def look(members: Sequence[Address], question: Question, wait_timeout: float) -> dict[str, Any]:
-    """What the members say, once the ensemble is whole or `wait_timeout` seconds have passed.
+    """What the members report, once the ensemble is whole or `wait_timeout` seconds have passed.
 
-    `whole`; `problem`, what it lacks, empty where it is whole; `leader`, None where nobody leads; and `members`.
+    `whole`; `problem`, what it lacks, empty if it is whole; `leader`, None if there is not exactly one; and `members`.
     """
     deadline = time.monotonic() + wait_timeout
     with ThreadPoolExecutor(len(members)) as pool:
@@ -39,13 +39,13 @@ def look(members: Sequence[Address], question: Question, wait_timeout: float) ->
 
 
 def furthest(answers: Sequence[Facts]) -> int:
-    """The last transaction that a member has; 0 where none tells one."""
+    """The last transaction that a member has; 0 if none reports one."""
     zxids = [answer.get("zxid", 0) for answer in answers]
     return max((zxid for zxid in zxids if zxid & COUNTER), default=0)
 
 
 def lacking(answers: Sequence[Facts], goal: int) -> str:
-    """Why this is no whole ensemble, empty where it is: one leads, all serve and have got to the transaction `goal`."""
+    """Why the ensemble is not whole, empty if it is: one leads, all serve and have reached the transaction `goal`."""
     silent = [f"{answer['member']}: {answer['problem']}" for answer in answers if "problem" in answer]
     if silent:
         return "; ".join(silent)

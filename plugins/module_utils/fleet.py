@@ -32,7 +32,7 @@ if KAZOO_IMPORT_ERROR is None:
     from kazoo.handlers.threading import KazooTimeoutError
 
 LONGEST_LAST_READ = 2.0
-"""Seconds that an answer may take in any case, also at the end of a wait."""
+"""Seconds that an answer may take in any case, even at the end of a wait."""
 WAITING_OPTIONS: dict[str, dict[str, Any]] = {
     "wait_timeout": {"type": "float", "default": 300.0},
     "retry_timeout": {"type": "float", "default": RETRY_TIMEOUT},
@@ -43,13 +43,13 @@ WAITING_OPTIONS: dict[str, dict[str, Any]] = {
 """The options of waiting for a fleet, in the form of Ansible's argument specs."""
 SECONDS = ("wait_timeout", "retry_timeout")
 SHARES = ("min_agents", "max_failures", "max_missing")
-"""Those that are seconds, and those that are a number of agents or a percentage."""
+"""The options in seconds, and those that are a number of agents or a percentage."""
 
 
 def outage(options: Mapping[str, Any], *, waits: bool) -> float:
-    """Seconds for which the ensemble may be unreachable: as long as the fleet, or else a connection, is waited for.
+    """Seconds for which the ensemble may be unreachable: as long as the wait for the fleet, or else for a connection.
 
-    Raises `ZooKeeperError` where one of the `WAITING_OPTIONS` is what none can be.
+    Raises `ZooKeeperError` if one of the `WAITING_OPTIONS` is invalid.
     """
     check_amounts(options, *SECONDS)
     for name in SHARES:
@@ -62,12 +62,12 @@ def outage(options: Mapping[str, Any], *, waits: bool) -> float:
 
 
 def begun(options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """The options of a wait that began so many seconds ago, with what is left of its time."""
+    """The options of a wait that began `seconds` ago, with what is left of its time."""
     return {**options, "wait_timeout": max(0.0, options["wait_timeout"] - seconds)}
 
 
 def read_agents(client: KazooClient, paths: AppPaths) -> dict[str, AgentStatus]:
-    """The live agents' statuses by name; without those that may not be read."""
+    """The live agents' statuses by name; unreadable ones are left out."""
     return {node.path.rsplit("/", 1)[1]: _status(node) for node in readable_children(client, paths.agents)}
 
 
@@ -77,12 +77,12 @@ def live_names(client: KazooClient, paths: AppPaths) -> list[str]:
 
 
 def roster_names(client: KazooClient, paths: AppPaths) -> list[str]:
-    """The names of all that belong to the fleet, live or missing. Raises `ZooKeeperError`."""
+    """The names of all hosts of the fleet, live or missing. Raises `ZooKeeperError`."""
     return names_below(client, paths.roster)
 
 
 def names_below(client: KazooClient, parent: str) -> list[str]:
-    """The names right below `parent`; none where it is not there. Raises `ZooKeeperError`."""
+    """The names right below `parent`; none if it does not exist. Raises `ZooKeeperError`."""
     with translated(parent):
         try:
             return sorted(client.get_children(parent))
@@ -91,13 +91,13 @@ def names_below(client: KazooClient, parent: str) -> list[str]:
 
 
 def read_children(client: KazooClient, parent: str) -> list[Node]:
-    """The znodes right below `parent`, by name; none where it is not there. Raises `ZooKeeperError`."""
+    """The znodes right below `parent`, by name; none if it does not exist. Raises `ZooKeeperError`."""
     answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
     return [node for node in map(checked, answers) if node is not None]
 
 
 def readable_children(client: KazooClient, parent: str) -> list[Node]:
-    """As `read_children`, of where agents create: what one of them keeps for itself alone is none of the fleet's."""
+    """As `read_children`, for places where agents create: what one keeps to itself does not belong to the fleet."""
     answers = read_many(client, [f"{parent}/{name}" for name in names_below(client, parent)])
     return [node for node in map(checked, (one for one in answers if not _is_forbidden(one))) if node is not None]
 
@@ -108,7 +108,7 @@ def _is_forbidden(answer: Node | ZooKeeperError | None) -> bool:
 
 
 def _status(node: Node) -> AgentStatus:
-    """An agent's status. Another program's data under an agent's name is an agent that proves nothing."""
+    """An agent's status. Another program's data under an agent's name counts as an agent that proves nothing."""
     name = node.path.rsplit("/", 1)[1]
     try:
         status = AgentStatus.from_node(node.data)
@@ -124,10 +124,10 @@ def wait_for_proof(
     options: Mapping[str, Any],
     earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> dict[str, Any]:
-    """Wait as the `WAITING_OPTIONS` say; what a module returns of it.
+    """Wait as the `WAITING_OPTIONS` ask; the part of a module's result about it.
 
-    Of the agents that `earlier` has as seen, those that are not live any more are lost too. Where the fleet did not
-    prove it, that is in the `ZooKeeperError`'s details.
+    Agents that `earlier` has as seen and that are no longer live count as lost. If the fleet did not prove it, the same
+    result is in the `ZooKeeperError`'s details.
     """
     result = wait_for_fleet(client, paths, proof, limits_of(options), options["wait_timeout"], earlier)
     if result.problem:
@@ -136,12 +136,12 @@ def wait_for_proof(
 
 
 def is_unanswered(exc: ZooKeeperError) -> bool:
-    """Whether a wait has ended with an outage: who asks for more would wait for that once more."""
+    """Whether a wait has ended in an outage: any further request would wait for that again."""
     return is_outage(exc) or UNANSWERED in str(exc)
 
 
 def limits_of(options: Mapping[str, Any]) -> Limits:
-    """What the `WAITING_OPTIONS` allow."""
+    """The limits in the `WAITING_OPTIONS`."""
     return Limits(*(options[name] for name in ("min_agents", "max_failures", "retry_timeout", "max_missing")))
 
 
@@ -153,10 +153,10 @@ def wait_for_fleet(
     seconds: float,
     earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> WaitResult:
-    """Wait, by watches, until the proof is there or can't be any more, for `seconds` at the most.
+    """Wait, by watches, until the proof is complete or has become impossible, for at most `seconds`.
 
-    Nothing is decided by what has been read of a fleet before a connection was lost: the rest may say otherwise. Raises
-    `ZooKeeperError` where the fleet could not be read once.
+    Nothing is decided by what was read of a fleet before a connection was lost: the rest may say otherwise. Raises
+    `ZooKeeperError` if the fleet could not be read even once.
     """
     deadline = time.monotonic() + seconds
     course = FleetWait(proof, limits, deadline, earlier)
@@ -178,11 +178,11 @@ def wait_for_fleet(
 
 
 class Fleet:
-    """The live agents' statuses, kept current by watches: only what has changed is read again, all each `READ_AGAIN`.
+    """The live agents' statuses, kept current by watches; changes are read again, and everything each `READ_AGAIN`.
 
-    `config` is the znode of the release which is published now; None where none is. `roster` are the names of all that
-    belong to the fleet. `gate` is the znode at `gate_path`, which says how it is with a rollout. Answers are waited for
-    until `deadline`, of the monotonic clock.
+    `config` is the znode of the release that is published now; None if none is. `roster` are the names of all hosts of
+    the fleet. `gate` is the znode at `gate_path`, which has the state of a rollout. Answers are waited for until
+    `deadline`, on the monotonic clock.
     """
 
     def __init__(self, client: KazooClient, paths: AppPaths, deadline: float, gate_path: str | None = None) -> None:
@@ -202,16 +202,16 @@ class Fleet:
         self._stale_roster = True
         self._stale_gate = gate_path is not None
         self._read_again_at = time.monotonic() + READ_AGAIN
-        # Whoever looks only once needs no watch, and ten thousand of them take a second.
+        # A single look needs no watches, and ten thousand of them take a second.
         self._looks_once = time.monotonic() >= deadline
 
     def wait(self, seconds: float) -> None:
-        """Wait until something may have changed, `seconds` at the most."""
+        """Wait until something may have changed, for at most `seconds`."""
         self._woken.wait(max(0.0, min(seconds, self._read_again_at - time.monotonic())))
         self._woken.clear()
 
     def refresh(self) -> ZooKeeperError | None:
-        """Read again what may have changed. An outage, after which all is to be read anew, comes after a pause."""
+        """Read again what may have changed. An outage is returned after a pause; everything is read again after it."""
         if time.monotonic() >= self._read_again_at:
             self._forget()
         try:
@@ -231,7 +231,7 @@ class Fleet:
         return None
 
     def _forget(self) -> None:
-        """Have all be read anew."""
+        """Have everything read again."""
         with self._lock:
             self._stale_list = self._stale_config = self._stale_roster = True
             self._stale_gate = self._gate_path is not None
@@ -259,7 +259,7 @@ class Fleet:
         self._stale_roster = True
 
     def _answer(self, request: Any) -> Any:
-        """The answer; kazoo holds a request back while there is no connection, so the wait for it has an end."""
+        """The answer; kazoo holds requests back while there is no connection, so the wait has a limit."""
         return request.get(timeout=max(self._deadline - time.monotonic(), LONGEST_LAST_READ))
 
     def _refresh_config(self) -> None:
@@ -275,7 +275,7 @@ class Fleet:
             self.gate = self._read(self._gate_path, self._mark_gate)
 
     def _read(self, path: str, mark: Callable[[], Any]) -> Node | None:
-        """A znode, None where it is not there; either is watched."""
+        """A znode, None if it does not exist; either way it is watched."""
         watch = self._watch(mark)
         try:
             return Node(path, *self._answer(self._client.get_async(path, watch=watch)))
@@ -302,7 +302,7 @@ class Fleet:
             self._stale |= names - set(self.agents)
 
     def _names(self, parent: str, mark: Callable[[], Any]) -> set[str]:
-        """The names right below `parent`: none where no agent and no release has been there yet."""
+        """The names right below `parent`: none if there has not been any agent or release yet."""
         watch = self._watch(mark)
         with translated(parent):
             try:

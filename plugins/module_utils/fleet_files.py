@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether the files that agents render from znodes are what the znodes hold.
 
-A proof knows only the agents' statuses, and what the znodes hold. Transactions are compared by their ids, which grow
+A proof uses only the agents' statuses, and what the znodes hold. Transactions are compared by their ids, which increase
 within one ensemble.
 """
 
@@ -26,9 +26,9 @@ GONE = frozenset({"missing"})
 
 
 class ZnodeState(NamedTuple):
-    """What a znode has held since the transaction `zxid`: a `value`, these `children`, or `nothing`, being absent.
+    """What a znode has held since the transaction `zxid`: a `value`, these `children`, or `nothing` if it is absent.
 
-    The `zxid` is 0 where it is not known since when there has been nothing.
+    The `zxid` is 0 if it is not known since when it has been absent.
     """
 
     path: str
@@ -36,7 +36,7 @@ class ZnodeState(NamedTuple):
     zxid: int
 
     def concerns(self, file: FileStatus) -> bool:
-        """Whether it can make a difference to the file."""
+        """Whether it can affect the file."""
         if file.znode == self.path:
             return self.what != "children" or file.format != "value"
         if is_below(file.znode, self.path):
@@ -66,7 +66,7 @@ class Need(NamedTuple):
         return file.zxid >= self.zxid and file.state in self.states
 
     def failed_by(self, file: FileStatus) -> bool:
-        """Whether the agent gave up on it, or found that the znode has gone again."""
+        """Whether the agent gave up on it, or found that the znode was deleted again."""
         return file.zxid >= self.zxid and file.state in {"failed", "missing"} - self.states
 
 
@@ -86,7 +86,7 @@ class FileProof:
         self._needs: dict[tuple[str, str], Need | None] = {}
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by its files' states; without a file from these znodes, only who is named is waited for."""
+        """Sort a fleet by its files' states; agents without a file from these znodes are pending only if named."""
         verdict = Verdict([], [], [])
         for name in sorted(agents if self.names is None else self.names):
             files = self._concerned(agents[name]) if name in agents else {}
@@ -103,18 +103,18 @@ class FileProof:
     gate: str | None = None
 
     def stand(self, gate: Any) -> Stand:  # noqa: ARG002  # as `Proof` has it
-        """Files are not rolled out in steps."""
+        """No rollout: files are not rolled out in steps."""
         return NO_ROLLOUT
 
     def obstacle(self, _config: Any) -> None:
-        """None: a release that is published meanwhile changes nothing of it."""
+        """None: a release published meanwhile makes no difference."""
 
     def advise(self, _agents: Mapping[str, AgentStatus]) -> str:
         """Nothing: a file's own message says what to do."""
         return ""
 
     def describe(self, status: AgentStatus) -> Description:
-        """How the first file is that an agent has not proved, those that failed before the others."""
+        """The state of the first file that an agent has not proved, failed ones first."""
         undone = sorted(
             (not need.failed_by(file), dest, file)
             for dest, (need, file) in self._concerned(status).items()
@@ -132,7 +132,7 @@ class FileProof:
         return {dest: (need, file) for dest, need, file in needs if need is not None}
 
     def _need(self, file: FileStatus) -> Need | None:
-        """What the file must show; None where the znodes make no difference to it. Remembered for the next event."""
+        """What the file must show; None if the znodes do not affect it. Remembered for the next event."""
         key = (file.znode, file.format)
         if key not in self._needs:
             concerning = [state for state in self.states if state.concerns(file)]
@@ -146,7 +146,7 @@ def _state(file: FileStatus) -> str:
 
 
 def files_of(status: AgentStatus) -> dict[str, FileStatus]:
-    """An agent's files by dest. An entry that can't be read tells of no znode, so it is left out."""
+    """An agent's files by dest. An unreadable entry names no znode, so it is left out."""
     files: dict[str, FileStatus] = {}
     entries: Any = status.files
     for dest, entry in entries.items() if isinstance(entries, Mapping) else ():
@@ -156,7 +156,7 @@ def files_of(status: AgentStatus) -> dict[str, FileStatus]:
 
 
 def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:
-    """What the znodes and all below them hold; asks the leader, so that the last write is seen. `ZooKeeperError`."""
+    """What the znodes and all below them hold; asks the leader, to see the last write. Raises `ZooKeeperError`."""
     with translated(None):
         client.sync("/")
     states: list[ZnodeState] = []
@@ -176,7 +176,7 @@ def read_states(client: Any, paths: Sequence[str]) -> list[ZnodeState]:
 
 
 def _absence(client: Any, path: str) -> Iterator[ZnodeState]:
-    """Of a znode that is not there: nothing since nobody knows when, and what is above it not since later than this."""
+    """For a missing znode: nothing since an unknown time, and its nearest existing ancestor's children."""
     yield ZnodeState(path, "nothing", 0)
     for above in reversed(ancestors(path)):
         with translated(above):

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fleet's statuses come to: who has proved something, what keeps the others from it, when a wait is over.
+"""The outcome of a fleet by its statuses: who has proved something, what stops the others, when a wait is over.
 
 Pure: the time is given, in seconds of one clock. `fleet.py` reads the statuses and waits.
 """
@@ -16,19 +16,19 @@ from .records import STATES, AgentStatus
 from .shares import at_least, at_most, parse_share
 
 RETRY_TIMEOUT = 60.0
-"""Seconds for which agents that all try again are hoped for, where nobody says another number."""
+"""The default seconds for which agents that are all retrying are waited for."""
 STRAGGLERS = 1.0
-"""Seconds for which the others are waited for that have no outcome yet, once a wait is over."""
+"""Seconds for which agents without an outcome are waited for once a wait is over."""
 NEEDS_SOMEBODY = frozenset({"credentials", "health"})
-"""What an agent waits for (`AgentStatus.waits_for`) that does not come by itself."""
+"""What an agent may wait for (`AgentStatus.waits_for`) that does not happen on its own."""
 ANY_NUMBER = "100%"
-"""How many hosts of the roster may be missing where nobody says another number: they are named, and no failure."""
+"""By default any number of the roster's hosts may be missing: they are named, and are not failures."""
 MOST_NAMED = 5
 """How many agents, and how many reasons, a message names."""
 MANY = 200
-"""The size of a fleet of which each look takes a while: that its agents go on ends no wait to have it shown."""
+"""The size of a fleet in which each look takes a while: then progress of its agents does not end a turn to show it."""
 QUIET = 2.0
-"""Seconds of a first wait in which an agent that goes on ends nothing: a quick deployment is told by its end."""
+"""Seconds of a first wait in which progress ends no turn: a quick deployment is reported at its end."""
 UNANSWERED = "the ensemble did not answer at the end of the wait"
 FOLLOW = "hosts that are not held follow by themselves: wait for that (wait_timeout), or roll back (rollback.yml)"
 
@@ -36,7 +36,7 @@ _PAUSE = re.compile(r"; (tried again in \d+ s|trying again)$")
 
 
 class Verdict(NamedTuple):
-    """The names, sorted, of those who have proved it, who gave up on it, who are still at it; of no others."""
+    """The agents that have proved it, have given up, or are still in progress: sorted names, and no others."""
 
     proved: list[str]
     failed: list[str]
@@ -44,16 +44,16 @@ class Verdict(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """All who are to prove it."""
+        """All agents that are to prove it."""
         return sorted([*self.proved, *self.failed, *self.pending])
 
 
 class Description(NamedTuple):
-    """How far an agent is, for a message: `failed (disk full)`; `of` is before its name, as in `/etc/x on `.
+    """The state of an agent, for a message: `failed (disk full)`; `of` precedes its name, as in `/etc/x on `.
 
-    `reason` is why, where that is known, the same for all to whom the same has happened. `waits_for` is what it waits
-    for, in a word, where it goes on by itself as soon as that is there. Who `waits_its_turn` has not begun: a rollout
-    has not come to it.
+    `reason` is the cause, if known, the same for all agents with the same problem. `waits_for` is what it waits for, in
+    a word, if it continues on its own as soon as that is there. An agent that `waits_its_turn` has not started: the
+    rollout has not reached it.
     """
 
     what: str
@@ -64,7 +64,7 @@ class Description(NamedTuple):
 
     @property
     def kind(self) -> tuple[str, str]:
-        """The same for agents that a message names together."""
+        """Equal for agents that a message names together."""
         return self.of, _PAUSE.sub("", self.what.rstrip(")"))
 
 
@@ -77,10 +77,10 @@ def reason_of(status: AgentStatus) -> str | None:
 
 
 class Limits(NamedTuple):
-    """How many agents must have an outcome at least, how many may fail at the most, how long retries are hoped for.
+    """How many agents must have an outcome at least, how many may fail at most, and how long retries are waited for.
 
-    A number of agents may be a percentage, as in `80%`, of all who are to prove it or were and are lost; that of
-    `max_missing` is of the roster too.
+    A number of agents may be a percentage, such as `80%`, of all that are to prove it or were live and are lost; for
+    `max_missing`, of the roster as well.
     """
 
     min_agents: int | str
@@ -90,11 +90,11 @@ class Limits(NamedTuple):
 
 
 class Stand(NamedTuple):
-    """How it is with the rollout of what is to be proved, if there is one.
+    """The state of the rollout of what is to be proved, if there is one.
 
-    `goes_on` says what it does by itself, also with failures; `ended` and `rests` how it has stopped, and that it waits
-    for a person. `accepted` is how many failures it is done in spite of. `moves` tells its phases from each other.
-    Where it `is_done`, hosts may follow that it was done without.
+    `goes_on` is what it does on its own, even after failures; `ended` how it has stopped, and `rests` that it waits for
+    a person. `accepted` is how many failures it is done with. `moves` tells its phases apart. If it `is_done`, hosts
+    that it was done without may follow.
     """
 
     goes_on: str | None = None
@@ -111,10 +111,10 @@ NO_ROLLOUT = Stand()
 class EarlierWait(NamedTuple):
     """What came before a wait that is one of several in a row.
 
-    `seen` are the agents that were live already. `told` are the reasons that have been shown: the wait is over at any
-    other one; None where nobody shows them. `stuck` are the seconds for which no agent could go on already. `moves` are
-    those of the rollout that have been shown: the wait is over at any other. So it is where `come_to` is not as in
-    `outcomes`, as far as these go; None where that is no news, or nothing was shown yet.
+    `seen` are the agents that were live before. `told` are the reasons that have been shown: any other one ends the
+    wait; None if nobody shows them. `stuck` are the seconds for which no agent could continue before. `moves` are those
+    of the rollout that have been shown: any other number ends the wait. So does a `come_to` that differs from
+    `outcomes`, as far as these go; None if that is not news, or nothing was shown yet.
     """
 
     seen: Sequence[str] = ()
@@ -128,10 +128,10 @@ NO_EARLIER_WAIT = EarlierWait()
 
 
 class WaitResult(NamedTuple):
-    """How waiting ended. `problem` is None where the proof is there; `lost` were live and are not.
+    """How waiting ended. `problem` is None if the proof is complete; `lost` were live and no longer are.
 
-    `agents` are those that are to prove it and are live; `live` are the names of all. `timed_out` tells a problem that
-    more time could solve from another one. `missing` are in the roster, or named, and not live.
+    `agents` are those that are to prove it and are live; `live` are the names of all. `timed_out` marks a problem that
+    more time could solve. `missing` are in the roster, or named, and not live.
     """
 
     agents: Mapping[str, AgentStatus]
@@ -144,7 +144,7 @@ class WaitResult(NamedTuple):
     missing: Sequence[str] = ()
 
     def after(self, before: WaitResult) -> WaitResult:
-        """This wait and the one before it as one, whose end is that of this one: of each agent what was last seen.
+        """This wait combined with the one before, ending as this one: for each agent what was seen last.
 
         What waited for a person before still does.
         """
@@ -160,10 +160,10 @@ class WaitResult(NamedTuple):
         )
 
     def to_result(self) -> dict[str, Any]:
-        """What a module returns of it."""
+        """The part of a module's result about it."""
         return {
             "agents": [self.agents[name].to_object() for name in sorted(self.agents)],
-            # Not `failed`: to Ansible that is whether the task did.
+            # Not `failed`: to Ansible that means the task.
             "failed_agents": self.verdict.failed,
             "pending_agents": self.verdict.pending,
             "lost_agents": self.lost,
@@ -175,7 +175,7 @@ class WaitResult(NamedTuple):
 
 
 NOTHING_PROVED = WaitResult({}, Verdict([], [], []), [])
-"""How a wait for nothing ends."""
+"""The result of waiting for nothing."""
 
 
 class Proof(Protocol):
@@ -184,31 +184,31 @@ class Proof(Protocol):
     subject: str
     """The znode that a message begins with."""
     undone: str
-    """What a message says of agents that gave up: `not deployed`."""
+    """What a message says about agents that gave up: `not deployed`."""
     kind: str
-    """Whom a message counts: `agents`."""
+    """What a message counts: `agents`."""
 
     @property
     def names(self) -> Collection[str] | None:
-        """Who is to prove it, live or not; None for all that are live."""
+        """The agents that are to prove it, live or not; None for all that are live."""
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort the agents that are to prove it by what the live ones' statuses say of it."""
+        """Sort the agents that are to prove it by what the live ones' statuses say about it."""
 
     gate: str | None
-    """The znode that says how it is with a rollout of it; None where there is none."""
+    """The znode with the state of its rollout; None if there is none."""
 
     def stand(self, gate: Any) -> Stand:
-        """How it is with that rollout; `gate` is the znode, None for none."""
+        """The state of that rollout; `gate` is the znode, None for none."""
 
     def obstacle(self, config: Any) -> str | None:
-        """Why it can't be proved any more, now that `config` is the application's znode, None for none."""
+        """Why it can no longer be proved, now that `config` is the application's znode, None for none."""
 
     def describe(self, status: AgentStatus) -> Description:
-        """How far an agent is with it."""
+        """The state of an agent with regard to it."""
 
     def advise(self, agents: Mapping[str, AgentStatus]) -> str:
-        """How it is with the fleet where it is not proved, and what to do about it; empty where that is not known."""
+        """The state of the fleet if it is not proved, and what to do about it; empty if that is not known."""
 
 
 class FleetWait:
@@ -235,7 +235,7 @@ class FleetWait:
         roster: Collection[str] = (),
         gate: Any = None,
     ) -> WaitResult | None:
-        """The outcome, now that these agents are live and those of the roster should be; None while it is waited on."""
+        """The outcome, if these agents are live and those of the roster should be; None while the wait continues."""
         result, stand = self._judged(agents, roster), self._proof.stand(gate)
         if not result.verdict.proved:  # then nobody has it, whatever was accepted
             stand = stand._replace(accepted=0)
@@ -252,9 +252,9 @@ class FleetWait:
         return self._settle(result, stand, now)
 
     def unanswered(self, agents: Mapping[str, AgentStatus], roster: Collection[str] = ()) -> WaitResult:
-        """The outcome where the ensemble does not answer at the deadline; `agents` and `roster` were seen last.
+        """The outcome if the ensemble does not answer at the deadline; `agents` and `roster` were seen last.
 
-        Who was seen before, and has not been read since, may be live.
+        Agents that were seen before, and have not been read since, may be live.
         """
         result = self._judged(agents, roster)
         proved, failed, pending = result.verdict
@@ -263,7 +263,7 @@ class FleetWait:
         return result._replace(problem="; seen last: ".join(filter(None, [UNANSWERED, seen])), timed_out=True)
 
     def _judged(self, agents: Mapping[str, AgentStatus], roster: Collection[str]) -> WaitResult:
-        """How these agents are; whoever is live is remembered."""
+        """The verdict on these agents; those that are live are remembered."""
         verdict = self._proof.judge(agents)
         live = {name: agents[name] for name in verdict.names if name in agents}
         self._seen.update(live)
@@ -272,7 +272,7 @@ class FleetWait:
         return WaitResult(live, verdict, lost, live=frozenset(agents), missing=missing)
 
     def _fleet(self, result: WaitResult) -> int:
-        """How many agents percentages are of: those who are to prove it, and those who were and are lost."""
+        """How many agents percentages refer to: those that are to prove it, and those that were live and are lost."""
         return len(self._seen.union(result.verdict.names))
 
     def _least(self, result: WaitResult) -> int:
@@ -282,7 +282,7 @@ class FleetWait:
         return len(result.verdict.names) < self._least(result)
 
     def _whole_fleet(self, result: WaitResult) -> int:
-        """The same, with those of the roster that are missing."""
+        """The same, with the roster's missing hosts."""
         return len(self._seen.union(result.verdict.names, result.missing))
 
     def _misses_too_many(self, result: WaitResult) -> bool:
@@ -293,14 +293,14 @@ class FleetWait:
         return len(result.verdict.failed) > allowed
 
     def left(self, now: float) -> float:
-        """Seconds after which to look again, also where nothing has changed."""
+        """Seconds until the next look, even if nothing has changed."""
         due = [self._deadline, *(moment for moment in (self._over_at, self._quiet_until) if moment is not None)]
         if self._stuck_since is not None:
             due.append(self._stuck_since + self._limits.retry_timeout)
         return max(0.0, min(one for one in due if one > now or one == self._deadline) - now)
 
     def _settle(self, result: WaitResult, stand: Stand, now: float) -> WaitResult | None:
-        """The end, once the stragglers have had their time; at the deadline whatever there is."""
+        """The end, once the stragglers have had their time; at the deadline, whatever the result is."""
         end = self._end(result, stand, now)
         if end is None:
             self._over_at = None
@@ -312,7 +312,7 @@ class FleetWait:
         return end if now >= min(self._over_at, self._deadline) else None
 
     def _end(self, result: WaitResult, stand: Stand, now: float) -> WaitResult | None:
-        """How it would end now, before its deadline; None where it would not."""
+        """How it would end now, before its deadline; None if it would not."""
         failed, pending = result.verdict.failed, result.verdict.pending
         if stand.ended:
             return self._problem(result, stand.ended, failed or pending)
@@ -340,7 +340,7 @@ class FleetWait:
         return is_new_phase or self._has_moved(result, stand, now) or is_reason
 
     def _has_moved(self, result: WaitResult, stand: Stand, now: float) -> bool:
-        """Whether agents have come to something, or without a rollout into another state, since that was shown."""
+        """Whether agents have new outcomes, or without a rollout new states, since those that were shown."""
         verdict = result.verdict
         states = [result.agents[name].state for name in verdict.pending if name in result.agents]
         numbers = come_to(len(verdict.proved), len(verdict.failed), states)
@@ -353,7 +353,7 @@ class FleetWait:
         return numbers[: len(self._outcomes)] != self._outcomes
 
     def _note_stuck(self, result: WaitResult, now: float) -> None:
-        """Remember since when nobody who is waited for can go on."""
+        """Remember since when no pending agent can continue."""
         known = self._descriptions(result, result.verdict.pending)
         descriptions = [description for description in known if not description.waits_its_turn]
         if not descriptions or not all(description.waits_for for description in descriptions):
@@ -363,7 +363,7 @@ class FleetWait:
         self._stuck_before = 0.0
 
     def reasons(self, result: WaitResult) -> list[str]:
-        """Why those who have failed have, and why those who try again do."""
+        """The reasons of agents that have failed and of those that are retrying."""
         told = [
             description.reason
             for description in self._descriptions(result, [*result.verdict.failed, *result.verdict.pending])
@@ -394,7 +394,7 @@ class FleetWait:
         return self._problem(result, what, pending)._replace(timed_out=True)
 
     def _follow(self, result: WaitResult) -> bool:
-        """Whether there are hosts whose turn comes by itself; that of one that is held does not."""
+        """Whether there are hosts whose turn comes on its own; that of a held one does not."""
         waiting = [status for name, status in result.agents.items() if name in result.verdict.pending]
         return any(self._proof.describe(status).waits_its_turn and not status.held for status in waiting)
 
@@ -405,7 +405,7 @@ class FleetWait:
 
     def _problem(self, result: WaitResult, what: str, names: Iterable[str]) -> WaitResult:
         said = grouped(describe_all(self._proof, result.agents, names))
-        # Who is named and not live is among those that are waited for.
+        # A named agent that is not live is among the pending ones.
         missing = describe_missing(sorted(set(result.missing).difference(result.verdict.pending)))
         return result._replace(problem=_joined(f"{what}: {said}", missing, self._proof.advise(result.agents)))
 
@@ -416,7 +416,7 @@ def come_to(proved: int, failed: int, states: Sequence[str]) -> tuple[int, ...]:
 
 
 def _of(share: int | str, fleet: int) -> str:
-    """What a percentage is of, for a message; nothing where it is none."""
+    """What a percentage refers to, for a message; empty if it is a plain number."""
     return f" ({share} of {fleet})" if parse_share(share)[1] else ""
 
 
@@ -425,12 +425,12 @@ def _joined(*parts: str) -> str:
 
 
 def describe_missing(names: Sequence[str]) -> str:
-    """Who is missing, for a message; empty where nobody is."""
+    """The missing hosts, for a message; empty if there are none."""
     return f"missing, expected and not live: {listed(names)}" if names else ""
 
 
 def absences(result: Mapping[str, Any]) -> list[str]:
-    """What a module is to warn of, once a wait has ended well: who of the fleet has not proved it, being not live."""
+    """What a module warns of after a successful wait: hosts that have not proved it because they are not live."""
     lost = result.get("lost_agents", [])
     missing = [name for name in result.get("missing_agents", []) if name not in lost]
     gone = f"live at first and gone before the end: {', '.join(lost)}" if lost else ""
@@ -438,12 +438,12 @@ def absences(result: Mapping[str, Any]) -> list[str]:
 
 
 def describe_all(proof: Proof, agents: Mapping[str, AgentStatus], names: Iterable[str]) -> dict[str, Description]:
-    """How far some agents are, by name."""
+    """The states of some agents, by name."""
     return {name: proof.describe(agents[name]) if name in agents else NOT_LIVE for name in names}
 
 
 def grouped(descriptions: Mapping[str, Description]) -> str:
-    """How far some agents are, for a message: those of whom the same can be said together."""
+    """The states of some agents, for a message, grouped by what can be said together."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in sorted(descriptions):
         groups.setdefault(descriptions[name].kind, []).append(name)
@@ -464,12 +464,12 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
 
 
 def describe_proving(names: Sequence[str]) -> str:
-    """Who proves the release once more, for a message."""
+    """The hosts that prove the release once more, for a message."""
     return f"{listed(names)} {'proves' if len(names) == 1 else 'prove'} the release once more, as after a boot"
 
 
 def by_commit(agents: Iterable[AgentStatus]) -> dict[str | None, list[str]]:
-    """Who serves each commit, that of most agents first; None is for who serves none, or says nothing sensible."""
+    """The agents by the commit they serve, the most frequent first; None for none, or an invalid one."""
     served: dict[str | None, list[str]] = {}
     for status in agents:
         known = isinstance(status.commit_id, str) and status.commit_id
@@ -478,7 +478,7 @@ def by_commit(agents: Iterable[AgentStatus]) -> dict[str | None, list[str]]:
 
 
 def advice(agents: Iterable[AgentStatus], desired: str) -> str:
-    """What a fleet serves that has not proved the desired commit, and the next step."""
+    """What a fleet that has not proved the desired commit serves, and the next step."""
     served = {commit_id: len(names) for commit_id, names in by_commit(agents).items() if commit_id}
     if not served:
         return f"no server has a release; desired is {desired[:10]}: correct that, or deploy a fix"

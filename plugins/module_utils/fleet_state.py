@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is said of a fleet: what it serves, how far its agents are, why some of them are no further."""
+"""The description of a fleet: what it serves, how far its agents are, why some of them are not done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .records import AgentStatus
 
 
 def describe_fleet(agents: Mapping[str, AgentStatus], generation: int | None, commit_id: str | None) -> dict[str, Any]:
-    """What a module returns of these agents, where that generation is desired, and that is its commit."""
+    """The part of a module's result about these agents, with `generation` and `commit_id` desired."""
     statuses = [agents[name] for name in sorted(agents)]
     failures = _grouped((reason, status.name) for status in statuses for reason in _failures(status, generation))
     return {
@@ -30,7 +30,7 @@ def describe_fleet(agents: Mapping[str, AgentStatus], generation: int | None, co
 
 
 def _degraded(statuses: Sequence[AgentStatus], generation: int | None) -> list[str]:
-    """What is not as it should be beside the release: a line for each group of agents of which the same is said."""
+    """What is not as it should be other than the release: one line for each group of agents with the same problem."""
     lines = [
         f"{status.name} is {status.controls}"
         for status in statuses
@@ -52,7 +52,7 @@ def _has_proved(status: AgentStatus, generation: int | None) -> bool:
 
 
 def _failures(status: AgentStatus, generation: int | None) -> list[str]:
-    """Why an agent has not a file or the release, also where that is tried again."""
+    """Why an agent does not have a file or the release, including failures that are being retried."""
     reasons = _file_failures(status)
     if generation is not None and status.generation == generation and (status.gave_up(generation) or status.waits_for):
         reasons.append(reason_of(status) or status.state)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What would become of the fleet as it is now, were a release published or a rollout promoted; nothing is written."""
+"""What would happen to the fleet as it is now if a release were published or a rollout promoted; nothing is written."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 def foresee(client: KazooClient, paths: AppPaths, release: Release, before: Release | None) -> Preview:
-    """What would become of the fleet, were a release published now in the place of the one `before`.
+    """What would happen to the fleet if a release were published now in place of the one `before`.
 
-    Raises `ZooKeeperError`, and `InvalidRecord` where nobody could follow its plan.
+    Raises `ZooKeeperError`, and `InvalidRecord` if its plan can't be followed.
     """
     content = release.extra.get(ROLLOUT)
     is_same_place = before is not None and before.relative_path == release.relative_path
@@ -38,7 +38,7 @@ def foresee(client: KazooClient, paths: AppPaths, release: Release, before: Rele
 
 
 def foresee_command(client: KazooClient, paths: AppPaths, rollout: Rollout) -> dict[str, Any]:
-    """What a module returns of a command that would bring a rollout to this state, and of the rest where it goes on."""
+    """A module's result for a command that would bring a rollout to this state, and for the rest if it continues."""
     state, plan = rollout.state, rollout.state.parsed_plan()
     fleet, missing = read_hosts(client, paths, str(state.release["commitId"]), rollout.entries)
     rest = preview(plan, fleet, missing, state.places, state.step, state.fleet, state.reached)
@@ -52,9 +52,9 @@ def foresee_command(client: KazooClient, paths: AppPaths, rollout: Rollout) -> d
 def read_hosts(
     client: KazooClient, paths: AppPaths, commit_id: str | None, entries: Mapping[str, HostEntry] | None = None
 ) -> tuple[dict[str, LiveHost], list[str]]:
-    """The live hosts by name, as a release of this commit would find them, and the names of those that are missing.
+    """The live hosts by name, as a release of this commit would find them, and the names of the missing ones.
 
-    None is a commit that no host has where it is to be.
+    None stands for a commit that no host has at its place.
     """
     states = {name: entry.state for name, entry in (entries or {}).items()}
     agents = read_agents(client, paths)
@@ -64,7 +64,7 @@ def read_hosts(
             labels=roster.get(name, {}),
             has_it=commit_id is not None and status.commit_id == commit_id,
             is_held=status.held is not None,
-            # One that only leaves a bad release has no entry any more when it has returned.
+            # A host that only leaves a bad release has no entry once it has returned.
             is_entered=states.get(name) not in {None, RETURNING},
             is_lost=states.get(name) == LOST,
         )

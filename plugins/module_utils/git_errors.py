@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What git says when it fails, read in one place for plugins and agent. Standard library only; for `LC_ALL=C`."""
+"""What git reports when it fails, read in one place for plugins and agent. Standard library only; for `LC_ALL=C`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ABSENT = (
     "bad object",
     "not a valid object",
 )
-"""The server answers and does not have the commit."""
+"""The server answers but does not have the commit."""
 REFUSED = ("unadvertised object", "does not support shallow", "dumb http transport", "does not allow request")
-"""The server gives no single commit away, only whole branches and tags."""
+"""The server does not hand out single commits, only whole branches and tags."""
 _BOILERPLATE = ("could not read from remote", "please make sure you have", "and the repository exists")
 
 
@@ -26,12 +26,12 @@ def says(stderr: str, words: tuple[str, ...]) -> bool:
 
 
 def reason(stderr: str) -> str:
-    """The one line of what git wrote to standard error that says why it failed."""
-    # A line that ends with a colon says why in the next one.
+    """The line of git's standard error with the reason for its failure."""
+    # A line that ends with a colon has the reason in the next one.
     joined = stderr.replace("\n  stderr: ", "").replace(":\n", ": ")
     lines = [line.strip(" '") for line in joined.splitlines()]
     telling = [line for line in lines if line and not line.lower().removeprefix("fatal: ").startswith(_BOILERPLATE)]
     fatal = [line for line in telling if line.startswith(("fatal:", "error:", "ERROR:"))]
-    # What git makes of it comes after what ssh has noticed.
+    # git's own conclusion comes after what ssh has noticed.
     silent = [line for line in telling if line.endswith("not responding.")]
     return (silent or fatal or telling or ["git said nothing"])[-1]

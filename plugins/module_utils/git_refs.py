@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which commit a branch, a tag or a commit's id of a repository is, asked with the user's own git and credentials."""
+"""Which commit a branch, a tag or a commit id of a repository means, asked with the user's own git and credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THEIR_REPOSITORY = (
     *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"),
     *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
 )
-"""The variables by which git tells a hook which repository it is in. They count more than where git is run."""
+"""The variables by which git tells a hook its repository. They take precedence over the current directory."""
 ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh",
@@ -40,15 +40,15 @@ ENVIRONMENT = {
 
 
 class CommitError(Exception):
-    """The repository does not say which commit is meant; the text is one line for a person."""
+    """The repository does not tell which commit is meant; the message is one line for a person."""
 
 
 def gitpython() -> Any:
-    """GitPython, imported only where a repository is read, as that takes as long as a session with the ensemble.
+    """GitPython, imported only if a repository is read, because that takes as long as opening a session.
 
     Raises `MissingLibraryError`.
     """
-    # It looks for git then, and says so on the terminal where there is none: it is asked not to.
+    # Importing it looks for git, and prints a warning if there is none: it is told not to.
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     try:
         import git  # noqa: PLC0415
@@ -74,10 +74,10 @@ def resolve(url: str, ref: str) -> str:
 
 
 def _advertised(url: str, ref: str) -> str | None:
-    """What the server says a branch or tag is; an annotated tag is followed to its commit."""
+    """The commit of a branch or tag according to the server; an annotated tag is resolved to its commit."""
     with _questions(url):
         answer = _answer(None, "ls-remote", "--", url, ref, f"{ref}^{{}}")
-    # Not by `splitlines`: a name may have characters in it that end a line only for Python.
+    # Not with `splitlines`: a name may contain characters that end a line only for Python.
     refs = {name: commit for commit, name in (line.split("\t") for line in answer.split("\n") if line)}
     candidates = {
         name: refs.get(f"{name}^{{}}", refs[name])
@@ -90,7 +90,7 @@ def _advertised(url: str, ref: str) -> str | None:
 
 
 def _resolve_in_copy(url: str, commit_id: str) -> str:
-    """Only a fetch shows that a commit exists: of the commit alone, else of the history without its files."""
+    """Only a fetch shows that a commit exists: of the commit alone, or else of the history without its files."""
     with tempfile.TemporaryDirectory(prefix="zk_release-") as directory:
         with _questions(url):
             _answer(directory, "init", "--bare", "--quiet", "--template=")
@@ -114,7 +114,7 @@ def _fetch(directory: str, url: str, *words: str) -> bool:
 
 
 class _Failed(Exception):
-    """Git did not end well."""
+    """git has failed."""
 
     def __init__(self, stderr: str) -> None:
         super().__init__(stderr)
@@ -122,7 +122,7 @@ class _Failed(Exception):
 
 
 def _answer(directory: str | None, *words: str) -> str:
-    """What git prints. Raises `_Failed`, and `OSError` where there is no git."""
+    """The output of git. Raises `_Failed`, and `OSError` if there is no git."""
     done = run(directory, PATIENCE, *words)
     if done.status is None:
         raise _Failed(f"no answer within {PATIENCE:g} s")
@@ -132,7 +132,7 @@ def _answer(directory: str | None, *words: str) -> str:
 
 
 class GitEnd(NamedTuple):
-    """How git has ended: `status` is None where it had to be killed."""
+    """How git has ended: `status` is None if it had to be killed."""
 
     status: int | None
     stdout: str
@@ -140,10 +140,10 @@ class GitEnd(NamedTuple):
 
 
 def run(directory: str | None, seconds: float, *words: str, **variables: str) -> GitEnd:
-    """Run git in a directory, as `in_directory`. After so many seconds it is killed with all that it has started.
+    """Run git in a directory, as `in_directory`. After `seconds` it is killed with everything it has started.
 
-    GitPython's own `kill_after_timeout` does not kill all of that: git's child has a child that speaks to the server.
-    Files take what is written, as what git leaves running may keep a pipe open. Raises `OSError` where there is no git.
+    GitPython's own `kill_after_timeout` does not kill all of it: git's child has a child that talks to the server.
+    Output goes to files, because processes that git leaves running may keep a pipe open. Raises `OSError` without git.
     """
     command = in_directory(directory)
     status: int | None = None
@@ -172,16 +172,16 @@ def run(directory: str | None, seconds: float, *words: str, **variables: str) ->
 
 
 def in_directory(directory: str | None) -> Git:
-    """Git, run in a directory, and not in the repository of whoever runs this; None: in no repository of interest."""
+    """git, run in a directory, and not in the caller's own repository; None: the directory does not matter."""
     for name in THEIR_REPOSITORY:
-        os.environ.pop(name, None)  # GitPython can set variables, and unset none
+        os.environ.pop(name, None)  # GitPython can set variables, but not unset them
     command = gitpython().Git(directory)
     command.update_environment(**ENVIRONMENT, **_ssh(command))
     return command
 
 
 def _ssh(command: Git) -> dict[str, str]:
-    """Let ssh fail instead of asking a terminal, which may be the controller's; a user's own command stays."""
+    """Let ssh fail instead of asking on a terminal, perhaps the controller's; a user's own command is kept."""
     if "GIT_SSH_COMMAND" in os.environ or "GIT_SSH" in os.environ:
         return {}
     try:

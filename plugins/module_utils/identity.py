@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who a connection is, as the server has it: that is what an ACL is compared with."""
+"""The identity of a connection according to the server: that is what an ACL is compared with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .connection import ZooKeeperError
 try:
     from kazoo import exceptions as kazoo_errors
     from kazoo.handlers.threading import KazooTimeoutError
-except ImportError:  # `connect` says so before anything here needs it
+except ImportError:  # `connect` reports it before anything here needs it
     kazoo_errors = None
 
 PATIENCE = 2.0
-"""Seconds that the server gets: the task has failed already."""
+"""Seconds for the server to answer: the task has already failed."""
 _LENGTH = struct.Struct("!i")
 
 
@@ -50,7 +50,7 @@ class WhoAmI:
 
 
 def identities(client: Any) -> list[str]:
-    """The scheme and the user of each, as `digest ann`, sorted; none where the server does not tell."""
+    """The scheme and the user of each identity, as `digest ann`, sorted; none if the server does not tell."""
     request = client.handler.async_result()
     with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
         client._call(WhoAmI(), request)
@@ -60,7 +60,7 @@ def identities(client: Any) -> list[str]:
 
 @contextlib.contextmanager
 def named(client: Any) -> Iterator[None]:
-    """Where an ACL does not allow what is done inside the block, the error also says who the connection is."""
+    """If an ACL forbids what is done inside the block, have the error also tell who the connection is."""
     try:
         yield
     except ZooKeeperError as exc:
@@ -72,5 +72,5 @@ def named(client: Any) -> Iterator[None]:
 
 
 def _is_refusal(exc: BaseException | None) -> bool:
-    """Whether it, or what caused it, is an ACL."""
+    """Whether an ACL is the error, or its cause."""
     return exc is not None and (isinstance(exc, kazoo_errors.NoAuthError) or _is_refusal(exc.__cause__))

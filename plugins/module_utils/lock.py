@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The lock of an application: while somebody holds it, nothing is published and no rollout is promoted.
 
-`<app>/lock` is created by whoever publishes or locks first, and stays; it has no value while nobody holds the lock. A
-publisher checks in its own transaction that the znode has the version that was read, so that no lock is missed which is
-taken between the two.
+`<app>/lock` is created by the first to publish or lock, and stays; it has no value while nobody holds the lock. A
+publisher checks in its own transaction that the znode still has the version that was read, so a lock that is taken in
+between is not missed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if KAZOO_IMPORT_ERROR is None:
 FREE = b""
 """The value of the znode while nobody holds the lock."""
 ANY_VERSION = -1
-"""What ZooKeeper takes for each version."""
+"""The version that matches any in ZooKeeper."""
 LONGEST_SHOWN = 500
-"""Of a longer reason the beginning is shown."""
+"""Characters of a reason that are shown, from its beginning."""
 LEAST_ANSWER = 2.0
-"""Seconds that an answer may take in any case, also at the end of a wait."""
+"""Seconds that an answer may take in any case, even at the end of a wait."""
 PAUSE = 0.2
 """Seconds before an ensemble that did not answer is asked again."""
 MOST_DAYS = 3650
@@ -48,12 +48,12 @@ Result = TypeVar("Result")
 
 
 class Locked(ZooKeeperError):
-    """Somebody holds the lock. What can be done about it is the `advice`."""
+    """Somebody holds the lock. `advice` is what can be done about it."""
 
     def __init__(self, lock: Lock, now: datetime, advice: str) -> None:
         remedy = "" if lock.readable else "give those of somebody whom it allows; "
         super().__init__(f"{lock.path}: {lock.describe(now)}; {remedy}{advice}", lock=lock.to_object(now))
-        if not lock.readable:  # so that it is said who was refused
+        if not lock.readable:  # so that the error tells who was refused
             self.__cause__ = NoAuthError()
         self.lock = lock
         self.advice = advice
@@ -61,7 +61,7 @@ class Locked(ZooKeeperError):
 
 @dataclass(frozen=True)
 class LockRecord(_Record):
-    """Who holds the lock, since when and until when (RFC 3339), and why; without `until` it has no end."""
+    """Who holds the lock, since when and until when (RFC 3339), and why; without `until` it does not expire."""
 
     reason: str = _key("reason", default="")
     by: str = _key("by", default="")
@@ -80,9 +80,9 @@ class LockRecord(_Record):
 
 @dataclass(frozen=True)
 class Lock:
-    """`<app>/lock` as it was read: who holds it, or the `problem` with its value; both None where nobody does.
+    """`<app>/lock` as it was read: who holds it, or the `problem` with its value; both None if nobody does.
 
-    `version` is None where the znode is not there. One that is not `readable` can't be checked in a transaction either.
+    `version` is None if the znode does not exist. One that is not `readable` can't be checked in a transaction either.
     """
 
     path: str
@@ -93,7 +93,7 @@ class Lock:
 
     @classmethod
     def from_node(cls, path: str, data: bytes | None, version: int) -> Lock:
-        """The lock in a node's bytes. What can't be read may be a lock, so it counts as one."""
+        """The lock in a node's bytes. An unreadable value may be a lock, so it counts as one."""
         if not data:
             return cls(path, version)
         try:
@@ -102,7 +102,7 @@ class Lock:
             return cls(path, version, problem=str(exc))
 
     def seconds_left(self, now: datetime) -> float:
-        """Until it expires; without an end where it does not, 0 or less where it has."""
+        """Seconds until it expires; infinite if it does not expire, 0 or less if it has."""
         if self.record is None or self.record.until is None:
             return float("inf")
         return (parse_moment("until", self.record.until) - now).total_seconds()
@@ -126,7 +126,7 @@ class Lock:
         return f"locked by {by} since {since} {until}: {why}"
 
     def to_object(self, now: datetime) -> dict[str, Any] | None:
-        """What a module returns of it; None where nobody has locked, or has unlocked since."""
+        """The part of a module's result about it; None if nobody has locked, or it was unlocked since."""
         if self.record is None and self.problem is None:
             return None
         found = self.record.to_object() if self.record else {}
@@ -139,12 +139,12 @@ class Lock:
 
 
 def plain(text: str) -> str:
-    """A text of somebody else's as a message has it: one line of printable characters, not too long."""
+    """Somebody else's text for a message: one line of printable characters, not too long."""
     return printable(" ".join(text.split()))[:LONGEST_SHOWN]
 
 
 def parse_moment(name: str, text: object) -> datetime:
-    """A time in RFC 3339, which has its offset from UTC. Raises `InvalidRecord`, which begins with `name`."""
+    """A time in RFC 3339, with its offset from UTC. Raises an `InvalidRecord` that begins with `name`."""
     match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if match:
         offset = "+00:00" if match[3] in "Zz" else match[3]
@@ -154,7 +154,7 @@ def parse_moment(name: str, text: object) -> datetime:
 
 
 def parse_duration(name: str, text: str) -> timedelta:
-    """A time span such as `90` (seconds), `30m`, `2h` or `1d`. Raises `InvalidRecord`, which begins with `name`."""
+    """A time span such as `90` (seconds), `30m`, `2h` or `1d`. Raises an `InvalidRecord` that begins with `name`."""
     match = _DURATION.fullmatch(text.strip())
     span = timedelta(seconds=int(match[1]) * UNITS[match[2]]) if match else timedelta()
     if not timedelta() < span <= timedelta(days=MOST_DAYS):
@@ -164,7 +164,7 @@ def parse_duration(name: str, text: str) -> timedelta:
 
 
 def end_of_lock(expires_after: str | None, expires_at: str | None, now: datetime) -> str | None:
-    """When a lock that is taken `now` expires, RFC 3339, by one of the two options. Raises `InvalidRecord`."""
+    """When a lock taken `now` expires, RFC 3339, by one of the two options. Raises `InvalidRecord`."""
     if expires_after is not None:
         return (now + parse_duration("expires_after", expires_after)).isoformat(timespec="seconds")
     if expires_at is None:
@@ -181,9 +181,9 @@ def right_now() -> datetime:
 
 
 def read_lock(client: KazooClient, paths: AppPaths) -> Lock:
-    """The lock; asks the leader, so that the last write is seen. Raises `ZooKeeperError`.
+    """The lock; asks the leader, to see the last write. Raises `ZooKeeperError`.
 
-    One that may not be read counts as one that can't be.
+    A lock without read permission counts as one with an unreadable value.
     """
     with translated(paths.lock):
         client.sync(paths.lock)
@@ -197,7 +197,7 @@ def read_lock(client: KazooClient, paths: AppPaths) -> Lock:
 
 
 def _hidden_version(client: KazooClient, paths: AppPaths) -> int | None:
-    """The version of a lock that may not be read; any, where that is no more to be seen than the value."""
+    """The version of a lock that may not be read; any if that is hidden too."""
     try:
         stat = client.exists(paths.lock)
     except NoAuthError:
@@ -206,26 +206,26 @@ def _hidden_version(client: KazooClient, paths: AppPaths) -> int | None:
 
 
 def unlocked(client: KazooClient, paths: AppPaths, advice: str, *, force: bool = False) -> Lock:
-    """The lock, which nobody holds, to be guarded by what is published. Raises `Locked`, unless it is forced."""
+    """The free lock, for a guard in the publishing transaction. Raises `Locked` if it is held, unless forced."""
     lock = read_lock(client, paths)
     check_free(lock, advice, force=force)
     return lock
 
 
 def check_free(lock: Lock, advice: str, *, force: bool = False) -> None:
-    """Raise `Locked` where somebody holds a lock that was read, unless it is forced."""
+    """Raise `Locked` if somebody holds the lock that was read, unless forced."""
     now = right_now()
     if lock.holds(now) and not force:
         raise Locked(lock, now, advice)
 
 
 def guard_of(lock: Lock | None) -> Lock | None:
-    """The lock, where a transaction can check it: who publishes in spite of one that may not be read does without."""
+    """The lock, if a transaction can check it; publishing despite an unreadable one does without the guard."""
     return lock if lock is not None and lock.readable else None
 
 
 def add_guard(transaction: Any, lock: Lock) -> None:
-    """Have a transaction come true only while the lock is as it was read."""
+    """Make a transaction fail unless the lock is as it was read."""
     if lock.version is None:
         transaction.create(lock.path, FREE)
     else:
@@ -233,14 +233,14 @@ def add_guard(transaction: Any, lock: Lock) -> None:
 
 
 def is_overtaken(guard: Any) -> bool:
-    """Whether the guard's result in a transaction says that somebody has locked or unlocked meanwhile."""
+    """Whether the guard's result in a transaction means that somebody has locked or unlocked meanwhile."""
     return isinstance(guard, (BadVersionError, NodeExistsError, NoNodeError))
 
 
 def when_unlocked(client: KazooClient, paths: AppPaths, seconds: float, attempt: Callable[[], Result]) -> Result:
-    """What an attempt comes to; while it is `Locked`, it is made anew each time that the lock is free, for `seconds`.
+    """The result of an attempt; while it is `Locked`, it is repeated whenever the lock is free, for `seconds`.
 
-    Raises `Locked` where that is over.
+    Raises `Locked` after that.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -257,7 +257,7 @@ def when_unlocked(client: KazooClient, paths: AppPaths, seconds: float, attempt:
 
 
 def wait_until_free(client: KazooClient, paths: AppPaths, deadline: float) -> bool:
-    """Wait, by a watch, until nobody holds the lock, until `deadline` of the monotonic clock; whether nobody does.
+    """Wait, by a watch, until nobody holds the lock or `deadline` of the monotonic clock; whether nobody does.
 
     An ensemble that does not answer is waited for too. Raises `ZooKeeperError`.
     """
@@ -280,7 +280,7 @@ def wait_until_free(client: KazooClient, paths: AppPaths, deadline: float) -> bo
 
 
 def _watched(client: KazooClient, paths: AppPaths, woken: threading.Event, seconds: float) -> Lock:
-    """The lock, which sets `woken` when it changes. kazoo holds a request back while there is no connection."""
+    """The lock; `woken` is set when it changes. kazoo holds requests back while there is no connection."""
     with translated(paths.lock):
         try:
             request = client.get_async(paths.lock, watch=lambda _event: woken.set())
@@ -291,7 +291,7 @@ def _watched(client: KazooClient, paths: AppPaths, woken: threading.Event, secon
 
 
 def write_lock(client: KazooClient, lock: Lock, record: LockRecord | None) -> None:
-    """Have somebody hold the lock, or nobody, where it is still as it was read.
+    """Have somebody hold the lock, or nobody, if it is still as it was read.
 
     Raises `Overtaken`, `ZooKeeperError`.
     """
@@ -303,15 +303,15 @@ def write_lock(client: KazooClient, lock: Lock, record: LockRecord | None) -> No
             else:
                 client.set(lock.path, data, lock.version)
         except (BadVersionError, NodeExistsError, NoNodeError) as exc:
-            if isinstance(exc, NoNodeError) and lock.version is None:  # not even its parents could be made
+            if isinstance(exc, NoNodeError) and lock.version is None:  # not even its parents could be created
                 raise
             raise Overtaken(f"{lock.path}: changed meanwhile") from exc
 
 
 def plan_lock(lock: Lock, wanted: LockRecord, now: datetime, *, force: bool = False) -> LockRecord:
-    """What the lock is to have so that `wanted` holds it. Raises `Locked` where somebody else does, unless forced.
+    """The record to write so that `wanted` holds the lock. Raises `Locked` if somebody else does, unless forced.
 
-    Who holds it already keeps it, with another reason or end where these differ.
+    Its present holder keeps it, with another reason or end if these differ.
     """
     held = lock.record if lock.holds(now) else None
     if held and held.by == wanted.by:
@@ -323,7 +323,7 @@ def plan_lock(lock: Lock, wanted: LockRecord, now: datetime, *, force: bool = Fa
 
 
 def check_may_unlock(lock: Lock, by: str, now: datetime, *, force: bool = False) -> None:
-    """Raise `Locked` where somebody else holds it, unless forced."""
+    """Raise `Locked` if somebody else holds it, unless forced."""
     is_own = lock.record is not None and lock.record.by == by
     if lock.holds(now) and not is_own and not force:
         raise Locked(lock, now, "nothing is changed; force unlocks it all the same")

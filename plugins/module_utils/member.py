@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one member of an ensemble says of itself, by four-letter words or by its AdminServer. Needs no kazoo.
+"""What one member of an ensemble reports, by four-letter words or by its AdminServer. Does not need kazoo.
 
-The words are `srvr`, which every member answers, and `mntr`, which has more and is refused where zoo.cfg does not allow
-it (`4lw.commands.whitelist`). The AdminServer's `/commands/monitor` is the same by HTTP, a JSON object.
+The words are `srvr`, which every member answers, and `mntr`, which has more and is refused unless zoo.cfg allows it
+(`4lw.commands.whitelist`). The AdminServer's `/commands/monitor` is the same over HTTP, a JSON object.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .znode_names import printable
 Facts = dict[str, Any]
 
 MOST_BYTES = 1_000_000
-"""What an answer may have; `mntr` has some 20,000."""
+"""The most bytes of an answer; `mntr` has some 20,000."""
 DEFAULT_PORT = 2181
 ADMIN_PATIENCE = 2.0
-"""Seconds that an AdminServer gets, behind a firewall that swallows what is sent to it, for example."""
+"""Seconds for an AdminServer to answer: for example, a firewall may drop what is sent to it."""
 REFUSED = "is not executed because it is not in the whitelist"
-"""What a member answers to a word that it may not answer."""
+"""A member's answer to a word that is not allowed."""
 SRVR = {
     "Zookeeper version": "version",
     "Mode": "mode",
@@ -37,7 +37,7 @@ SRVR = {
     "Connections": "connections",
     "Outstanding": "outstanding",
 }
-"""What of `srvr` is told, by the words that its lines begin with."""
+"""What is taken from `srvr`, by the words that its lines begin with."""
 MONITORED = {
     "version": "version",
     "server_state": "mode",
@@ -50,14 +50,14 @@ MONITORED = {
     "approximate_data_size": "data_size",
     "synced_followers": "synced_followers",
 }
-"""What of `mntr` is told, by its names, which begin with `zk_` there and with nothing in the AdminServer's answer."""
+"""What is taken from `mntr`, by its names, which are prefixed with `zk_` there but not in the AdminServer's answer."""
 TEXTS = ("mode", "version")
-"""What is no number."""
+"""The facts that are not numbers."""
 _LATENCY = re.compile(r"^Latency min/avg/max: ([\d.]+)/([\d.]+)/([\d.]+)", re.MULTILINE)
 
 
 class Address(NamedTuple):
-    """Where a member is reached. `text` is how it was given."""
+    """Where to reach a member. `text` is how it was given."""
 
     text: str
     host: str
@@ -75,7 +75,7 @@ class Address(NamedTuple):
 
 
 class Question(NamedTuple):
-    """How members are asked: within so many seconds for all, by TLS where there is a context; a port of 0 is none."""
+    """How to ask members: within `seconds` for all of it, with TLS if there is a context; a port of 0 means none."""
 
     seconds: float
     tls: ssl.SSLContext | None
@@ -99,7 +99,7 @@ class Question(NamedTuple):
 
 
 def addresses(options: Mapping[str, Any]) -> list[Address]:
-    """The members in the option `hosts`, whose chroot does not matter here. Raises `ConnectError`."""
+    """The members in the option `hosts`; the chroot does not matter here. Raises `ConnectError`."""
     members = host_string(options["hosts"]).partition("/")[0]
     return [Address.parse(member.strip()) for member in members.split(",") if member.strip()]
 
@@ -118,7 +118,7 @@ def _tls_context(options: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def ask_member(address: Address, question: Question) -> Facts:
-    """What a member says of itself: `member`, and what is known of it; `problem` where it does not serve."""
+    """What a member reports about itself: `member`, and what is known about it; `problem` if it does not serve."""
     deadline = time.monotonic() + question.seconds
     try:
         answer = _word(address, question, b"srvr", deadline)
@@ -132,7 +132,7 @@ def ask_member(address: Address, question: Question) -> Facts:
 
 
 def _monitored(address: Address, question: Question, deadline: float) -> Facts:
-    """What a member that serves says by `mntr`, or, where it may not, by its AdminServer; `admin_problem` without."""
+    """What a serving member reports by `mntr`, or else by its AdminServer; `admin_problem` if that fails too."""
     answer = _word(address, question, b"mntr", deadline)
     if REFUSED not in answer:
         return parse_mntr(answer)
@@ -149,7 +149,7 @@ def _word(address: Address, question: Question, word: bytes, deadline: float) ->
 
 
 def parse_srvr(answer: str) -> Facts:
-    """What `srvr` says, of a member that serves and may answer it."""
+    """The facts in the answer to `srvr` of a member that serves and allows it."""
     pairs = [line.partition(": ") for line in answer.splitlines()]
     facts = {SRVR[word]: value for word, _colon, value in pairs if word in SRVR}
     latency = _LATENCY.search(answer)
@@ -157,20 +157,20 @@ def parse_srvr(answer: str) -> Facts:
 
 
 def parse_mntr(answer: str) -> Facts:
-    """What `mntr` says, of a member that serves and may answer it."""
+    """The facts in the answer to `mntr` of a member that serves and allows it."""
     pairs = [line.partition("\t") for line in answer.splitlines()]
     return monitored({name[len("zk_") :]: value for name, _tab, value in pairs if name.startswith("zk_")})
 
 
 def monitored(values: Mapping[str, Any]) -> Facts:
-    """What of the numbers by which ZooKeeper is monitored is told."""
+    """The facts among ZooKeeper's monitoring values."""
     latency = [values.get(f"{which}_latency") for which in ("min", "avg", "max")]
     facts = {MONITORED[name]: value for name, value in values.items() if name in MONITORED}
     return {**_typed(facts), **(_latency(*latency) if None not in latency else {})}
 
 
 def _typed(facts: Mapping[str, Any]) -> Facts:
-    """Numbers as such, texts harmless to a terminal, and of a version what is before its build."""
+    """Numbers as numbers, strings made safe for a terminal, and a version without its build."""
     typed = {name: printable(str(value)) if name in TEXTS else int(str(value), 0) for name, value in facts.items()}
     return {**typed, "version": re.split(r"[-,]", str(typed["version"]))[0]} if "version" in facts else typed
 
@@ -180,8 +180,8 @@ def _latency(least: Any, mean: Any, most: Any) -> Facts:
 
 
 def _command(address: Address, question: Question, name: str, deadline: float) -> Facts:
-    """An answer of the AdminServer. Raises `OSError`, and `ValueError` where it is none."""
-    # HTTP/1.0: the answer ends with the connection, and comes in one piece.
+    """An answer of the AdminServer. Raises `OSError`, and `ValueError` for an invalid one."""
+    # HTTP/1.0: the answer ends with the connection, and is not chunked.
     request = f"GET /commands/{name} HTTP/1.0\r\nHost: {address.host}\r\n\r\n".encode()
     at = address._replace(port=question.admin_port)
     head, _blank, body = _exchange(at, question.admin_tls, request, deadline).partition(b"\r\n\r\n")

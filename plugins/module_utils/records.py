@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The records that plugins and agents exchange through znodes, and where those znodes are.
 
-Standard library and `names` only: the agent carries these same files. A record reads itself from a node's bytes
-(`from_node`), writes itself to them (`to_node`), keeps the keys that it does not know, and refuses
-what it must not carry with an `InvalidRecord` that says which key and why.
+Standard library and `znode_names` only: the agent ships these same files. A record reads itself from a node's bytes
+(`from_node`), writes itself to them (`to_node`), keeps unknown keys, and refuses invalid content with an
+`InvalidRecord` that says which key and why.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     RecordType = TypeVar("RecordType", bound="_Record")
 
 __all__ = ["DEFAULT_APP", "MAX_NODE_BYTES", "InvalidRecord", "check_node_name", "check_path", "quote"]
-"""Who knows the records need not know that these are elsewhere."""
+"""Users of the records need not know that these are defined elsewhere."""
 
 PROVED_AT = "provedAt"
-"""The key of a history entry that says when the whole fleet had proved it, RFC 3339; set by who waited for that.
+"""The key of a history entry with the time when the whole fleet had proved it, RFC 3339; set by the one that waited.
 
-It is not there where no agent was live, or one that was live is lost. Who was missing before the release was published
-is no evidence against it.
+It is missing if no agent was live, or if one that was live was lost. Hosts that were missing before the release was
+published are no evidence against it.
 """
 ROLLED_BACK_FROM = "rolledBackFrom"
-"""The key of a release that was published to go back: the commit that was desired before."""
+"""The key of a release published as a rollback: the commit that was desired before."""
 HISTORY_LIMIT = 50
 """How many entries of an application's history are kept."""
 MAX_MESSAGE = 2_000
-"""A status message's length in characters; of a longer one, the first line and the end are kept."""
+"""The most characters of a status message; of a longer one, the first line and the end are kept."""
 LONGEST_FIRST_LINE = 500
 LEFT_OUT = "\n... the middle is left out ...\n"
 
@@ -66,9 +66,9 @@ STATES = (
     "draining",
     "halted",
 )
-"""The states of an agent, in the order of a deployment; `waiting` and `halted` are of a rollout."""
+"""The states of an agent, in the order of a deployment; `waiting` and `halted` belong to a rollout."""
 GAVE_UP = frozenset({"failed", "rolled_back"})
-"""The states in which an agent will not try its generation again."""
+"""The states in which an agent does not retry its generation."""
 
 FILE_STATES = ("current", "missing", "pending", "failed")
 """The states of a file that an agent renders from a znode."""
@@ -77,7 +77,7 @@ AGENT_DIRECTORY = ".zoo"
 """The agent's own directory below the base; no release may be put there."""
 
 OWN = ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lock", "access")
-"""What is an application's own, directly below its znode."""
+"""The application's own znodes, directly below its root."""
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -91,7 +91,7 @@ class InvalidRelease(InvalidRecord):
 
 @dataclass(frozen=True)
 class AppPaths:
-    """The znodes of one application. Raises `InvalidRecord` where `root` is no absolute znode path."""
+    """The znodes of one application. Raises `InvalidRecord` if `root` is not an absolute znode path."""
 
     root: str = DEFAULT_APP
 
@@ -111,27 +111,27 @@ class AppPaths:
 
     @property
     def history(self) -> str:
-        """The parent of what was published."""
+        """The parent of the publications."""
         return f"{self.root}/history"
 
     @property
     def history_prefix(self) -> str:
-        """What a new history entry's name begins with; the server adds the sequence."""
+        """The prefix of a new history entry's name; the server appends the sequence."""
         return f"{self.history}/release-"
 
     @property
     def policy(self) -> str:
-        """What counts for every release whose record says nothing of it."""
+        """The defaults for every release whose record does not set them."""
         return f"{self.root}/policy"
 
     @property
     def lock(self) -> str:
-        """Who keeps publishers from publishing, and why; without a value while nobody does."""
+        """Who keeps publishers from publishing, and why; it has no value while nobody does."""
         return f"{self.root}/lock"
 
     @property
     def access(self) -> str:
-        """Who may do what with the application's znodes, where that is recorded."""
+        """Who may do what with the application's znodes, if that is recorded."""
         return f"{self.root}/access"
 
     @property
@@ -149,7 +149,7 @@ class AppPaths:
         return f"{self.root}/bad"
 
     def bad(self, commit: str) -> str:
-        """Why a commit is known to be bad, where it is."""
+        """Why a commit is known to be bad, if it is."""
         return f"{self.bad_commits}/{commit}"
 
     @property
@@ -172,12 +172,12 @@ class AppPaths:
 
 
 def _is_of_zookeeper(path: str) -> bool:
-    """Whether the ensemble has a znode, or what is below it, for itself: its own configuration, and quotas."""
+    """Whether the znode belongs to the ensemble itself: its own configuration, and quotas."""
     return f"{path}/".startswith("/zookeeper/")
 
 
 def whose(app: AppPaths, path: str) -> str | None:
-    """Why nothing but the application's own, or ZooKeeper's, may be at `path`; None where anything may."""
+    """Why `path` is reserved for the application or ZooKeeper itself; None if it is not."""
     if _is_of_zookeeper(path):
         return f"{path} belongs to ZooKeeper itself"
     if path == app.root:
@@ -190,7 +190,7 @@ def whose(app: AppPaths, path: str) -> str | None:
 
 
 def parse_object(data: bytes | None) -> dict[str, Any]:
-    """The JSON object in a node's bytes. Raises `InvalidRecord` where there is none."""
+    """The JSON object in a node's bytes. Raises `InvalidRecord` if there is none."""
     if not data:
         raise InvalidRecord("no data: expected a JSON object")
     if len(data) > MAX_NODE_BYTES:
@@ -219,7 +219,7 @@ def url_scheme(url: str) -> str:
 
 
 def check_url(url: object) -> str:
-    """`url` itself where git may be given it; `InvalidRelease` otherwise. The host says which protocols it allows."""
+    """`url` itself if it may be passed to git; otherwise raises `InvalidRelease`. The host decides on the protocols."""
     if not isinstance(url, str) or not url:
         raise InvalidRelease(f"url: expected a repository's address, got {quote(url)}")
     if url.startswith("-") or "::" in url.split("/", 1)[0] or has_control(url):
@@ -229,7 +229,7 @@ def check_url(url: object) -> str:
         )
     named = _SCHEME.match(url)
     if named and not named.group(1).islower():
-        # The rest of it may hold a password.
+        # The rest of it may contain a password.
         raise InvalidRelease(f"url: expected {named.group(0).lower()} as git has it, got {named.group(0)}")
     try:
         parts = urlsplit(url) if named else None
@@ -243,12 +243,12 @@ def check_url(url: object) -> str:
 
 
 def without_userinfo(text: str) -> str:
-    """`text` without what is before the host in the web addresses in it: that may be a token."""
+    """`text`, with what precedes the host in its web addresses removed: that may be a token."""
     return _USERINFO.sub(r"\1", text)
 
 
 def check_published_url(url: object) -> str:
-    """`check_url`, for a publisher: who may read the release reads its address, and would read a token in it."""
+    """`check_url`, for a publisher: everybody who can read the release can read its address, and a token in it."""
     checked = check_url(url)
     if url_scheme(checked) in {"http", "https"} and urlsplit(checked).username:
         raise InvalidRelease("url: carries a user name, perhaps a token; put it into the credentials of the hosts")
@@ -256,14 +256,14 @@ def check_published_url(url: object) -> str:
 
 
 def check_commit_id(commit_id: object) -> str:
-    """`commit_id` in lower case where it is a full one; `InvalidRelease` otherwise."""
+    """`commit_id` in lower case if it is a full one; otherwise raises `InvalidRelease`."""
     if isinstance(commit_id, str) and COMMIT_ID.fullmatch(commit_id.lower()):
         return commit_id.lower()
     raise InvalidRelease(f"commitId: expected 40 or 64 hex digits, got {quote(commit_id)}")
 
 
 def check_relative_path(path: object) -> str:
-    """`path` itself where a release may be put there, below a host's base; `InvalidRelease` otherwise."""
+    """`path` itself if a release may be put there, below a host's base; otherwise raises `InvalidRelease`."""
     if not isinstance(path, str) or not path:
         raise InvalidRelease(f"relativePath: expected a relative path, got {quote(path)}")
     segments = path.split("/")
@@ -281,16 +281,16 @@ def check_relative_path(path: object) -> str:
 
 @cache
 def _names_by_key(record: Any) -> dict[str, str]:
-    """The names of a record's fields by their keys, which are the same for each of thousands of records."""
+    """The names of a record's fields by their keys, computed once for thousands of records."""
     return {spec.metadata["key"]: spec.name for spec in fields(record) if "key" in spec.metadata}
 
 
 class _Record:
-    """A dataclass that is a JSON object: `metadata["key"]` is a field's name in it, `extra` keeps the unknown keys."""
+    """A dataclass that is a JSON object: `metadata["key"]` is a field's name in it, `extra` keeps unknown keys."""
 
     extra: Mapping[str, Any]
 
-    # Here once: what `dataclass` would write for each kind takes memory in each agent.
+    # Here once: what `dataclass` would generate for each class takes memory in each agent.
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if other.__class__ is self.__class__ else NotImplemented
 
@@ -319,7 +319,7 @@ class _Record:
         return {**{key: value for key, value in values.items() if value is not None}, **self.extra}
 
     def to_node(self) -> bytes:
-        """The node's bytes. Raises `InvalidRecord` for a number that JSON has not, which others could not read."""
+        """The node's bytes. Raises `InvalidRecord` for NaN or infinity: not JSON, so others could not read them."""
         content = self.to_object()
         try:
             return json.dumps(content, allow_nan=False).encode("utf-8")
@@ -335,8 +335,8 @@ def _key(name: str, **options: Any) -> Any:
 class Release(_Record):
     """What every host should run: one commit of one repository, at one place.
 
-    The node's form is the one of the article's publisher: `url`, `commitId`, `relativePath`. Raises
-    `InvalidRelease` where a host must not deploy it.
+    The keys of the node are those of the article's publisher: `url`, `commitId`, `relativePath`. Raises
+    `InvalidRelease` if no host may deploy it.
     """
 
     url: str = _key("url", default="")
@@ -354,7 +354,7 @@ class Release(_Record):
 
     @classmethod
     def from_object(cls, content: Mapping[str, Any]) -> Release:
-        """The release in a decoded JSON object. Raises `InvalidRelease`, also for a key that is missing."""
+        """The release in a decoded JSON object. Raises `InvalidRelease`, also for a missing key."""
         missing = [key for key in ("url", "commitId", "relativePath") if key not in content]
         if missing:
             raise InvalidRelease(f"{', '.join(missing)}: missing")
@@ -371,9 +371,9 @@ class Release(_Record):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FileStatus(_Record):
-    """What an agent says of one file that it renders from a znode: `state` as of the transaction `zxid`.
+    """An agent's report about one file that it renders from a znode: `state` as of the transaction `zxid`.
 
-    `format` is `value` where the file is the one znode's value; with any other the znode's whole subtree is in it.
+    `format` is `value` if the file is that znode's value; any other format is of the znode's whole subtree.
     `version` and `mzxid` are of the value that the file has now; of a subtree the newest `mzxid` or `pzxid` in it.
     """
 
@@ -398,9 +398,9 @@ class FileStatus(_Record):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RosterEntry(_Record):
-    """A host that belongs to the fleet, its agent live or not; `since` (RFC 3339) is when it came into the roster.
+    """A host that belongs to the fleet, its agent live or not; `since` (RFC 3339) is when it was added to the roster.
 
-    `labels` and `version` are those of its agent; None where none has begun a session yet.
+    `labels` and `version` are those of its agent; None if none has opened a session yet.
     """
 
     name: str = _key("name", default="")
@@ -411,14 +411,14 @@ class RosterEntry(_Record):
 
 
 def describe_mark(name: str, mark: object) -> str:
-    """What a status has under `held` or `drained`, for a message: `held since ... by ann: disk swap`."""
+    """A status's `held` or `drained`, for a message: `held since ... by ann: disk swap`."""
     if not isinstance(mark, Mapping):
         return name
     return f"{name} since {mark.get('since')} by {mark.get('by')}: {mark.get('reason')}"
 
 
 def _shortened(message: str) -> str:
-    """A message of `MAX_MESSAGE` characters at most: its first line, which has the first reason, and its last lines."""
+    """A message of at most `MAX_MESSAGE` characters: its first line, which has the first reason, and its last lines."""
     if len(message) <= MAX_MESSAGE:
         return message
     begin = message.partition("\n")[0][:LONGEST_FIRST_LINE] + LEFT_OUT
@@ -427,14 +427,14 @@ def _shortened(message: str) -> str:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class AgentStatus(_Record):
-    """What one agent says of itself. `timings` are seconds by step, `since` is RFC 3339.
+    """What one agent reports about itself. `timings` are seconds by step, `since` is RFC 3339.
 
-    `files` are the objects of `FileStatus`, by dest; `troubles`, a line each, what keeps it from its work now.
-    `waits_for` is what a deployment waits for, in a word, while it can't go on: a reason to try again, or `health`.
-    `held` and `drained` are there while a person on its host has it so: objects with `since`, `reason` and `by`.
-    `unit` is the systemd unit that it runs in, without `.service`. `failed_step` has the `step` in which the release
-    has failed, and the `seconds` after which it did. `access` is the transaction in which the roles were recorded that
-    it has read, 0 where there are none; None where it has no credentials, or none of a role's.
+    `files` are the objects of `FileStatus`, by dest; `troubles`, one line each, are what keeps it from its work now.
+    `waits_for` is what a stuck deployment waits for, in a word: a reason to retry, or `health`. `held` and `drained`
+    are set while a person on its host has it so: objects with `since`, `reason` and `by`. `unit` is the systemd unit
+    that it runs in, without `.service`. `failed_step` has the `step` in which the release failed, and the `seconds`
+    after which it did. `access` is the transaction that recorded the roles it has read, 0 if there are none; None if it
+    has no credentials, or not those of a role.
     """
 
     name: str = _key("name", default="")
@@ -465,7 +465,7 @@ class AgentStatus(_Record):
 
     @property
     def controls(self) -> str:
-        """What a person on its host has it do, for a message: `held since ... by ann: disk swap`; empty for nothing."""
+        """What a person on its host has set, for a message: `held since ... by ann: disk swap`; empty for nothing."""
         marks = {"held": self.held, "drained": self.drained}
         return ", ".join(describe_mark(name, mark) for name, mark in marks.items() if mark is not None)
 
@@ -478,5 +478,5 @@ class AgentStatus(_Record):
         return self.generation == generation and self.state == "active"
 
     def gave_up(self, generation: int) -> bool:
-        """Whether this agent tried `generation` and will not try it again."""
+        """Whether this agent tried `generation` and will not retry it."""
         return self.generation == generation and self.state in GAVE_UP

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What each publication of an application has come to, in words. Pure."""
+"""The outcome of each publication of an application, in words. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BAD = "bad"
 PROVED = "proved"
 DONE_NOWHERE = "done on no host"
 OF_ANY = {DONE: "done with failures", HALTED: "halted", ROLLED_BACK: "rolled back"}
-"""What a phase comes to that has not proved the release, also where another has been published since."""
+"""The outcome of a phase that has not proved the release, even if another one has been published since."""
 OF_DESIRED = {RUNNING: "rolling out", SOAKING: "rolling out", PAUSED: "paused", ROLLING_BACK: "rolling back"}
 
 
 def outcomes(
     history: Sequence[HistoryEntry], desired: int | None, rollouts: Mapping[int, RolloutRecord], bad: Collection[str]
 ) -> list[list[str]]:
-    """What each entry of the history, the newest first, has come to; nothing where nobody has noted that.
+    """The outcomes of each entry of the history, the newest first; empty if none is recorded.
 
     `desired` is the generation that is desired now, `rollouts` are by generation, `bad` the commits that are marked
     as such.

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The signature of a release's record: what it is of, which serial comes next, and which records a host refuses.
+"""The signature of a release's record: what it covers, which serial comes next, and which records a host refuses.
 
-Standard library and records only; publishers, the git hook and the agent have this same file. Nothing here runs
+Standard library and records only; publishers, the git hook and the agent ship this same file. Nothing here runs
 ssh-keygen: `signed_text` is what publishers have it sign, and hosts verify.
 """
 
@@ -19,23 +19,23 @@ from typing import Any, Callable
 from .records import InvalidRecord, Release, quote
 
 NAMESPACE = "zoo.deploy"
-"""What ssh-keygen is told that such a signature is for: one that was made for git is none."""
+"""The namespace of such signatures for ssh-keygen: one made for git does not count."""
 APP, SERIAL, NOT_AFTER, SIGNATURE = "app", "serial", "notAfter", "signature"
-"""The keys that a signed record has beside those of a release."""
+"""The keys that a signed record has in addition to those of a release."""
 ROLLOUT = "rollout"
 HIGHEST_SERIAL = 2**53 - 1
-"""What every reader of JSON has as a whole number."""
+"""The highest whole number that every JSON reader represents exactly."""
 HIGHEST_GIVEN = 10**15
 """The highest that a person may give: far more are left above it."""
 LEAP = 1_000_000
-"""How far above the last serial the next one may be: nobody who has a key for a moment takes them all."""
+"""How far the next serial may be above the last: somebody who has a key for a moment can't use them all up."""
 LONGEST = 20_000
-"""Characters of a signature. One by a certificate has a few thousand."""
+"""The most characters of a signature. One with a certificate has a few thousand."""
 ARMOUR = "-----BEGIN SSH SIGNATURE-----"
 
 
 class UntrustedRecord(InvalidRecord):
-    """A record that a host which demands a signature does not deploy; the text is the reason."""
+    """A record that a host which demands a signature does not deploy; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Accepted:
 
 
 def signed_text(app: str, release: Release) -> bytes:
-    """What the signature of a release's record in an application is of: canonical JSON, the keys sorted.
+    """What the signature of a release's record in an application covers: canonical JSON, with sorted keys.
 
-    Raises `UntrustedRecord` where there can be none.
+    Raises `UntrustedRecord` if it can't be signed.
     """
     content = {
         APP: app,
@@ -73,7 +73,7 @@ def signed_text(app: str, release: Release) -> bytes:
         NOT_AFTER: release.extra.get(NOT_AFTER),
     }
     try:
-        # As a reader has it: in a publisher, keys may be numbers still, which are sorted in another way.
+        # In a reader's form: a publisher's keys may still be numbers, which sort differently.
         read = json.loads(json.dumps(content, allow_nan=False))
         return json.dumps(read, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (ValueError, TypeError, RecursionError) as exc:
@@ -86,7 +86,7 @@ def digest_of(text: bytes) -> str:
 
 
 def check_form(app: str, release: Release) -> None:
-    """Refuse a record that has no signature, is of another application, or whose keys are of no use.
+    """Refuse a record that has no signature, belongs to another application, or has invalid keys.
 
     Raises `UntrustedRecord`.
     """
@@ -106,12 +106,12 @@ def check_form(app: str, release: Release) -> None:
 
 
 def is_serial(value: object) -> bool:
-    """Whether that is one."""
+    """Whether the value is a valid serial."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= HIGHEST_SERIAL
 
 
 def parsed_date(text: object) -> datetime:
-    """The time, with its zone, in an RFC 3339 text. Raises `UntrustedRecord`."""
+    """The time, with its zone, from an RFC 3339 string. Raises `UntrustedRecord`."""
     expected = f"notAfter: expected a time such as 2026-11-24T10:15:30+00:00, got {quote(text)}"
     if not isinstance(text, str):
         raise UntrustedRecord(expected)
@@ -125,7 +125,7 @@ def parsed_date(text: object) -> datetime:
 
 
 def has_ended(release: Release, now: datetime) -> bool:
-    """Whether the record counts no more; one without an end always does. Raises `UntrustedRecord`."""
+    """Whether the record has expired; one without an end never does. Raises `UntrustedRecord`."""
     not_after = release.extra.get(NOT_AFTER)
     return not_after is not None and parsed_date(not_after) < now
 
@@ -133,7 +133,7 @@ def has_ended(release: Release, now: datetime) -> bool:
 def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) -> bool:
     """Refuse a record whose serial may not follow those that a host has `accepted`; whether it is the last of these.
 
-    `digest` is that of its signed text. A host that has accepted no serial yet takes any. Raises `UntrustedRecord`.
+    `digest` is that of its signed text. A host that has not accepted any serial takes any. Raises `UntrustedRecord`.
     """
     serial = int(release.extra[SERIAL])
     last = max(accepted, key=lambda one: one.serial, default=None)
@@ -153,15 +153,15 @@ def check_serial(release: Release, digest: str, accepted: Sequence[Accepted]) ->
 
 
 def check_date(release: Release, now: datetime) -> None:
-    """Refuse a record whose time is over, and that was not accepted before. Raises `UntrustedRecord`."""
+    """Refuse an expired record that was not accepted before. Raises `UntrustedRecord`."""
     if has_ended(release, now):
         raise UntrustedRecord(f"its record has expired: it was valid until {release.extra[NOT_AFTER]}")
 
 
 def check_age(serial: int, below: int, accepted: Iterable[Accepted]) -> None:
-    """Refuse a record from the history, which a rollout goes back to, unless it is the host that has missed it.
+    """Refuse a record from the history, which a rollout rolls back to, unless this host has only missed it.
 
-    It has to be older than the desired one, whose serial is `below`, and newer than all else that the host has
+    It has to be older than the desired one, whose serial is `below`, and newer than everything else that the host has
     accepted. Raises `UntrustedRecord`.
     """
     if serial >= below:
@@ -172,11 +172,11 @@ def check_age(serial: int, below: int, accepted: Iterable[Accepted]) -> None:
 
 
 def next_serial(published: Iterable[Release], whom: str, counts: Callable[[Release], bool], *, is_sure: bool) -> int:
-    """The serial of the next record: one above the highest of those that are `published`, also earlier, and count.
+    """The serial of the next record: one above the highest of those `published`, now or earlier, that count.
 
-    What does not count, as it is not signed by `whom` a publisher knows, was made up by somebody who may write and not
-    sign; where the publisher is not `is_sure` that it knows all who may sign, or knows none of it, a person has to say.
-    Raises `UntrustedRecord`.
+    A record that does not count, because it is not signed by `whom` the publisher knows, was forged by somebody who
+    can write but not sign. If the publisher is not `is_sure` that it knows all who may sign, or if none
+    counts, a person has to decide. Raises `UntrustedRecord`.
     """
     claims = [one for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))]
     claims.sort(key=lambda one: int(one.extra[SERIAL]), reverse=True)
@@ -195,7 +195,7 @@ def next_serial(published: Iterable[Release], whom: str, counts: Callable[[Relea
 
 
 def ends_soon(release: Release, now: datetime, lasts: timedelta | None) -> bool:
-    """Whether a publisher whose records last so long has to renew one: half of that is over, or its end has passed.
+    """Whether a publisher whose records last this long must renew one: half of that is over, or it has expired.
 
     Raises `UntrustedRecord`.
     """
@@ -203,17 +203,17 @@ def ends_soon(release: Release, now: datetime, lasts: timedelta | None) -> bool:
 
 
 def unsigned(release: Release) -> Release:
-    """The release without what a signature has brought into its record, as to be published anew."""
+    """The release without what a signature added to its record, as if to be published again."""
     extra = {key: value for key, value in release.extra.items() if key not in {APP, SERIAL, NOT_AFTER, SIGNATURE}}
     return replace(release, extra=extra)
 
 
 def numbered(app: str, release: Release, serial: int, not_after: str | None) -> Release:
-    """The release with all that is signed; the signature itself is still missing."""
+    """The release with everything that is signed; only the signature itself is missing."""
     extra: Mapping[str, Any] = {**unsigned(release).extra, APP: app, SERIAL: serial}
     return replace(release, extra=extra if not_after is None else {**extra, NOT_AFTER: not_after})
 
 
 def with_signature(release: Release, signature: str) -> Release:
-    """The release with the signature of what `numbered` gave."""
+    """The release with the signature of the result of `numbered`."""
     return replace(release, extra={**release.extra, SIGNATURE: signature})

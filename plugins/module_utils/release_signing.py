@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a publisher signs the record of a release, with a key of SSH."""
+"""How a publisher signs the record of a release, with an SSH key."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .release_trust import ReleaseTrust
 from .releases import Published, read_history
 
 LONGEST_TO_SIGN = 60.0
-"""Seconds that ssh-keygen may take: a key in hardware waits for a touch."""
+"""Seconds that ssh-keygen may take: a hardware key waits for a touch."""
 MOST_DAYS = 36_500
 ASKS = frozenset({"DISPLAY", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "WAYLAND_DISPLAY"})
-"""By what of the environment ssh-keygen would ask a person for a passphrase."""
+"""The environment variables by which ssh-keygen would ask a person for a passphrase."""
 
 SIGNING_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sign_with": {"type": "path"},
     "signers": {"type": "path"},
     "sign_days": {"type": "float"},
 }
-"""What a publisher has to say of it, in the form of a module's options."""
+"""The publisher's options for signing, in the form of a module's options."""
 
 
 class SigningError(ZooKeeperError):
@@ -36,7 +36,7 @@ class SigningError(ZooKeeperError):
 
 
 def check_signing(options: Mapping[str, Any]) -> None:
-    """Raise an `InvalidRecord` where the options can't be followed."""
+    """Raise an `InvalidRecord` if the options are invalid."""
     days, serial, key = options["sign_days"], options.get("serial"), options["sign_with"]
     for name, value in (("signers", options["signers"]), ("sign_days", days), ("serial", serial)):
         if value is not None and not key:
@@ -51,18 +51,18 @@ def check_signing(options: Mapping[str, Any]) -> None:
 
 
 def trust_of(client: Any, paths: AppPaths, options: Mapping[str, Any]) -> ReleaseTrust | None:
-    """Whom and what a publisher who signs trusts; None for one who does not. Raises `ZooKeeperError`."""
+    """Whom and what a signing publisher trusts; None for one that does not sign. Raises `ZooKeeperError`."""
     key, signers = options["sign_with"], options["signers"]
     return ReleaseTrust(paths, key, signers, read_history(client, paths)) if key else None
 
 
 def lacks_signature(trust: ReleaseTrust | None, options: Mapping[str, Any], published: Release | None) -> bool:
-    """Whether what is published is to be published anew, because it has no signature that counts, or not for long."""
+    """Whether the published release must be published again, because its signature does not count, or not for long."""
     return trust is not None and published is not None and trust.needs_signature(published, _lasts(options))
 
 
 def why_refused(before: Release | None) -> str | None:
-    """What there is to say of a release that is not signed, where the one `before` was."""
+    """The warning about a release that is not signed, if the one `before` was."""
     if before is None or SIGNATURE not in before.extra:
         return None
     return "the previous release was signed, and this one is not: a host that demands a signature refuses it"
@@ -76,7 +76,7 @@ def _lasts(options: Mapping[str, Any]) -> timedelta | None:
 def with_serial(
     paths: AppPaths, trust: ReleaseTrust, options: Mapping[str, Any], release: Release, before: Published
 ) -> Release:
-    """The release with the serial that follows what is published `before` and in the history, and with its end.
+    """The release with the serial that follows what was published `before` and in the history, and with its end.
 
     Raises `InvalidRecord`.
     """
@@ -90,9 +90,9 @@ def with_serial(
 
 
 def sign(paths: AppPaths, trust: ReleaseTrust, key: str, release: Release) -> Release:
-    """The release that has its number, signed so that hosts take it. Raises `SigningError`, `InvalidRecord`.
+    """The numbered release, signed so that hosts accept it. Raises `SigningError`, `InvalidRecord`.
 
-    To be called last of all: a key in hardware has to be touched for it.
+    To be called last of all: a hardware key has to be touched for it.
     """
     signed = with_signature(release, signature_of(signed_text(paths.root, release), key))
     problem = trust.find_problem(signed)
@@ -102,7 +102,7 @@ def sign(paths: AppPaths, trust: ReleaseTrust, key: str, release: Release) -> Re
 
 
 def signature_of(text: bytes, key: str) -> str:
-    """The signature of a text by the key in a file, or by one that an ssh-agent has where the file is the public half.
+    """The signature of a text by the key in a file, or by an ssh-agent's key if the file is the public half.
 
     Raises `SigningError`.
     """
@@ -128,12 +128,12 @@ def signature_of(text: bytes, key: str) -> str:
 
 
 def _reason(output: bytes) -> str:
-    """What ssh-keygen says of why it has not signed."""
+    """ssh-keygen's reason for not signing."""
     lines = [line.strip() for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
     said = "; ".join(line for line in lines if not line.startswith(("@", "Signing data on standard input")))
     return f"ssh-keygen does not sign with it: {said or 'it gives no reason'}"
 
 
 def without_askpass() -> dict[str, str]:
-    """The environment, without what ssh-keygen would ask a person by."""
+    """The environment, without the variables by which ssh-keygen would ask a person."""
     return {name: value for name, value in os.environ.items() if name not in ASKS}

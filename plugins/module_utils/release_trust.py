@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a publisher who signs may take from the ensemble: only what is signed by somebody it trusts.
+"""What a signing publisher may take from the ensemble: only what is signed by somebody it trusts.
 
-Whatever it took from other records, it would vouch for with its signature.
+Its signature would vouch for anything it took from other records.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from .releases import HistoryEntry
 from .ssh_signature import Signers, VerificationError
 
 _PUBLIC = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
-"""The kind of a public key, the first word of its file."""
+"""The type of a public key, the first word of its file."""
 FROM = "from"
 
 
 class ReleaseTrust:
-    """Whom a publisher trusts in an application: all in the file `signers`; without one, who has its own `key`.
+    """Whom a publisher trusts in an application: all in the file `signers`; without one, the holder of its own `key`.
 
     `history` is what was published, the newest first.
     """
@@ -60,9 +60,9 @@ class ReleaseTrust:
         self._problems: dict[tuple[str, bytes, float | None], str | None] = {}
 
     def find_problem(self, release: Release, moment: float | None = None) -> str | None:
-        """Why nothing is taken from a record; None where it is signed, as of a moment or now.
+        """Why a record is not trusted; None if it is signed, as of a moment or now.
 
-        Raises `ZooKeeperError` where that can't be told.
+        Raises `ZooKeeperError` if that can't be determined.
         """
         try:
             check_form(self._app, release)
@@ -79,9 +79,9 @@ class ReleaseTrust:
         return problem and problem.replace(self._signers.file, self._label)
 
     def counts(self, release: Release) -> bool:
-        """Whether a record is signed, now or when it was published: a key that has ended since takes nothing from it.
+        """Whether a record is signed, now or when it was published: it counts even if its key has expired since.
 
-        When that was, nobody has signed. Who has got a key that has ended is kept out by taking it out of the file.
+        That time is not signed: to keep out somebody who has an expired key, delete the key from the file.
         """
         if self.find_problem(release) is None:
             return True
@@ -89,22 +89,22 @@ class ReleaseTrust:
         return moment is not None and self.find_problem(release, moment) is None
 
     def why_untrusted(self, published: Release) -> str | None:
-        """Why nothing is taken from what is published; None where it counts, and is not an earlier record again."""
+        """Why the published release is not trusted; None if it counts, and is not an earlier record republished."""
         if not self.counts(published):
             return self.find_problem(published)
         return self._newer_than(published)
 
     def trusted_history(self) -> list[HistoryEntry]:
-        """What of the history counts, the highest serial first: who may write and not sign, can put it in any order."""
+        """The entries of the history that count, the highest serial first: anybody who can write can reorder them."""
         signed = [entry for entry in self._history if entry.release and self.counts(entry.release)]
         return sorted(signed, key=lambda entry: _serial(entry.release), reverse=True)
 
     def next_serial(self, published: Release | None) -> int:
-        """The serial of the record after what is published. Raises `InvalidRecord` where a person has to say it."""
+        """The serial of the record after the published one. Raises `InvalidRecord` if a person has to give it."""
         return next_serial(self._known(published), self.whom, self.counts, is_sure=self._is_sure)
 
     def check_given(self, published: Release | None, serial: int) -> None:
-        """Refuse a serial that hosts would, by the highest that counts, where one does. Raises `InvalidRecord`."""
+        """Refuse a serial that hosts would refuse after the highest one that counts. Raises `InvalidRecord`."""
         highest = max((_serial(one) for one in self._known(published) if self.counts(one)), default=0)
         if serial <= highest:
             raise InvalidRecord(
@@ -116,17 +116,17 @@ class ReleaseTrust:
             )
 
     def _known(self, published: Release | None) -> list[Release]:
-        """What is published, and was before."""
+        """The published release, and those before."""
         return [one for one in (published, *(entry.release for entry in self._history)) if one]
 
     def needs_signature(self, published: Release, lasts: timedelta | None) -> bool:
-        """Whether what is published has no signature that counts now, or not for long, or hosts have a newer one."""
+        """Whether the published signature does not count now, or not for long, or hosts have a newer one."""
         if self.find_problem(published) is not None or self._newer_than(published):
             return True
         return ends_soon(published, datetime.now(timezone.utc), lasts)
 
     def _newer_than(self, published: Release) -> str | None:
-        """What there is to say of a signed record that is published again, after a later one that counts."""
+        """The problem with a signed record that was republished after a later one that counts."""
         serial = _serial(published)
         later = (entry.release for entry in self._history if _serial(entry.release) > serial)
         newer = next((one for one in later if one and self.counts(one)), None)
@@ -135,7 +135,7 @@ class ReleaseTrust:
         return f"its record is replayed: its serial is {serial}, and {_serial(newer)} was published since"
 
     def check_plan(self, release: Release) -> None:
-        """Refuse a plan of the policy that names a release: nobody has signed the policy. Raises `InvalidRecord`."""
+        """Refuse a policy's plan that names a release: the policy is not signed. Raises `InvalidRecord`."""
         if release.extra != without_from(release).extra:
             raise InvalidRecord(
                 f"{self._policy}: rollout.from: the policy is not signed, so it names no release in a signed record; "
@@ -144,7 +144,7 @@ class ReleaseTrust:
 
 
 def without_from(release: Release) -> Release:
-    """The release with a plan that names none to go back to."""
+    """The release with a plan that names no earlier release."""
     plan = release.extra.get(ROLLOUT)
     if not isinstance(plan, Mapping) or plan.get(FROM) is None:
         return release
@@ -153,13 +153,13 @@ def without_from(release: Release) -> Release:
 
 
 def _serial(release: Release | None) -> int:
-    """The serial of a record; 0 where it has none."""
+    """The serial of a record; 0 if it has none."""
     serial: Any = release.extra.get(SERIAL) if release else None
     return int(serial) if is_serial(serial) else 0
 
 
 def _published_at(release: Release) -> float | None:
-    """When a record says that it was published; None for what has not been yet."""
+    """When a record says that it was published; None if that is invalid or in the future."""
     try:
         moment = parsed_date(release.published_at).timestamp()
     except (UntrustedRecord, ValueError, OverflowError):
@@ -168,7 +168,7 @@ def _published_at(release: Release) -> float | None:
 
 
 def _file_of(key: str) -> tempfile._TemporaryFileWrapper[str]:
-    """A file of allowed signers with this key alone. Raises `ZooKeeperError`."""
+    """A file of allowed signers with only this key. Raises `ZooKeeperError`."""
     try:
         file = tempfile.NamedTemporaryFile("w", prefix="signers", encoding="utf-8")  # noqa: SIM115  # as long as its object
         file.write(f"publisher {_public_half(key)}\n")
@@ -179,7 +179,7 @@ def _file_of(key: str) -> tempfile._TemporaryFileWrapper[str]:
 
 
 def _public_half(key: str) -> str:
-    """The public key of a file, which may be the private one. Raises `ZooKeeperError`."""
+    """The public key for a key file, which may hold the private one. Raises `ZooKeeperError`."""
     words = next(filter(None, map(_public_words, (key, f"{key}.pub"))), [])
     if not words:
         command = ["ssh-keygen", "-y", "-P", "", "-f", key]
@@ -197,7 +197,7 @@ def _public_half(key: str) -> str:
 
 
 def _public_words(path: str) -> list[str]:
-    """The words of a file with a public key; none where it is no such file."""
+    """The words of a public key file; none if it is not one."""
     if not os.path.isfile(path):
         return []
     with open(path, encoding="utf-8", errors="replace") as file:

@@ -54,24 +54,24 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 ROLLOUT = "rollout"
-"""The key of a release that says how it is to reach the fleet."""
+"""The key of a release with its rollout."""
 SUBJECT = "subject"
-"""The key of a release with the first line of its commit's message, where its publisher has it at hand."""
+"""The key of a release with the first line of its commit's message, if its publisher has that at hand."""
 WAITING = "waiting"
-"""The state of an agent whose turn in a rollout has not come; where that is halted, it is `HALTED`."""
+"""The state of an agent whose turn in a rollout has not come; in a halted rollout it is `HALTED`."""
 NOTHING = "none"
-"""What a publisher expects to be desired who has seen that nothing is."""
+"""What a publisher expects to be desired if it has seen that nothing is."""
 SUPERSEDED = "another release was published meanwhile, so this one is not waited for any more: "
 TRIES = 10
-"""How often a publication begins anew when another publisher was quicker."""
+"""How often a publication is tried while other publishers are faster."""
 FIRST_PAUSE = 0.01
-"""Seconds at the most before a second try, doubled before each further one."""
+"""The most seconds before the second try, doubled before each further one."""
 _DIGITS = re.compile(r"[0-9]{1,19}")
 Result = TypeVar("Result")
 
 
 class Published(NamedTuple):
-    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None where it is not there.
+    """What `<app>/config` holds: a `release`, or the `problem` with its data; both None if it does not exist.
 
     `since` is when it was written, RFC 3339.
     """
@@ -102,7 +102,7 @@ class HistoryEntry(NamedTuple):
 
 
 def read_published(client: KazooClient, paths: AppPaths) -> Published:
-    """What is published now; asks the leader, so that the last write is seen."""
+    """What is published now; asks the leader, to see the last write."""
     with translated(paths.config):
         client.sync(paths.config)
         try:
@@ -129,9 +129,9 @@ def _read_release(data: bytes | None) -> tuple[Release | None, str | None]:
 
 
 def begin_anew(attempt: Callable[[], Result]) -> Result:
-    """What an attempt to read, decide and publish comes to; it begins anew where another publisher was quicker."""
+    """The result of an attempt to read, decide and publish; it is repeated if another publisher was faster."""
     for number in range(TRIES):
-        # Longer and longer, so that of many who began together some are late enough.
+        # Longer and longer, so that of many that began together some are late enough.
         time.sleep(random.uniform(0, FIRST_PAUSE * 2**number) if number else 0)  # noqa: S311  # no secret
         try:
             return attempt()
@@ -142,9 +142,9 @@ def begin_anew(attempt: Callable[[], Result]) -> Result:
 
 
 def is_desired(published: Published, name: str) -> bool:
-    """Whether the commit, or its beginning, or the generation `name` is the desired one.
+    """Whether `name` is the desired commit, its beginning, or the desired generation.
 
-    `NOTHING` is the generation where none is published.
+    `NOTHING` is the generation if none is published.
     """
     commit_id = published.release.commit_id if published.release else ""
     generation = NOTHING if published.generation is None else str(published.generation)
@@ -152,15 +152,15 @@ def is_desired(published: Published, name: str) -> bool:
 
 
 def check_only_if(paths: AppPaths, published: Published, only_if: str | None) -> None:
-    """Raise a `ZooKeeperError` unless `only_if`, where it is given, is the desired release."""
+    """Raise a `ZooKeeperError` unless `only_if`, if given, is the desired release."""
     if only_if is not None and not is_desired(published, only_if):
         raise ZooKeeperError(f"{paths.config}: only_if expects {quote(only_if)}, but {published}; nothing is done")
 
 
 def node_of(paths: AppPaths, release: Release) -> bytes:
-    """What `config` is to hold. Raises `ZooKeeperError` where that is too long."""
+    """The value for `config`. Raises `ZooKeeperError` if it is too long."""
     data = release.to_node()
-    # The history gets it in the same request, which may be no longer than a znode.
+    # The same request also writes it to the history, and may be no longer than a znode.
     if 2 * len(data) > MAX_NODE_BYTES:
         most = MAX_NODE_BYTES // 2
         raise ZooKeeperError(f"{paths.config}: {len(data)} bytes, more than a release may have ({most})")
@@ -170,8 +170,8 @@ def node_of(paths: AppPaths, release: Release) -> bytes:
 def publish(client: KazooClient, paths: AppPaths, release: Release, before: Published, lock: Lock | None = None) -> int:
     """Publish a release with its history entry in one transaction; its generation.
 
-    Raises `Overtaken` where `before`, which was read to decide that, is not what is published any more, or the `lock`
-    is not as it was read; None is for who publishes whoever holds it.
+    Raises `Overtaken` if `before`, which was read to decide this, is no longer what is published, or if the `lock` is
+    not as it was read; without a `lock`, the release is published whoever holds it.
     """
     data = node_of(paths, release)
     for directory in (paths.history, paths.agents):
@@ -179,7 +179,7 @@ def publish(client: KazooClient, paths: AppPaths, release: Release, before: Publ
             client.ensure_path(directory)
     entry = unless_refused(lambda: _entry_after_newest(client, paths), None)
     generation = _publish_once(client, paths, data, before, lock, entry)
-    # It is published, whatever becomes of this.
+    # It is published, whatever happens here.
     with contextlib.suppress(ZooKeeperError):
         _trim_history(client, paths)
     return generation
@@ -190,7 +190,7 @@ def _publish_once(
 ) -> int:
     with translated(paths.config):
         stat = client.exists(paths.config)
-        # A znode that was deleted and created may have the same version.
+        # A znode that was deleted and recreated may have the same version.
         if (stat.mzxid if stat else None) != before.generation:
             raise _overtaken(client, paths)
         transaction = client.transaction()
@@ -209,17 +209,17 @@ def _publish_once(
     for path, result in zip((paths.config, paths.history, paths.lock), results):
         if isinstance(result, KazooException) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
             raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
-    return int(client.last_zxid)  # the transaction's answer carries its own; no other request is under way
+    return int(client.last_zxid)  # the transaction's answer carries its own; no other request is pending
 
 
 def _entry_after_newest(client: KazooClient, paths: AppPaths) -> str | None:
-    """The entry after the newest, where the server would give a lower number; None where it gives the next one.
+    """The entry after the newest, if the server would give a lower number; None if it gives the next one.
 
-    It counts what was ever made there: too little where the history was copied to it.
+    The server counts what was ever created there: too little if the history was copied to it.
     """
     with translated(paths.history):
         names, stat = client.get_children(paths.history, include_data=True)
-    made = (stat.cversion + len(names)) // 2  # `cversion` counts what was taken away too
+    made = (stat.cversion + len(names)) // 2  # `cversion` counts deletions too
     newest = max((_sequence(name) for name in names if _is_entry(paths, name)), default=-1)
     return f"{paths.history_prefix}{newest + 1:010d}" if newest >= made else None
 
@@ -261,9 +261,10 @@ def prove(
     options: Mapping[str, Any],
     earlier: EarlierWait = NO_EARLIER_WAIT,
 ) -> dict[str, Any]:
-    """Wait as the `WAITING_OPTIONS` say, and note it where the whole fleet has proved the generation.
+    """Wait as the `WAITING_OPTIONS` ask, and record it if the whole fleet has proved the generation.
 
-    Returns what a module returns of it; where the fleet did not prove it, that is in the `ZooKeeperError`'s details.
+    Returns the part of a module's result about it; if the fleet did not prove it, that is in the `ZooKeeperError`'s
+    details.
     """
     result = wait_for_proof(client, paths, proof, options, earlier)
     if proof.generation is not None and is_proved_by_all(result):
@@ -273,10 +274,10 @@ def prove(
 
 
 def is_proved_by_all(result: Mapping[str, Any]) -> bool:
-    """Whether a wait that ended well says that the whole fleet runs the release: somebody does, nobody failed or died.
+    """Whether a successful wait means that the whole fleet runs the release: at least one, none failed or lost.
 
-    Such a release is what a rollback goes back to, so it must be one that is known to work. A host that was missing all
-    the time never ran it; were it waited for, one dead host would leave a fleet without a release to go back to.
+    A rollback returns to such a release, so it must be known to work. A host that was missing all the time never ran
+    it; if it were waited for, one dead host would leave a fleet without a release to roll back to.
     """
     is_whole = not result["failed_agents"] and not result["lost_agents"]
     return bool(result["agents"]) and is_whole and bool(result["converged"])
@@ -288,7 +289,7 @@ def now() -> str:
 
 
 def mark_proved(client: KazooClient, paths: AppPaths, generation: int, now: str) -> None:
-    """Note in a publication's history entry that the fleet has proved it. What can't be noted is left.
+    """Record in a publication's history entry that the fleet has proved it. A failure to do so is ignored.
 
     Of entries that were copied here in one transaction, with `config`, that is the newest.
     """
@@ -307,17 +308,17 @@ def rollback_target(
     done: Collection[int] = (),
     bad: Collection[str] = (),
 ) -> Release:
-    """The release to go back to, from the history (the newest first): the current one where that is a rollback itself.
+    """The release to roll back to, from the history (the newest first): the current one if that is a rollback itself.
 
-    Where somebody has deleted that, it is gone back from what was published last, or this is published anew where it
-    was proved.
+    If the current release was deleted, the rollback is from the last publication, or that one is republished if it was
+    proved.
 
-    `to` is an entry's name, or a commit's id or its first 7 digits or more, at the place of the current one where it
-    was published there. Without it, it is the last release that a whole fleet had proved at that place, and that is
-    another commit: a second rollback must not bring the bad release back, nor go back further than anybody has asked
-    for, and one at another place would take nothing's place. What a person has gone back from counts again when it is
-    proved later. The generations that are `done` were proved by their rollouts; of the commits that are known to be
-    `bad` none is gone back to without its name. Raises `InvalidRecord` where there is none.
+    `to` is an entry's name, or a commit id or at least its first 7 digits; the release at the current one's place is
+    preferred. Without `to`, it is another commit, the last that a whole fleet had proved at that place: a second
+    rollback must not bring the bad release back, nor go further back than anybody asked for, and a release at another
+    place would replace nothing. A release that a person has rolled back from counts again once it is proved later. The
+    generations that are `done` were proved by their rollouts; a commit known to be `bad` is only chosen by its name.
+    Raises `InvalidRecord` if there is none.
     """
     known = [(entry.name, entry.release) for entry in history if entry.release is not None]
     left = current or next((_unmarked(release) for _name, release in known), None)
@@ -345,12 +346,12 @@ def rollback_target(
 
 
 def _is_same(release: Release, other: Release | None) -> bool:
-    """Whether both are the same commit at the same place, by whatever address of its repository."""
+    """Whether both are the same commit at the same place, whatever address of its repository they have."""
     return other is not None and (release.commit_id, release.relative_path) == (other.commit_id, other.relative_path)
 
 
 def _kept(releases: Iterable[Release]) -> Iterator[Release]:
-    """Those, the newest first, that nobody has gone back from since they were published."""
+    """The releases, the newest first, that nobody has rolled back from since they were published."""
     left: set[str] = set()
     for release in releases:
         if release.commit_id not in left:
@@ -359,9 +360,9 @@ def _kept(releases: Iterable[Release]) -> Iterator[Release]:
 
 
 def _named(known: list[tuple[str, Release]], to: str, place: str | None) -> Release:
-    """The newest release that `to` names, at `place` where it was published there; it may name an entry elsewhere.
+    """The newest release that `to` names, at `place` if it was published there; otherwise it may be elsewhere.
 
-    Raises `InvalidRecord` where it names none, or several commits.
+    Raises `InvalidRecord` if it names none, or several commits.
     """
     begin = to.lower()
     named = [release for name, release in known if name == to or (len(to) > 6 and release.commit_id.startswith(begin))]
@@ -375,12 +376,12 @@ def _named(known: list[tuple[str, Release]], to: str, place: str | None) -> Rele
 
 
 def _rolled_back(release: Release, left: Release | None) -> Release:
-    """A release as it was before it was proved, to be published in the place of the one that is `left`."""
+    """A release as it was before it was proved, to be published in place of the one that is `left`."""
     extra = {key: value for key, value in _unmarked(release).extra.items() if key not in {ROLLED_BACK_FROM, ROLLOUT}}
     if left is not None:
-        # Nobody goes back from a release to itself, where that was deleted.
+        # A release is not a rollback from itself, after that was deleted.
         extra.update({} if _is_same(release, left) else {ROLLED_BACK_FROM: left.commit_id})
-        # As many at a time as in what is gone back from.
+        # As many at a time as in the release that is rolled back from.
         extra.update({ROLLOUT: left.extra[ROLLOUT]} if ROLLOUT in left.extra else {})
     return replace(release, extra=extra)
 
@@ -393,9 +394,9 @@ def _unmarked(release: Release) -> Release:
 class ReleaseProof:
     """A generation, to be proved by every live agent, or by those with these names; `subject` is its znode.
 
-    `commit_id` is its commit, where it is known, `gate` the znode of the gate of its rollout. Where no generation is
-    published, an agent need only be live. One that `accepts_waiting` counts those too that serve what a rollout has
-    them serve until it is their turn, one that `accepts_failures` allows as many as its rollout is done in spite of.
+    `commit_id` is its commit, if known, `gate` the znode of its rollout's gate. If no generation is published, an agent
+    only has to be live. A proof that `accepts_waiting` also counts agents that serve another release until it is their
+    turn in a rollout; one that `accepts_failures` allows as many as its rollout is done with.
     """
 
     undone = "not deployed"
@@ -421,7 +422,7 @@ class ReleaseProof:
         self.names = None if names is None else set(names)
 
     def judge(self, agents: Mapping[str, AgentStatus]) -> Verdict:
-        """Sort a fleet by what its statuses say of the generation."""
+        """Sort a fleet by what its statuses say about the generation."""
         names = set(agents) if self.names is None else self.names
         live = {name: agents[name] for name in names.intersection(agents)}
         if self.generation is None:
@@ -431,12 +432,12 @@ class ReleaseProof:
         return Verdict(sorted(proved), sorted(failed), sorted(names - proved - failed))
 
     def _waits(self, status: AgentStatus) -> bool:
-        """Whether an agent counts that serves another release meanwhile."""
+        """Whether an agent that serves another release meanwhile counts."""
         waits = status.generation == self.generation and status.state in {WAITING, HALTED}
         return self._accepts_waiting and waits and bool(status.commit_id)
 
     def stand(self, gate: Node | None) -> Stand:
-        """How it is with the rollout of the generation."""
+        """The state of the generation's rollout."""
         try:
             record = parse_object(gate.data) if gate else {}
         except InvalidRecord:
@@ -460,7 +461,7 @@ class ReleaseProof:
             goes_on=goes_on.get(str(phase)),
             ended=ended.get(str(phase)),
             rests=rests if phase == PAUSED else None,
-            # A rollback that was not stopped by its failures has them as its reason.
+            # A rollback that failures did not stop has them as its reason.
             accepted=failures if phase == DONE and (by or not said) else 0,
             moves=moves if isinstance(moves, int) else None,
             is_done=phase == DONE,

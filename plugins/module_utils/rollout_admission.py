@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who is admitted to a rollout, on the way there or back, and who gives its place back."""
+"""Which hosts are admitted to a rollout, on the way there or back, and which give their place back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .rollout_records import (
 from .rollout_steps import is_open
 
 MOST_GIVEN_UP = 2
-"""How many that leave a bad release before their turn may be given up, until no other does: each costs a deadline."""
+"""How many hosts that leave a bad release early may be given up before no other may: each costs a deadline."""
 
 
 def on_ask(plan: Plan, state: RolloutRecord, event: Ask) -> Decision:
@@ -87,7 +87,7 @@ def on_has(_plan: Plan, state: RolloutRecord, event: Has) -> Decision:
 
 
 def on_withdraw(_plan: Plan, state: RolloutRecord, event: Withdraw) -> Decision:
-    """Take a host's place back that can't go on."""
+    """Take back the place of a host that can't continue."""
     if event.entry in {ADMITTED, URGENT} or (event.entry == RETURNING and state.phase not in GOING_BACK):
         return moved(state, event, None)
     if event.entry == RETURNING:

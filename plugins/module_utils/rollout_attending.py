@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a publisher and a controller that attends a rollout have to do with each other: the options, and the plan."""
+"""What a publisher shares with a controller that attends a rollout: the options, and the plan."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ ATTENDING_OPTIONS: dict[str, dict[str, Any]] = {
         },
     },
 }
-"""The options of who attends a rollout, in the form of Ansible's argument specs."""
+"""The options for attending a rollout, in the form of Ansible's argument specs."""
 
 
 def gated(content: Any) -> Any:
-    """A `rollout` as it is published by somebody who has gates: each step but the last waits for them.
+    """A `rollout` to be published by somebody who has gates: each step except the last waits for them.
 
-    Where a step says `gate` itself, that counts; where it is unattended, they are asked while a step soaks. Raises
-    `InvalidRollout` where they could never be asked.
+    If any step sets `gate` itself, the plan stays as it is; in an unattended rollout, gates are asked during soaks.
+    Raises `InvalidRollout` if they could never be asked.
     """
     plan = read_plan(content)
     if plan is None or len(plan.steps) == 1:
@@ -84,7 +84,7 @@ def gated(content: Any) -> Any:
 
 
 def why_ungated(state: RolloutRecord) -> str | None:
-    """That a rollout which was promoted with gates asks none of them any more; None where it does, or is at its end."""
+    """The warning that a rollout promoted with gates asks no more of them; None if it does, or is at its end."""
     plan = state.parsed_plan()
     later = plan.steps[state.step : -1]
     if not later or plan.unattended or any(step.gate for step in later):

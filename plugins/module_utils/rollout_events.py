@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What may happen in a rollout, and the decision that it comes to."""
+"""What may happen in a rollout, and the resulting decision."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .rollout_records import FAILURES, RETURNING, RolloutRecord
 
 
 class Ask(NamedTuple):
-    """A host asks for a place, on the way there or back; `entry` is what it has in the rollout, if anything.
+    """A host asks for a place, on the way there or back; `entry` is its state in the rollout, if any.
 
-    `moves` are those of that entry. `leaves`: what it has is known to be bad, and it asks to return before its turn.
+    `moves` are those of that entry. `leaves`: its release is known to be bad, and it asks to return before its turn.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Ask(NamedTuple):
 
 
 class Has(NamedTuple):
-    """A host runs the release already, and is healthy; `moves` are those of its entry."""
+    """A host already runs the release and is healthy; `moves` are those of its entry."""
 
     name: str
     entry: str | None = None
@@ -34,10 +34,10 @@ class Has(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A host that had `entry` has come to `outcome`; `message` says why it failed, `moves` are those of its entry.
+    """The `outcome` of a host that had `entry`; `message` is why it failed, `moves` are those of its entry.
 
-    It `is_given_up` by others: it has come to nothing by itself. `having` is how many have the release and no entry
-    yet: they had it before. Who tells an outcome that stops the rollout has counted them.
+    If it `is_given_up`, others report it: it has no outcome of its own. `having` is how many hosts have the release and
+    no entry yet: they had it before. An outcome that stops the rollout comes with that count.
     """
 
     name: str
@@ -50,17 +50,17 @@ class Outcome(NamedTuple):
 
 
 class Withdraw(NamedTuple):
-    """A host that is on its way can't go on: it is held, or its configuration does not let it deploy the release."""
+    """A host on its way can't continue: it is held, or its configuration does not let it deploy the release."""
 
     name: str
     entry: str | None
 
 
 class Count(NamedTuple):
-    """The fleet was counted, after the state was read: its size, and how many hosts are `left` (see `count`).
+    """The fleet was counted after the state was read: its size, and how many hosts are `left` (see `count`).
 
-    `behind` are the names of those that have not returned, `passed` says of hosts of the open step why it does not wait
-    for them.
+    `behind` are the names of those that have not returned, `passed` tells why the open step does not wait for some of
+    its hosts.
     """
 
     fleet: int
@@ -70,9 +70,9 @@ class Count(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """The asker has seen `waited` seconds pass in which a timer's `of` was the same.
+    """The reporter has seen `waited` seconds pass during which a timer's `of` was the same.
 
-    `behind` are the names of the hosts on their way; going back, as in `Count`.
+    `behind` are the names of the hosts on their way; when rolling back, as in `Count`.
     """
 
     of: tuple[int, ...]
@@ -81,7 +81,7 @@ class Tick(NamedTuple):
 
 
 class Command(NamedTuple):
-    """A person wants it: `verb` is `promote`, `pause` or `halt`; or gates were asked, and the step may `pass` them.
+    """A person's command: `verb` is `promote`, `pause` or `halt`; or gates were asked, and the step may `pass` them.
 
     `moves` are those of the state that it is about; None for any.
     """
@@ -97,7 +97,7 @@ Event = Union[Ask, Has, Outcome, Withdraw, Count, Tick, Command]
 
 
 class Decision(NamedTuple):
-    """What an event comes to: the state; the entry of the host that acts, None for none; where nothing changes, `why`.
+    """The result of an event: the state; the acting host's entry, None for none; `why` if nothing changes.
 
     `is_bad`: the release has just been found to be bad.
     """
@@ -114,13 +114,13 @@ def unchanged(state: RolloutRecord, event: Event, why: str) -> Decision:
 
 
 def moved(state: RolloutRecord, event: Ask | Has | Outcome | Withdraw, after: str | None) -> Decision:
-    """The decision that the entry of a host becomes another one."""
+    """The decision that a host's entry changes."""
     counts = dict(state.counts)
     if event.entry is not None:
         counts[event.entry] -= 1
     if after is not None:
         counts[after] += 1
-    # A failure that was forgiven, and is none any more, excuses no other.
+    # A forgiven failure that is no longer one excuses no other.
     was_forgiven = event.entry in FAILURES and getattr(event, "moves", 0) < state.forgives
     forgiven = max(0, state.forgiven - 1) if was_forgiven else state.forgiven
     has_departed = isinstance(event, Withdraw) or (event.entry == RETURNING and after is None)

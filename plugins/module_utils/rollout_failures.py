@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The failures of a rollout: what hosts on their way come to, who is given up, and what stops it."""
+"""The failures of a rollout: the outcomes of hosts on their way, which are given up, and what stops the rollout."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from .rollout_records import (
 from .rollout_steps import entered, few, rolled_back, soaked
 
 LONGEST_REASON = 500
-"""Every host of the rollout reads the reason; of a longer one the beginning is kept, of several lines the first."""
+"""Every host of the rollout reads the reason; only the beginning of its first line is kept."""
 _OUTCOMES: Mapping[str | None, frozenset[str]] = {
     ADMITTED: frozenset({PROVED, FAILED, LOST}),
     URGENT: frozenset({PROVED, FAILED, LOST}),
     PROVED: frozenset({FAILED, LOST}),
     RETURNING: frozenset({RETURNED, FAILED, LOST}),
 }
-"""What the entry of a host may become by what the host came to."""
+"""The outcomes that a host may have, by its entry."""
 _RETURNED_FROM = frozenset({ADMITTED, URGENT, FAILED, LOST})
 """The entries of hosts that may be at the stable release without a place on the way back."""
 
 
 class Timer(NamedTuple):
-    """Seconds after which a `Tick` moves the rollout. Whoever waits starts anew whenever `of` is another one."""
+    """Seconds after which a `Tick` moves the rollout. The wait restarts whenever `of` changes."""
 
     seconds: float
     of: tuple[int, ...]
 
 
 def timer(plan: Plan, state: RolloutRecord) -> Timer | None:
-    """What time alone does next; None for nothing."""
+    """What the passing of time alone does next; None for nothing."""
     if state.phase == SOAKING:
         return Timer(plan.steps[state.step].soak, (state.moves,))
     is_back = state.phase == ROLLING_BACK or (state.phase == ROLLED_BACK and state.in_flight)
@@ -60,14 +60,14 @@ def timer(plan: Plan, state: RolloutRecord) -> Timer | None:
 
 
 def gives_up(state: RolloutRecord) -> bool:
-    """Whether hosts on their way are given up one by one where the deadline has run down, so that others go on."""
+    """Whether hosts on their way are given up one by one after the deadline, so that others continue."""
     only_leave = state.in_flight == state.counts[RETURNING]
     may_go_on = state.phase == RUNNING and (state.is_rollback or only_leave)
     return state.in_flight > 0 and (state.phase in GOING_BACK or may_go_on)
 
 
 def overdue(plan: Plan, state: RolloutRecord, name: str, entry: HostEntry) -> Outcome:
-    """What a host has come to whose place another needs: it has a second try, but for one on its way back."""
+    """The outcome of a host whose place another needs: it has a second try, unless it is on its way back."""
     why = f"{TOO_SLOW}{plan.progress_deadline:g} s"
     is_back = entry.state == RETURNING and state.phase in GOING_BACK
     if is_back:
@@ -77,11 +77,11 @@ def overdue(plan: Plan, state: RolloutRecord, name: str, entry: HostEntry) -> Ou
 
 
 def on_outcome(plan: Plan, before: RolloutRecord, event: Outcome) -> Decision:
-    """Note what a host has come to; one failure too many stops the rollout."""
+    """Record a host's outcome; one failure too many stops the rollout."""
     state = before.changed(given_up=before.given_up + 1) if event.is_given_up else before
     if event.having:
         had = state.changed(had=state.had + event.having)
-        # Each of them says so itself later, and counts once more then: it matters only where that makes no difference.
+        # Each of them reports that itself later, and then counts again: used only if that makes no difference.
         state = had if is_old(had) else state
     if event.entry == RETURNING and state.phase not in GOING_BACK:
         return moved(state, event, None)
@@ -95,7 +95,7 @@ def on_outcome(plan: Plan, before: RolloutRecord, event: Outcome) -> Decision:
 
 
 def on_tick(plan: Plan, state: RolloutRecord, event: Tick) -> Decision:
-    """Go on, or stop, where enough time has passed."""
+    """Continue, or stop, if enough time has passed."""
     due = timer(plan, state)
     if due is None or event.of != due.of or event.waited < due.seconds:
         return unchanged(state, event, describe(plan, state))
@@ -110,23 +110,23 @@ def on_tick(plan: Plan, state: RolloutRecord, event: Tick) -> Decision:
 
 
 def _judged(plan: Plan, decision: Decision, reason: str) -> Decision:
-    """The decision, or what it becomes where there are more failures than are accepted."""
+    """The decision, or what it becomes if there are more failures than are accepted."""
     state = decision.state
-    # What a rollback goes back to has worked before: it is the hosts that are at fault, and no other should wait.
+    # What a rollback returns to has worked before: the hosts are at fault, and no other should wait.
     if state.phase not in GOING_ON or state.is_rollback:
         return decision
     if plan.accepts(state.failures, state.fleet):
-        # In a soak, the seconds without a failure begin anew.
+        # In a soak, the seconds without a failure start over.
         return decision._replace(state=entered(state, SOAKING, state.reason)) if state.phase == SOAKING else decision
     return decision._replace(state=stopped(plan, state, reason), is_bad=not is_old(state))
 
 
 def is_old(state: RolloutRecord) -> bool:
-    """Whether most of the fleet had the release before: it was published once more."""
+    """Whether most of the fleet had the release before: it was republished."""
     return 2 * state.had > state.fleet
 
 
 def stopped(plan: Plan, state: RolloutRecord, reason: str) -> RolloutRecord:
-    """The state when too much has failed."""
+    """The state after too many failures."""
     goes_back = plan.on_failure == "rollback" and state.stable is not None and not is_old(state)
     return entered(state, ROLLING_BACK if goes_back else HALTED, reason=reason)

@@ -3,15 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How a release is to be rolled out: `rollout` in its record, or in the policy of its application.
 
-Standard library, names and shares only: the agent carries this same file.
+Standard library, `znode_names` and `shares` only: the agent ships this same file.
 
     {"steps": [{"hosts": 1, "soak": 60}, {"labels": {"zone": "a"}}, {"hosts": "50%", "pause": true}],
      "maxInFlight": "10%", "maxFailures": 0, "minHealthy": 10, "progressDeadline": 600, "onFailure": "rollback"}
 
-Each step opens the release to more hosts: until so many in all have it (`hosts`, a number or a percentage of the fleet;
-`percent` is the same without the sign), to those of these `names`, or to those with all these `labels`. The last step
-is always the whole fleet; it is added where it is not there. `true` is a rollout of one host at a time. A step with
-`gate` is followed by nobody before its gates have been asked; in an `unattended` rollout no step has one.
+Each step opens the release to more hosts: until this many in all have it (`hosts`, a number or a percentage of the
+fleet; `percent` is the same without the sign), to the hosts with these `names`, or to those with all these `labels`.
+The last step is always the whole fleet; it is added if it is missing. `true` is a rollout of one host at a time. After
+a step with `gate`, no step opens until its gates have been asked; an `unattended` rollout has no such step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .znode_names import InvalidRecord, quote
 
 MAX_STEPS = 100
 LONGEST = 30 * 24 * 3600
-"""Seconds that a step may soak, and the like."""
+"""The most seconds for a soak, and the like."""
 ON_FAILURE = ("halt", "rollback")
 KEYS = (
     "steps",
@@ -42,19 +42,19 @@ WHICH_HOSTS = ("hosts", "percent", "names", "labels")
 STEP_KEYS = (*WHICH_HOSTS, "soak", "gate", "pause")
 
 Share = Union[int, str]
-"""A number of hosts, or a percentage as in `10%`."""
+"""A number of hosts, or a percentage such as `10%`."""
 
 
 class InvalidRollout(InvalidRecord):
-    """A `rollout` that nobody can follow."""
+    """A `rollout` that can't be followed."""
 
 
 @dataclass(frozen=True)
 class RolloutStep:
-    """The hosts to which a release is opened, and what has to pass after these have it.
+    """The hosts to which a release is opened, and what has to pass after they have it.
 
-    One of `hosts`, `names` and `labels` is set. `soak` is in seconds; with `gate` somebody has to ask the gates, and
-    with `pause` a person has to promote the release.
+    One of `hosts`, `names` and `labels` is set. `soak` is in seconds; with `gate` the gates have to be asked, and with
+    `pause` a person has to promote the release.
     """
 
     hosts: Share | None = None
@@ -65,7 +65,7 @@ class RolloutStep:
     pause: bool = False
 
     def takes(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Whether a host of this name and with these labels is of those hosts; of a number of hosts, any is."""
+        """Whether this step is for a host with this name and these labels; a step by number is for any."""
         if self.labels:
             return all(labels.get(key) == value for key, value in self.labels)
         return self.hosts is not None or name in self.names
@@ -77,11 +77,11 @@ WHOLE_FLEET = RolloutStep(hosts=ALL)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rollout has to keep to. Times are in seconds.
+    """What a rollout has to comply with. Times are in seconds.
 
-    An admitted host has to be healthy for `min_healthy` before another takes its place. Where no host has come further
-    for `progress_deadline`, the rollout is stopped. An `unattended` one waits for no gates; whoever has some asks them
-    while a step soaks.
+    An admitted host has to be healthy for `min_healthy` before another takes its place. If no host makes progress for
+    `progress_deadline`, the rollout is stopped. An `unattended` one does not wait for gates; a controller that has some
+    asks them during soaks.
     """
 
     steps: tuple[RolloutStep, ...] = (WHOLE_FLEET,)
@@ -93,26 +93,26 @@ class Plan:
     unattended: bool = False
 
     def places(self, fleet: int) -> int:
-        """How many hosts of a fleet of this size may be on their way at once; one at least."""
+        """How many hosts of a fleet of this size may be on their way at once; at least one."""
         return max(1, at_most(self.max_in_flight, fleet))
 
     def accepts(self, failures: int, fleet: int) -> bool:
-        """Whether a rollout to a fleet of this size goes on with so many failures."""
+        """Whether a rollout to a fleet of this size continues with so many failures."""
         return failures <= at_most(self.max_failures, fleet)
 
     def is_last(self, step: int) -> bool:
-        """Whether the step of this number is the last, which takes every host."""
+        """Whether the step with this number is the last, which takes every host."""
         return step == len(self.steps) - 1
 
     def without_steps(self) -> Plan:
-        """The same for a fleet that is to have the release as soon as places allow: one step, without a soak."""
+        """The same for a fleet that gets the release as soon as places allow: one step, without a soak."""
         return replace(self, steps=(WHOLE_FLEET,))
 
 
 def parsed_rollout(option: Any) -> Any:
-    """An option that says how to roll out, which may be JSON or a word in a text, as it is published.
+    """The publishable form of a rollout option, which may be JSON or a word in a string.
 
-    Raises `InvalidRollout`, also for a number that JSON has not.
+    Raises `InvalidRollout`, also for a number that JSON does not have.
     """
     content = option
     try:
@@ -125,9 +125,9 @@ def parsed_rollout(option: Any) -> Any:
 
 
 def read_plan(content: object) -> Plan | None:
-    """The plan in a decoded `rollout`; None where there is none, or it is `false`: all hosts at once.
+    """The plan in a decoded `rollout`; None if there is none, or it is `false`: all hosts at once.
 
-    Raises `InvalidRollout`, which names the key. Unknown keys are passed over: a later version may know them.
+    Raises `InvalidRollout`, which names the key. Unknown keys are ignored: a later version may know them.
     """
     if content is None or content is False:
         return None
@@ -150,9 +150,9 @@ def read_plan(content: object) -> Plan | None:
 
 
 def check_publishable(content: object) -> None:
-    """Refuse a plan that can't be meant, before it is published: a limit that is misspelt would be none.
+    """Refuse a plan that can't be intended, before it is published: a misspelt limit would be none.
 
-    `content` is one that `read_plan` has read, which agents follow all the same. Raises `InvalidRollout`.
+    `content` is one that `read_plan` has read, which agents follow anyway. Raises `InvalidRollout`.
     """
     if not isinstance(content, Mapping):
         return
@@ -163,7 +163,7 @@ def check_publishable(content: object) -> None:
 
 
 def _check_proof(plan: Plan) -> None:
-    """Refuse a plan whose deadline runs down before a host can have proved anything."""
+    """Refuse a plan whose deadline is over before a host can have proved anything."""
     if plan.min_healthy >= plan.progress_deadline:
         raise InvalidRollout(
             f"rollout: no host could prove a release: it would have to be healthy for {plan.min_healthy:g} s "
@@ -187,7 +187,7 @@ def _steps(content: object) -> tuple[RolloutStep, ...]:
 
 
 def _check_rising(steps: tuple[RolloutStep, ...]) -> None:
-    """Each number of hosts is of all that have the release by then, so none may be less than one before it."""
+    """Each number counts all hosts that have the release by then, so none may be less than an earlier one."""
     highest = {False: 0, True: 0}
     for place, step in enumerate(steps):
         if step.hosts is None:
@@ -216,7 +216,7 @@ def _step(where: str, content: object) -> RolloutStep:
 
 
 def _who(kind: str, where: str, value: object) -> dict[str, Any]:
-    """The field of a step that says which hosts it takes."""
+    """The field of a step that tells which hosts it takes."""
     if kind == "names":
         return {"names": _names(where, value)}
     if kind == "labels":

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts a release would change, and in which step: what check mode says before anything is published or promoted.
+"""Which hosts a release would change, and in which step: for check mode, before anything is published or promoted.
 
-No I/O. It foresees a rollout in which no host fails and none joins. A step by number takes whoever comes first, so of
-that only the number is known, and of a later step by names or labels how many of its hosts are left at least.
+No I/O. It assumes that no host fails and none joins. A step by number takes any hosts, the fastest first, so only their
+number is known; of a later step by names or labels, only the least number of its hosts that are left.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class LiveHost:
 
     @property
     def would_change(self) -> bool:
-        """Whether the release is still to come to it."""
+        """Whether it does not have the release yet."""
         return not (self.has_it or self.is_held or self.is_entered)
 
     @property
     def would_try_again(self) -> bool:
-        """Whether it begins once more, whichever step is open."""
+        """Whether it starts over, whichever step is open."""
         return self.is_lost and not (self.has_it or self.is_held)
 
 
 @dataclass(frozen=True)
 class StepPreview:
-    """What a step comes to: from `fewest` to `count` hosts change, of `hosts` where it is known of which, else of any.
+    """The effect of a step: from `fewest` to `count` hosts change, out of `hosts` if it is known which, otherwise any.
 
-    `number` is from 1, `says` what the plan says of it.
+    `number` is from 1, `says` is the plan's description of it.
     """
 
     number: int
@@ -79,7 +79,7 @@ def _between(fewest: int, most: int) -> str:
 
 
 class Preview(NamedTuple):
-    """The steps that are still to come, out of so many `of`, and who does not change: names, sorted.
+    """The steps still to come, out of `of`, and the hosts that do not change: sorted names.
 
     At most `places` change at once; None: all may.
     """
@@ -94,7 +94,7 @@ class Preview(NamedTuple):
     changes: int
 
     def to_result(self) -> dict[str, Any]:
-        """What a module returns of it."""
+        """The part of a module's result about it."""
         return {
             "steps": [asdict(step) for step in self.steps],
             "unchanged_agents": self.unchanged,
@@ -120,7 +120,7 @@ class Preview(NamedTuple):
 
 
 def hosts(number: int) -> str:
-    """So many hosts."""
+    """The number with its noun."""
     return f"{number} host" if number == 1 else f"{number} hosts"
 
 
@@ -133,11 +133,11 @@ def preview(
     size: int | None = None,
     reached: int | None = None,
 ) -> Preview:
-    """What becomes of a fleet; `plan` is None where all switch at once.
+    """What happens to a fleet; `plan` is None if all hosts switch at once.
 
-    `fleet` are the live hosts by name, `missing` the others of the roster. The step `first` is open already, from 0.
-    Percentages are of `size`, which is the whole fleet where it is not given. So many were `reached` by then, some of
-    which may be gone; only those of the fleet where it is not given.
+    `fleet` are the live hosts by name, `missing` the others of the roster. The step `first`, from 0, is already open.
+    Percentages are of `size`, by default the whole fleet. `reached` hosts have been reached by then, some of which may
+    be gone; by default those of the fleet that have an entry.
     """
     changing = sorted(name for name, host in fleet.items() if host.would_change)
     again = sorted(name for name, host in fleet.items() if host.would_try_again)
@@ -163,9 +163,9 @@ def preview(
 class _Foresight:
     """Goes through the steps of a plan.
 
-    `left` are those that have not surely changed; `drawn`, the fewest and the most, is how many of them have, by steps
-    that take any. So many have `entered`; those that have the release and are `silent` do sooner or later, each when
-    its checks pass.
+    `left` are the hosts that have not certainly changed; `drawn` is the fewest and the most of them that have changed
+    in steps by number. `entered` hosts have an entry; the `silent` ones have the release and will get an entry sooner
+    or later, each when its checks pass.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class _Foresight:
         self._drawn = (0, 0)
 
     def steps(self, plan: Plan, first: int) -> list[StepPreview]:
-        """The steps from the one that is open; it takes those too that earlier ones have left."""
+        """The steps from the open one, which also takes the hosts that earlier ones have left."""
         coming = [self._step(number, step) for number, step in enumerate(plan.steps)]
         begun, later = coming[: first + 1], coming[first + 1 :]
         known = all(step.hosts or not step.count for step in begun)
@@ -196,7 +196,7 @@ class _Foresight:
         return StepPreview(number + 1, says(step, self._size), *takes)
 
     def _any(self, step: RolloutStep) -> tuple[list[str], int, int]:
-        """Who changes in a step that takes so many in all, whichever they are."""
+        """The hosts that change in a step by number, whichever they are."""
         (fewest, most), left = self._drawn, len(self._left)
         wanted = self._wanted(step)
         if wanted == (left, left) and not most:
@@ -207,7 +207,7 @@ class _Foresight:
         return [], max(0, wanted[0] - most), max(0, wanted[1] - fewest)
 
     def _wanted(self, step: RolloutStep) -> tuple[int, int]:
-        """How many of those who are left a step by number comes to, with those before: the fewest, and the most."""
+        """How many of the hosts left a step by number reaches, with earlier steps: the fewest, and the most."""
         left = len(self._left)
         if step.hosts == ALL:
             return left, left
@@ -215,7 +215,7 @@ class _Foresight:
         return min(left, most - self._silent), min(left, most)
 
     def _named(self, step: RolloutStep) -> tuple[list[str], int, int]:
-        """Who changes in a step that takes hosts by their names or labels; some may have changed before."""
+        """The hosts that change in a step by names or labels; some may have changed before."""
         taken = [name for name in self._left if step.takes(name, self._fleet[name].labels)]
         others = len(self._left) - len(taken)
         fewest, most = self._drawn
@@ -228,7 +228,7 @@ class _Foresight:
 
 
 def says(step: RolloutStep, fleet: int) -> str:
-    """What a step of a plan says, of a fleet of this size."""
+    """A plan's step in words, for a fleet of this size."""
     soak = [f"a soak of {step.soak:g} s"] if step.soak else []
     pause = ["a pause for a person"] if step.pause else []
     return ", then ".join([_takes(step, fleet), *soak, *pause])
@@ -247,7 +247,7 @@ def _takes(step: RolloutStep, fleet: int) -> str:
 
 
 def describe_command(state: RolloutRecord, steps: int, waiting: int) -> str:
-    """What a person's command would come to, by the state that it leads to; so many hosts have not begun."""
+    """The effect of a person's command, by the state that it leads to; `waiting` hosts have not started."""
     step = f"step {state.step + 1} of {steps}"
     ends = f"{hosts(state.in_flight)} on the way would come to an end" if state.in_flight else "no host is on its way"
     others = f"{hosts(waiting)} that {'has' if waiting == 1 else 'have'} not begun"

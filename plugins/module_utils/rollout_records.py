@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout is in ZooKeeper: its state, what each host has come to in it, where these are, and how it begins.
+"""A rollout in ZooKeeper: its state, the entries of its hosts, where these are, and how it begins.
 
-Standard library, records and the plan only: the agent carries this same file. `rollout_rules` says how a state changes.
+Standard library, records and the plan only: the agent ships this same file. `rollout_rules` says how a state changes.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ RETURNING = "returning"
 RETURNED = "returned"
 ENTRIES = (ADMITTED, URGENT, PROVED, FAILED, LOST, RETURNING, RETURNED)
 IN_FLIGHT = frozenset({ADMITTED, URGENT, RETURNING})
-"""The entries of hosts that are on their way: they are below `in_flight`, all others below `hosts`."""
+"""The entries of hosts on their way: they are below `in_flight`, all others below `hosts`."""
 NOT_BACK = "did not return: "
-"""How the message begins of a host that gave up on the way back, or was given up."""
+"""The prefix of the message of a host that gave up on the way back, or was given up."""
 TOO_SLOW = "did not finish within "
-"""How the message begins of a host that is lost because it hangs."""
+"""The prefix of the message of a host that is lost because it hangs."""
 TRIES_AGAIN = "tries again: "
-"""How the message begins of such a host that is on its way once more."""
+"""The prefix of the message of such a host that is on its way once more."""
 GIVEN_UP = "given up: "
-"""How the message begins of a host that hangs at its second try too."""
+"""The prefix of the message of a host that hangs at its second try too."""
 FAILURES = frozenset({FAILED, LOST})
 
 GATES = "gates"
-"""What a paused rollout waits for, where it is not a person: somebody who asks the gates of its step."""
+"""What a paused rollout waits for, if not for a person: somebody who asks the gates of its step."""
 _NUMBERS = ("step", "fleet", "places", "forgiven", "forgives", "had", "given_up", "departed", "moves")
 _TEXTS = ("reason", "by", "since")
 
@@ -55,12 +55,12 @@ class RolloutPaths:
 
     @property
     def in_flight(self) -> str:
-        """The parent of the entries of hosts that are on their way."""
+        """The parent of the entries of hosts on their way."""
         return f"{self.root}/in_flight"
 
     @property
     def hosts(self) -> str:
-        """The parent of the entries of hosts that have come to something."""
+        """The parent of the entries of hosts that have an outcome."""
         return f"{self.root}/hosts"
 
     @property
@@ -95,9 +95,9 @@ class RolloutPaths:
 
 @dataclass(frozen=True)
 class Gate(_Record):
-    """What of a rollout's state those that wait have to know; written with it whenever phase or step change.
+    """The part of a rollout's state that waiting hosts have to know; written with it whenever phase or step change.
 
-    `failures` is how many hosts had failed, or were lost, when it was done in spite of them; 0 until then.
+    `failures` is how many hosts had failed or were lost when the rollout was done; 0 until then.
     """
 
     phase: str = _key("phase", default=RUNNING)
@@ -117,10 +117,10 @@ class Gate(_Record):
 
 @dataclass(frozen=True)
 class HostEntry(_Record):
-    """What a host has come to in a rollout; `since` is RFC 3339, `message` says why it failed.
+    """The state of a host in a rollout; `since` is RFC 3339, `message` is why it failed.
 
-    `moves` is how often phase or step had changed by then: it tells a failure that was forgiven from a later one.
-    `step`, from 0, was open when it was admitted; None in an entry that another version has written.
+    `moves` is how often phase or step had changed by then: it tells a forgiven failure from a later one. `step`, from
+    0, was open when it was admitted; None in an entry that another version has written.
     """
 
     state: str = _key("state", default="")
@@ -137,7 +137,7 @@ class HostEntry(_Record):
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the host did not get there, or back, and nobody waits for it."""
+        """Whether the host did not get there, or back, and is no longer waited for."""
         return self._says(NOT_BACK) or (self.state == LOST and self._says(GIVEN_UP))
 
     @property
@@ -147,7 +147,7 @@ class HostEntry(_Record):
 
     @property
     def next_message(self) -> str | None:
-        """What its entry has to say, once it is on its way again."""
+        """The message of its entry once it is on its way again."""
         return f"{TRIES_AGAIN}{self.message}" if self.state == LOST and self._says(TOO_SLOW) else None
 
     def _says(self, beginning: str) -> bool:
@@ -159,12 +159,12 @@ class RolloutRecord(_Record):
     """The state of a rollout, changed by compare-and-set only.
 
     `plan` is `rollout` as it was published, `release` the record of the release, `stable` that of the one that hosts
-    have while they wait (None: there is none). `step` counts from 0, `places` is fixed, `fleet` how many hosts the last
-    count found, `counts` the number of entries of each kind. `forgiven` is how many of the failures count no more,
-    those of before `moves` was `forgives`. `had` is how many hosts had the release before, `given_up` how often a host
-    was given up that was on its way, `departed` how often one has given its place back that was held, or had left a bad
-    release. `resumes` is the phase that was paused, `waits_for` is `GATES` where that is what it is paused for. `moves`
-    is how often phase or step have changed, or a soak has begun anew: it tells a soak from an earlier one of the same
+    have while they wait (None: there is none). `step` counts from 0, `places` is fixed, `fleet` is how many hosts the
+    last count found, `counts` the number of entries of each kind. `forgiven` is how many of the failures no longer
+    count, those from before `moves` was `forgives`. `had` is how many hosts had the release before, `given_up` how
+    often a host on its way was given up, `departed` how often a host gave its place back because it was held, or had
+    left a bad release. `resumes` is the phase that was paused, `waits_for` is `GATES` if it is paused for them. `moves`
+    is how often phase or step have changed, or a soak has started over: it tells a soak from an earlier one of the same
     step. `since` (RFC 3339, of the last move) is for people only.
     """
 
@@ -194,7 +194,7 @@ class RolloutRecord(_Record):
         object.__setattr__(self, "counts", {kind: self.counts.get(kind, 0) for kind in ENTRIES})
 
     def changed(self, **changes: Any) -> RolloutRecord:
-        """The same, but for these fields; as `dataclasses.replace`, at a tenth of its price."""
+        """A copy with these fields changed, like `dataclasses.replace` at a tenth of its cost."""
         record = object.__new__(RolloutRecord)
         vars(record).update(vars(self), **changes)
         return record
@@ -220,7 +220,7 @@ class RolloutRecord(_Record):
         return record
 
     def parsed_plan(self) -> Plan:
-        """What counts of the plan: without a stable release, on which hosts could wait, there are no steps."""
+        """The effective plan: without a stable release, on which hosts could wait, there are no steps."""
         plan = read_plan(self.plan)
         if plan is None:
             raise InvalidRollout(f"plan: expected an object or true, got {quote(self.plan)}")
@@ -228,22 +228,22 @@ class RolloutRecord(_Record):
 
     @property
     def is_rollback(self) -> bool:
-        """Whether the release was published to go back to it."""
+        """Whether the release was published as a rollback."""
         return bool(self.release.get(ROLLED_BACK_FROM))
 
     @property
     def entries(self) -> int:
-        """How many hosts have one."""
+        """How many hosts have an entry."""
         return sum(self.counts.values())
 
     @property
     def reached(self) -> int:
-        """How many hosts the steps have reached: one that only leaves a bad release is none."""
+        """How many hosts the steps have reached: one that only leaves a bad release does not count."""
         return self.entries - self.counts[RETURNING]
 
     @property
     def in_flight(self) -> int:
-        """How many hosts are on their way, also back."""
+        """How many hosts are on their way, there or back."""
         return self.counts[ADMITTED] + self.counts[URGENT] + self.counts[RETURNING]
 
     @property
@@ -253,20 +253,20 @@ class RolloutRecord(_Record):
 
     @property
     def is_marred(self) -> bool:
-        """Whether it is a rollback, which goes on whatever fails, and any host has failed.
+        """Whether it is a rollback, which continues whatever fails, and any host has failed.
 
-        What its plan accepts is what the release that it goes back from was allowed to cost.
+        Its plan was for the release that it rolls back from, and so were the failures that it accepts.
         """
         return self.is_rollback and self.failures > 0
 
     @property
     def has_proved(self) -> bool:
-        """Whether the release is known to work by it. It may be done on no host, or have each failure forgiven."""
+        """Whether it proves that the release works. It may be done on no host, or with each failure forgiven."""
         return self.phase == DONE and self.counts[PROVED] > 0 and not self.is_marred
 
     @property
     def gate(self) -> Gate:
-        """What the gate has to say of it."""
+        """The content of the gate."""
         failures = self.counts[FAILED] + self.counts[LOST] if self.phase == DONE else 0
         return Gate(self.phase, self.step, self.moves, self.reason, self.by, self.since, failures)
 
@@ -287,16 +287,16 @@ def describe(plan: Plan, state: RolloutRecord) -> str:
 
 
 def rollout_of(release: Release, policy: Mapping[str, Any]) -> Any:
-    """What counts for a release: `rollout` of its record, else that of the application's policy; None for neither."""
+    """The `rollout` of a release's record, or else of the application's policy; None if neither has one."""
     own = release.extra.get("rollout")
     return policy.get("rollout") if own is None else own
 
 
 def begin(release: Release, content: Any, stable: Release | None, fleet: int, live: int | None = None) -> RolloutRecord:
-    """How a rollout of `release` begins; `content` is what `rollout_of` gives. Raises `InvalidRollout`.
+    """The first state of a rollout of `release`; `content` is from `rollout_of`. Raises `InvalidRollout`.
 
-    So many hosts of the fleet are `live`, all of them where that is not given: of those that serve no larger share may
-    switch at once because others are down.
+    `live` is how many hosts of the fleet are live, by default all: no larger share of the serving hosts may switch at
+    once because others are down.
     """
     record = RolloutRecord(
         plan=content, release=_without_plan(release), stable=_without_plan(stable) if stable else None, fleet=fleet
@@ -305,12 +305,12 @@ def begin(release: Release, content: Any, stable: Release | None, fleet: int, li
 
 
 def _without_plan(release: Release) -> dict[str, Any]:
-    """The record of a release, without how it was rolled out: all that it says may be as long as a znode."""
+    """The record of a release without its rollout: the record alone may fill a znode."""
     return {key: value for key, value in release.to_object().items() if key != "rollout"}
 
 
 def is_of_this_ensemble(generation: int, czxid: int) -> bool:
-    """Whether a rollout, whose znode was made by the transaction `czxid`, belongs to what was published here.
+    """Whether a rollout, whose znode was created by the transaction `czxid`, belongs to a publication in this ensemble.
 
     It begins after its release was published. One that was copied from another ensemble has that one's generation.
     """
@@ -322,10 +322,10 @@ def choose_stable(
 ) -> Release | None:
     """The release that hosts have while they wait for `release`; `history` and `rollouts` are by generation.
 
-    It is the commit that `from` in its rollout, the `content`, names, else the newest that is known to work: its
-    rollout has proved it, or a publisher has noted that the fleet did; at the same place, and not one that a person has
-    gone back from since. There is none where that is the release itself, nor for a rollback: what it goes back to is
-    what works. Raises `InvalidRelease` where `from` is no commit.
+    It is the commit that `from` in the rollout's `content` names, or else the newest known to work at the same place:
+    its rollout has proved it, or a publisher has recorded that the fleet did, and no person has rolled back from it
+    since. There is none if that is the release itself, nor for a rollback, whose own release is the one that works.
+    Raises `InvalidRelease` if `from` is not a commit.
     """
     if release.extra.get(ROLLED_BACK_FROM):
         return None
@@ -341,7 +341,7 @@ def choose_stable(
 def newest_known(
     relative_path: str, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]
 ) -> Release | None:
-    """The newest release at a place that is known to work, as `choose_stable` has it."""
+    """The newest release at a place that is known to work, in the sense of `choose_stable`."""
     left = {str(past.extra.get(ROLLED_BACK_FROM)): number for number, past in sorted(history.items())}
     proved = _proved(relative_path, history, rollouts)
     stays = {number: past for number, past in proved.items() if left.get(past.commit_id, 0) < number}
@@ -349,7 +349,7 @@ def newest_known(
 
 
 def was_proved(release: Release, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]) -> bool:
-    """Whether a commit is known to work at its place, or was until a person has gone back from it."""
+    """Whether a commit is known to work at its place, or was until a person rolled back from it."""
     proved = _proved(release.relative_path, history, rollouts)
     return any(past.commit_id == release.commit_id for past in proved.values())
 
@@ -357,7 +357,7 @@ def was_proved(release: Release, history: Mapping[int, Release], rollouts: Mappi
 def _proved(
     relative_path: str, history: Mapping[int, Release], rollouts: Mapping[int, RolloutRecord]
 ) -> dict[int, Release]:
-    """What a whole fleet, or a rollout, has proved at a place."""
+    """The releases that a whole fleet, or a rollout, has proved at a place."""
     works = {number: past for number, past in history.items() if PROVED_AT in past.extra}
     works.update({number: Release.from_object(past.release) for number, past in rollouts.items() if past.has_proved})
     return {number: past for number, past in works.items() if past.relative_path == relative_path}

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a publisher steers a rollout: begins it, promotes, pauses or halts it; and what it can go back to."""
+"""How a publisher steers a rollout: begins, promotes, pauses or halts it; and what it can roll back to."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 OPENING = frozenset({"promote", "pass"})
-"""The verbs that the lock is about: a rollout can be paused, halted and rolled back whoever holds it."""
+"""The verbs that the lock affects: a rollout can be paused, halted and rolled back whoever holds it."""
 AT_ONCE = 50
-"""How often it is tried to write to a state that many hosts change too, before that counts as one try."""
+"""How many writes are tried, to a state that many hosts change too, before that counts as one try."""
 PAUSE = 0.5
-"""Seconds between two looks whether proved hosts prove the release once more."""
+"""Seconds between two looks at whether proved hosts still prove the release once more."""
 NOT_PROMOTED = "not promoted; wait for it (lock_timeout), or promote in spite of it (force)"
 
 
 class Proving(ZooKeeperError):
-    """No further step is opened while `hosts` prove the release once more, as after a boot: that ends by itself."""
+    """No further step is opened while `hosts` prove the release once more, as after a boot: that ends on its own."""
 
     def __init__(self, message: str, hosts: Sequence[str], **details: Any) -> None:
         super().__init__(message, **details)
@@ -57,7 +57,7 @@ class Proving(ZooKeeperError):
 
 
 class Steered(NamedTuple):
-    """What came of a person's command: the rollout `before` and then, the decision, and the lock where it was read."""
+    """The result of a person's command: the rollout `before` and after, the decision, and the lock if it was read."""
 
     before: Rollout
     rollout: Rollout
@@ -68,13 +68,13 @@ class Steered(NamedTuple):
 def command(
     client: KazooClient, paths: AppPaths, published: Published, asked: Command, *, writes: bool = True
 ) -> Steered:
-    """Do with the rollout of what is published what a person asks.
+    """Carry out a person's command for the rollout of the published release.
 
-    Where no host has begun it, it begins with that, unless there is nothing to do. Raises `ZooKeeperError` where
-    nothing is rolled out, or its next step would be opened though proved hosts are gone, `Proving` where they prove it
-    once more, `Locked` where it would while somebody holds the lock. Unless it `writes`, it only says what would come.
+    If no host has begun the rollout, this begins it, unless there is nothing to do. Raises `ZooKeeperError` if nothing
+    is rolled out, or if the next step would open although proved hosts are gone, `Proving` if they are proving it once
+    more, `Locked` if it would open while somebody holds the lock. Unless it `writes`, it only says what would happen.
 
-    Between the look and the write nothing else is read: in a large fleet the state is another one many times a second.
+    Nothing else is read between the look and the write: in a large fleet the state changes many times a second.
     """
     generation = published.generation if asked.verb in OPENING and not asked.force else None
     gone = gone_hosts(client, paths, generation) if generation else []
@@ -100,7 +100,7 @@ def command(
         return Steered(rollout, replace(rollout, state=decision.state.dated(now())), decision, lock)
 
     before, after, decision, lock = begin_anew(lambda: _many_times(look_and_write))
-    with contextlib.suppress(ZooKeeperError):  # what was to be done is done
+    with contextlib.suppress(ZooKeeperError):  # the command is done
         if writes:
             _complete(client, paths, after)
         before = with_entries(client, paths, before)
@@ -108,7 +108,7 @@ def command(
 
 
 def _many_times(attempt: Callable[[], Steered]) -> Steered:
-    """Try what may be overtaken, at once again where it is. Raises `Overtaken` in the end, and what it raises."""
+    """Try what may be overtaken, at once again if it is. In the end raises `Overtaken`; other errors at once."""
     for _number in range(AT_ONCE - 1):
         with contextlib.suppress(Overtaken):
             return attempt()
@@ -118,7 +118,7 @@ def _many_times(attempt: Callable[[], Steered]) -> Steered:
 def still_prove(client: KazooClient, paths: AppPaths, generation: int, hosts: Collection[str], deadline: float) -> bool:
     """Wait while all of these hosts prove a generation once more, until `deadline` of the monotonic clock.
 
-    Whether they do then.
+    Whether they still do then.
     """
     while set(hosts) <= set(proving_hosts(client, paths, generation)):
         left = deadline - time.monotonic()
@@ -129,7 +129,7 @@ def still_prove(client: KazooClient, paths: AppPaths, generation: int, hosts: Co
 
 
 def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone: list[str], proving: list[str]) -> None:
-    """Refuse to open a step, or to end the last one, where more hosts are `gone`, or `proving`, than may fail.
+    """Refuse to open a step, or to end the last one, if more hosts are `gone` or `proving` than may fail.
 
     Raises `ZooKeeperError`, `Proving`.
     """
@@ -150,7 +150,7 @@ def _check_proved(paths: AppPaths, rollout: Rollout, after: RolloutRecord, gone:
 
 
 def _decide(state: RolloutRecord, asked: Command) -> Decision:
-    """What a command comes to. Of two persons who promote one pause, one does: the other has nothing to do."""
+    """The decision on a command. Of two persons who promote one pause, only one does: the other has nothing to do."""
     plan = state.parsed_plan()
     decision = decide(plan, state, asked)
     if asked.verb != "promote" or state.phase not in GOING_ON:
@@ -159,14 +159,14 @@ def _decide(state: RolloutRecord, asked: Command) -> Decision:
     known = f"it was promoted by {by} already" if by else "it has moved on meanwhile"
     if asked.moves not in {None, state.moves}:
         return unchanged(state, asked, f"{known}: {describe(plan, state)}")
-    # Gates that this person had asked are nobody else.
+    # Gates that this person had asked are not somebody else.
     if by in {"", asked.by, f"the gates of {asked.by}"} or asked.force or decision.state is state:
         return decision
     return unchanged(state, asked, f"{known}: {describe(plan, state)}; the next step too by force")
 
 
 def _told_of_followers(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> Decision:
-    """The decision that nothing is done with what is done; it says where hosts follow, whom no command stops."""
+    """The decision; if the rollout is done, it tells where hosts follow it, which no command stops."""
     if rollout.state.phase != DONE:
         return decision
     line = RolloutPaths(paths.rollout(rollout.generation)).line
@@ -179,7 +179,7 @@ def _told_of_followers(client: KazooClient, paths: AppPaths, rollout: Rollout, d
 
 
 def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: Decision) -> list[Write]:
-    """What carries a decision out; where the whole fleet has proved the commit by it, its mark as bad is taken back."""
+    """The writes for a decision; if it means that the fleet has proved the commit, its mark as bad is deleted."""
     writes = change_writes(paths.rollout(rollout.generation), rollout.state, rollout.version, decision, now())
     if decision.state.has_proved and not rollout.state.has_proved:
         mark = paths.bad(str(rollout.state.release["commitId"]))
@@ -189,9 +189,9 @@ def _writes(client: KazooClient, paths: AppPaths, rollout: Rollout, decision: De
 
 
 def _rollout(client: KazooClient, paths: AppPaths, published: Published) -> tuple[Rollout, Any]:
-    """The rollout of what is published; and where no host has begun it, as it would begin, what it is to begin with.
+    """The rollout of the published release; if no host has begun it, its first state, and the content to begin it with.
 
-    Raises `ZooKeeperError` where nothing is rolled out.
+    Raises `ZooKeeperError` if nothing is rolled out.
     """
     if published.release is None or published.generation is None:
         raise ZooKeeperError(f"{paths.config}: {published}: there is no rollout")
@@ -205,14 +205,14 @@ def _rollout(client: KazooClient, paths: AppPaths, published: Published) -> tupl
 
 
 def _begin_first(client: KazooClient, paths: AppPaths, published: Published, content: Any) -> None:
-    """Begin a rollout with `content` where there is any. Raises `Overtaken`: a host may have begun it otherwise."""
+    """Begin a rollout with `content`, if any. Raises `Overtaken`: a host may have begun it differently."""
     if content is not None and published.release is not None and published.generation is not None:
         begin_rollout(client, paths, published.generation, published.release, content)
         raise Overtaken(f"{paths.rollout(published.generation)}: has begun")
 
 
 def _complete(client: KazooClient, paths: AppPaths, rollout: Rollout) -> None:
-    """Make anew what somebody has deleted of a rollout: nothing moves without its gate, nobody without the others."""
+    """Recreate what was deleted of a rollout: without its gate nothing moves, without the others no host does."""
     _root, *below = begin_writes(paths.rollout(rollout.generation), rollout.state, now())
     for write in below:
         with translated(write.path), contextlib.suppress(NodeExistsError, NoNodeError):
@@ -233,17 +233,17 @@ def begin_rollout(client: KazooClient, paths: AppPaths, generation: int, release
 
 
 def beginning(client: KazooClient, paths: AppPaths, release: Release, content: Any) -> RolloutRecord:
-    """How a rollout of the fleet as it is now begins."""
+    """The first state of a rollout to the fleet as it is now."""
     stable = choose_stable(release, content, *past_of(client, paths))
-    # As the hosts reckon it, which do not list the fleet.
+    # As the hosts count it, which do not list the fleet.
     live, expected = len(live_names(client, paths)), len(roster_names(client, paths))
     return begin(release, content, stable, max(1, live, expected), live)
 
 
 def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEntry], list[int]]:
-    """What can be gone back to, the newest first, and the generations that their rollouts have proved.
+    """What can be rolled back to, the newest first, and the generations that their rollouts have proved.
 
-    A program that only writes `config` keeps no history: of what it has published, its rollout by the policy tells.
+    A program that only writes `config` keeps no history: its publications are known from their rollouts by the policy.
     """
     history = read_history(client, paths)
     proved = {number: state for number, state in read_rollouts(client, paths).items() if state.has_proved}
@@ -255,19 +255,19 @@ def known_releases(client: KazooClient, paths: AppPaths) -> tuple[list[HistoryEn
 
 
 def _is_of_publishers(client: KazooClient, paths: AppPaths, generation: int) -> bool:
-    """Whether who may begin a rollout, or write this one, may publish too, and so may say by it what was published."""
+    """Whether all who may begin a rollout, or write this one, may publish too: then it tells what was published."""
     with contextlib.suppress(NoNodeError, NoAuthError):
-        # Where nothing is published any more, who may write the history counts; without one, who may create `config`.
+        # If nothing is published any longer, writers of the history count; without one, those who may create `config`.
         config = next((path for path in (paths.config, paths.history) if client.exists(path)), paths.root)
         where = (config, paths.root, paths.rollouts, paths.rollout(generation))
         published, root, *others = [client.get_acls(path)[0] for path in where]
-        # Where anybody may replace `config`, everybody may publish.
+        # If anybody may replace `config`, everybody may publish.
         return all_may_write(published, others if is_replaceable(root) else [root, *others])
     return False
 
 
 def _commit(client: KazooClient, writes: list[Write], lock: Lock | None = None) -> None:
-    """Carry out all of the writes, or none. Raises `Overtaken` where somebody was quicker, `ZooKeeperError`."""
+    """Carry out all of the writes, or none. Raises `Overtaken` if somebody was faster, `ZooKeeperError`."""
     transaction = client.transaction()
     for write in writes:
         if write.kind == CREATE:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a rollout: whom the open one takes, who is left for it, when it is complete, and what follows it."""
+"""The steps of a rollout: which hosts the open one takes, which are left, when it is complete, and what follows."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def count(
     entries: Mapping[str, str],
     unable: Mapping[str, str] | None = None,
 ) -> Count:
-    """The count of a fleet: `live` are the labels of the live hosts, `entries` what hosts have in the rollout, by name.
+    """The count of a fleet: `live` are the labels of the live hosts, `entries` the states in the rollout, by name.
 
-    Those who are `unable` are not left: they are held, can't deploy the release, gave up on the way back, or were given
-    up; why, by name.
+    Hosts that are `unable` are not left: they are held, can't deploy the release, gave up on the way back, or were
+    given up; the reasons by name.
     """
     unable = unable or {}
     able = {name: labels for name, labels in live.items() if name not in unable}
@@ -56,7 +56,7 @@ def _passed_over(
 
 
 def is_open(plan: Plan, state: RolloutRecord, name: str, labels: Mapping[str, str]) -> bool:
-    """Whether a step up to the open one takes a host that has no entry, beside those that have entries already."""
+    """Whether a step up to the open one takes a host without an entry, in addition to those that have one."""
     if plan.is_last(state.step):
         return True
     return any(
@@ -66,7 +66,7 @@ def is_open(plan: Plan, state: RolloutRecord, name: str, labels: Mapping[str, st
 
 
 def on_count(plan: Plan, state: RolloutRecord, event: Count) -> Decision:
-    """Complete the open step, or the way back, where nobody is left for it."""
+    """Complete the open step, or the way back, if no host is left for it."""
     if state.phase == ROLLING_BACK and not state.in_flight and not event.left:
         return Decision(rolled_back(state, event.behind))
     if state.phase not in GOING_ON:
@@ -78,13 +78,13 @@ def on_count(plan: Plan, state: RolloutRecord, event: Count) -> Decision:
 
 
 def rolled_back(state: RolloutRecord, behind: tuple[str, ...]) -> RolloutRecord:
-    """The state when nobody is left who returns; `behind` did not."""
+    """The state when no host is left that returns; `behind` did not."""
     left = f"did not return: {few(behind)}" if behind else ""
     return entered(state, ROLLED_BACK, reason="; ".join(filter(None, [state.reason, left])))
 
 
 def _without(state: RolloutRecord, step: int, passed: tuple[str, ...]) -> RolloutRecord:
-    """The state, which says what the step went without that it has just come from."""
+    """The state, with what the step it has just left went without."""
     if not passed:
         return state
     said = f"step {step + 1} went without some of its hosts: {few(passed)}"
@@ -110,7 +110,7 @@ def _completed(plan: Plan, state: RolloutRecord) -> RolloutRecord:
 
 
 def soaked(plan: Plan, state: RolloutRecord) -> RolloutRecord:
-    """The state when the open step has soaked: its gates come next, where it has any."""
+    """The state when the open step has soaked: its gates come next, if it has any."""
     if plan.steps[state.step].gate:
         reason = f"step {state.step + 1} waits for its gates"
         return entered(state, PAUSED, resumes=SOAKING, waits_for=GATES, reason=reason)
@@ -118,16 +118,16 @@ def soaked(plan: Plan, state: RolloutRecord) -> RolloutRecord:
 
 
 def after_gates(plan: Plan, state: RolloutRecord) -> RolloutRecord:
-    """The state when the gates of the open step have passed: a person comes next, where the plan asks for one."""
+    """The state when the gates of the open step have passed: a person comes next, if the plan asks for one."""
     if plan.steps[state.step].pause:
         return entered(state, PAUSED, resumes=SOAKING, reason=f"step {state.step + 1} waits for a person")
     return next_step(plan, state)
 
 
 def next_step(plan: Plan, state: RolloutRecord) -> RolloutRecord:
-    """The state when nothing keeps the next step from being opened."""
+    """The state when nothing prevents the next step from being opened."""
     if plan.is_last(state.step):
-        # Others go on where a plan accepts that; a rollback goes on in any case, and has to say so.
+        # Others continue if the plan accepts that; a rollback continues anyway, and has to report it.
         said = f"{state.failures} of {state.fleet} hosts failed or were lost" if state.is_marred else ""
         return entered(state, DONE, reason=said)
     return entered(state, RUNNING, step=state.step + 1)

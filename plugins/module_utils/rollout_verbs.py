@@ -14,11 +14,11 @@ from .rollout_records import FAILED, GATES, LOST, RolloutRecord, describe
 from .rollout_steps import after_gates, entered, next_step, soaked
 
 REFUSED = "refused: "
-"""How it begins why a person is not obeyed."""
+"""The prefix of the reason why a command is refused."""
 
 
 def on_command(plan: Plan, state: RolloutRecord, event: Command) -> Decision:
-    """Do what a person asks, or say why not."""
+    """Carry out a person's command, or say why not."""
     if state.phase in GOING_BACK:
         return unchanged(state, event, f"{REFUSED}{describe(plan, state)}")
     if event.moves not in {None, state.moves}:
@@ -27,7 +27,7 @@ def on_command(plan: Plan, state: RolloutRecord, event: Command) -> Decision:
     if isinstance(after, str):
         return unchanged(state, event, after)
     if after.phase == PAUSED and event.verb != "pause":
-        # It is the plan that has it wait.
+        # The plan makes it wait, not the person.
         return Decision(after)
     return Decision(after.changed(by=event.by, reason=event.reason or after.reason))
 

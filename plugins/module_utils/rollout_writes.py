@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is written when a rollout begins or changes: the writes of one transaction, all of them or none.
 
-Standard library and records only: the agent carries this same file.
+Standard library and records only: the agent ships this same file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Write(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """The host that a change is about: its name, what it had in the rollout, since which step, and what it says now."""
+    """The host that a change is about: its name, its former entry and the step of that, and its message now."""
 
     name: str
     before: str | None
@@ -39,7 +39,7 @@ class Actor(NamedTuple):
 
 
 def begin_writes(root: str, state: RolloutRecord, now: str) -> list[Write]:
-    """What makes a rollout that begins `now` (RFC 3339); `root` is its znode, whose parent is there."""
+    """The writes for a rollout that begins `now` (RFC 3339); `root` is its znode, whose parent exists."""
     paths, dated = RolloutPaths(root), state.dated(now)
     lines = (paths.line, paths.lanes, paths.back, paths.back_lanes)
     parents = (paths.in_flight, paths.hosts, paths.proving, *lines)
@@ -53,7 +53,7 @@ def begin_writes(root: str, state: RolloutRecord, now: str) -> list[Write]:
 def change_writes(
     root: str, before: RolloutRecord, version: int, decision: Decision, now: str, host: Actor | None = None
 ) -> list[Write]:
-    """What carries a decision out: the state where it still has this `version`, its gate, and the host's entry."""
+    """The writes for a decision: the state if it still has this `version`, its gate, and the host's entry."""
     state = decision.state.dated(now)
     writes = [Write(SET, root, state.to_node(), version)]
     if state.moves != before.moves:
@@ -66,7 +66,7 @@ def entry_of(
 ) -> HostEntry | None:
     """The entry of the host that a decision is about; `before` is the state in which it was taken.
 
-    `step` is that of the entry before: whatever becomes of the host later, it was admitted there.
+    `step` is that of the former entry: whatever happens to the host later, it was admitted there.
     """
     if decision.entry is None:
         return None
@@ -88,6 +88,6 @@ def _entry_writes(root: str, before: RolloutRecord, decision: Decision, now: str
 
 
 def bad_write(app: AppPaths, state: RolloutRecord, generation: int, by: str, now: str) -> Write:
-    """What marks the commit of a rollout as bad, for whoever publishes; it may be there already."""
+    """The write that marks the commit of a rollout as bad, for all publishers; the mark may exist already."""
     record = {"reason": state.reason, "since": now, "by": by, "generation": generation}
     return Write(CREATE, app.bad(str(state.release["commitId"])), json.dumps(record).encode())

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rollout of a release as a publisher reads it, and what goes before it: its plan, and commits that are bad."""
+"""The rollout of a release as a publisher reads it, and what precedes it: its plan, and commits that are bad."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ if KAZOO_IMPORT_ERROR is None:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A rollout as it was read: its state, the `version` of that, and what each host has come to in it, by name.
+    """A rollout as it was read: its state, the `version` of that, and the entries of its hosts by name.
 
-    `proving` are the hosts that have proved the release, and prove it once more.
+    `proving` are the hosts that have proved the release, and are proving it once more.
     """
 
     generation: int
@@ -58,7 +58,7 @@ class Rollout:
     proving: Sequence[str] = ()
 
     def to_object(self) -> dict[str, Any]:
-        """What a module returns of it."""
+        """The part of a module's result about it."""
         plan = self.state.parsed_plan()
         return {
             "phase": self.state.phase,
@@ -81,18 +81,18 @@ class Rollout:
 
 
 def _in_result(entry: HostEntry) -> dict[str, Any]:
-    """A host's entry as a module returns it: people count steps from 1."""
+    """A host's entry as in a module's result: people count steps from 1."""
     return {**entry.to_object(), **({} if entry.step is None else {"step": entry.step + 1})}
 
 
 def read_rollout(client: KazooClient, paths: AppPaths, generation: int) -> Rollout | None:
-    """The rollout of a generation; None where none has begun. Raises `ZooKeeperError`, also where it can't be read."""
+    """The rollout of a generation; None if none has begun. Raises `ZooKeeperError`, also if it can't be read."""
     rollout = read_state(client, paths, generation)
     return None if rollout is None else with_entries(client, paths, rollout)
 
 
 def read_state(client: KazooClient, paths: AppPaths, generation: int) -> Rollout | None:
-    """As `read_rollout`, without the entries of its hosts: of thousands, these take long to read."""
+    """As `read_rollout`, without the entries of its hosts: thousands of them take long to read."""
     root = paths.rollout(generation)
     with translated(root):
         try:
@@ -120,7 +120,7 @@ def with_entries(client: KazooClient, paths: AppPaths, rollout: Rollout) -> Roll
 def gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
     """The hosts that have proved a generation in its rollout, belong to the fleet, and are not live.
 
-    None are where the fleet can't be read: who publishes need not be able to.
+    Empty if the fleet may not be read: publishers need not be able to.
     """
     return unless_refused(lambda: _gone_hosts(client, paths, generation), [])
 
@@ -134,9 +134,9 @@ def _gone_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[s
 
 
 def proving_hosts(client: KazooClient, paths: AppPaths, generation: int) -> list[str]:
-    """The hosts that have proved a generation in its rollout, and prove it once more, as after a boot.
+    """The hosts that have proved a generation in its rollout, and are proving it once more, as after a boot.
 
-    None are where that can't be read.
+    Empty if that may not be read.
     """
     parent = RolloutPaths(paths.rollout(generation)).proving
     return unless_refused(lambda: names_below(client, parent), [])
@@ -150,12 +150,12 @@ def _is_proved(data: bytes) -> bool:
 
 
 def rollout_result(client: KazooClient, paths: AppPaths, generation: int | None) -> dict[str, Any]:
-    """What a module returns of a generation's rollout; nothing where there is none, or where it can't be read now."""
+    """The part of a module's result about a generation's rollout; empty if there is none, or it can't be read now."""
     try:
         rollout = None if generation is None else read_rollout(client, paths, generation)
         if rollout is None:
             return {}
-        # Only what has stopped may be bad: nobody is asked for it while a rollout goes on.
+        # Only a stopped rollout may be bad: nothing is asked while it goes on.
         commit_id = rollout.state.release.get("commitId")
         bad = why_bad(client, paths, commit_id) if rollout.state.phase in STOPPED and commit_id else None
     except ZooKeeperError:
@@ -164,16 +164,16 @@ def rollout_result(client: KazooClient, paths: AppPaths, generation: int | None)
 
 
 def published_plan(client: KazooClient, paths: AppPaths, release: Release, generation: int) -> Any:
-    """How a release is rolled out that is published now: as its record says, else the policy; None for all at once.
+    """The plan of the published release, from its record or else the policy; None for all at once.
 
-    Raises `InvalidRecord` where nobody can follow it.
+    Raises `InvalidRecord` if it can't be followed.
     """
     content = rollout_of(release, read_policy(client, paths, generation))
     return content if read_plan(content) else None
 
 
 def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) -> Mapping[str, Any]:
-    """The policy that counts for a generation, None for one that is to come: it was made before that; empty for none.
+    """The policy that counts for a generation (None for a future one): it was created before that; empty for none.
 
     Raises `InvalidRecord`.
     """
@@ -191,9 +191,9 @@ def read_policy(client: KazooClient, paths: AppPaths, generation: int | None) ->
 
 
 def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Release:
-    """A release that is to be published, with the plan by which it is rolled out: the policy's where it has none.
+    """A release to be published, with its rollout plan: the policy's if it has none of its own.
 
-    So it stays what it was when the release was published. Raises `InvalidRecord` where nobody can follow it.
+    That fixes the plan at the time of publication. Raises `InvalidRecord` if it can't be followed.
     """
     if release.extra.get(ROLLOUT) is not None:
         return release
@@ -210,7 +210,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
-    """Refuse a policy whose plan is not where it belongs: without one, all hosts switch at once."""
+    """Refuse a policy whose plan is under a wrong key: without a plan, all hosts switch at once."""
     strays = [key for key in sorted(policy) if _may_mean_a_plan(key.lower())]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"no such key {quote(strays[0])}; expected a plan as rollout")
@@ -222,17 +222,17 @@ def _may_mean_a_plan(key: str) -> bool:
 
 
 def _check_from(content: object) -> None:
-    """Refuse a commit that has another name than its id: nobody looks it up. Raises `InvalidRecord`."""
+    """Refuse a commit that is not named by its id: nobody looks it up. Raises `InvalidRecord`."""
     named = content.get("from") if isinstance(content, Mapping) else None
     if named is not None and not (isinstance(named, str) and COMMIT_ID.fullmatch(named.lower())):
         raise InvalidRecord(f"rollout.from: expected 40 or 64 hex digits, got {quote(named)}")
 
 
 def with_plan_back(client: KazooClient, paths: AppPaths, release: Release) -> tuple[Release, str | None]:
-    """A rollback that is to be published, with the plan of what it goes back from, else the policy's.
+    """A rollback to be published, with the plan of the release it rolls back from, or else the policy's.
 
-    Nobody is kept from going back by one that can't be followed: then it goes by the defaults, and the publisher is to
-    warn of that.
+    A plan that can't be followed does not prevent a rollback: it then uses the defaults, and the second value is a
+    warning for the publisher.
     """
     own = release.extra.get(ROLLOUT)
     where = paths.policy if own is None else paths.config
@@ -252,16 +252,16 @@ def _planned(release: Release, content: Any) -> Release:
 
 
 class Unknown(NamedTuple):
-    """What steps of a rollout take their hosts by, and no host has: names, and labels in words."""
+    """The names, and labels in words, that steps of a rollout ask for and no host has."""
 
     names: list[str]
     labels: list[str]
 
 
 def unknown_hosts(client: KazooClient, paths: AppPaths, release: Release) -> Unknown:
-    """The names and labels in a release's plan that no host of the fleet has; labels are known of the roster only.
+    """The names and labels in a release's plan that no host of the fleet has; only the roster's labels are known.
 
-    None are where the fleet can't be read: who publishes need not be able to.
+    Empty if the fleet may not be read: publishers need not be able to.
     """
     return unless_refused(lambda: _unknown_hosts(client, paths, release), Unknown([], []))
 
@@ -278,7 +278,7 @@ def _unknown_hosts(client: KazooClient, paths: AppPaths, release: Release) -> Un
 
 
 def roster_labels(client: KazooClient, paths: AppPaths) -> dict[str, Mapping[str, str]]:
-    """The labels of each host in the roster; none of one whose agent has never said them."""
+    """The labels of each host in the roster; none if its agent has never reported any."""
     return {node.path.rpartition("/")[2]: _labels(node.data) for node in readable_children(client, paths.roster)}
 
 
@@ -291,7 +291,7 @@ def _labels(data: bytes) -> Mapping[str, str]:
 
 
 def describe_unknown(unknown: Unknown) -> str:
-    """What a publisher is to warn of; empty where all are known."""
+    """The warning for a publisher; empty if all are known."""
     names = f"no host of the fleet has the name {' or '.join(unknown.names)}" if unknown.names else ""
     labels = f"no host in the roster has the labels {' or '.join(unknown.labels)}" if unknown.labels else ""
     said = ", and ".join(filter(None, [names, labels]))
@@ -299,16 +299,16 @@ def describe_unknown(unknown: Unknown) -> str:
 
 
 def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, before: Release | None) -> str | None:
-    """What a publisher is to warn of where a plan has no steps because no release is known to work; None for nothing.
+    """The warning that a plan has no steps because no release is known to work; None for none.
 
-    Of the first release of an application, of which there is none `before`, and of a rollback nobody expects any; but
-    who goes back to what was never proved may expect that the plan stops it.
+    The first release of an application, which has no `before`, is not expected to have steps, nor is a rollback. But
+    after a rollback to a release that was never proved, one may expect that the plan stops it.
     """
     content = release.extra.get(ROLLOUT)
     plan = read_plan(content)
     if plan is None:
         return None
-    # Who publishes need not be able to read all that.
+    # A publisher need not be able to read all that.
     if ROLLED_BACK_FROM in release.extra:
         if unless_refused(lambda: was_proved(release, *past_of(client, paths)), True):
             return None
@@ -329,7 +329,7 @@ def why_without_steps(client: KazooClient, paths: AppPaths, release: Release, be
 
 
 def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], dict[int, RolloutRecord]]:
-    """What was published, and how it was rolled out, by generation.
+    """The publications, and their rollouts, by generation.
 
     Entries that were copied here in one transaction have one generation, which is that of the newest of them.
     """
@@ -341,7 +341,7 @@ def past_of(client: KazooClient, paths: AppPaths) -> tuple[dict[int, Release], d
 def read_rollouts(client: KazooClient, paths: AppPaths) -> dict[int, RolloutRecord]:
     """The states of the rollouts that are kept, by generation.
 
-    Without those that can't be read, or were copied from another ensemble.
+    Unreadable ones, and those copied from another ensemble, are left out.
     """
     states = {}
     for node in readable_children(client, paths.rollouts):
@@ -360,7 +360,7 @@ def bad_commits(client: KazooClient, paths: AppPaths) -> list[str]:
 
 
 def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
-    """Why a commit is known to be bad, for a message; None where it is not, or where its mark may not be read."""
+    """Why a commit is known to be bad, for a message; None if it is not, or if its mark may not be read."""
     with translated(paths.bad(commit_id)):
         try:
             data = client.get(paths.bad(commit_id))[0]
@@ -374,13 +374,13 @@ def why_bad(client: KazooClient, paths: AppPaths, commit_id: str) -> str | None:
 
 
 def check_not_bad(client: KazooClient, paths: AppPaths, release: Release) -> None:
-    """Raise an `InvalidRecord` where a release's commit, or the one that hosts have meanwhile, is known to be bad."""
+    """Raise an `InvalidRecord` if a release's commit, or the one that hosts have meanwhile, is known to be bad."""
     why = why_bad(client, paths, release.commit_id)
     if why:
         raise InvalidRecord(f"{release.commit_id} is known to be bad: {why}; publish another one, or this with force")
     content = release.extra.get(ROLLOUT)
     named = str(content.get("from")).lower() if isinstance(content, Mapping) else ""
-    # In a rollback nobody waits, and another publisher may have written anything.
+    # In a rollback no host waits, and another publisher may have written anything.
     if ROLLED_BACK_FROM in release.extra or not COMMIT_ID.fullmatch(named):
         return
     why = why_bad(client, paths, named)

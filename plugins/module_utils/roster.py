@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roster of an application: hosts are taken into it, or out of it, by a person.
+"""The roster of an application: a person adds hosts to it, or removes them.
 
-An agent makes its own entry; `fleet.py` tells who of the roster is missing.
+An agent creates its own entry; `fleet.py` tells which hosts of the roster are missing.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ if KAZOO_IMPORT_ERROR is None:
 
 MOST_AT_ONCE = 500
 MOST_BYTES = 900_000
-"""How many hosts one transaction takes in or out, and how many bytes they may have: a server takes 1 MB."""
+"""How many hosts one transaction adds or removes, and their most bytes: a server takes 1 MB."""
 
 
 class RosterChange(NamedTuple):
-    """Who was in the roster, and who is after the change, by name and sorted."""
+    """The hosts in the roster before and after the change, as sorted names."""
 
     before: Sequence[str]
     after: Sequence[str]
 
     @property
     def added(self) -> list[str]:
-        """Who comes into it."""
+        """The hosts that are added."""
         return sorted(set(self.after).difference(self.before))
 
     @property
     def removed(self) -> list[str]:
-        """Who leaves it."""
+        """The hosts that are removed."""
         return sorted(set(self.before).difference(self.after))
 
 
 def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, present: bool) -> RosterChange:
-    """What it takes to have these hosts in the roster, or not. Raises `ZooKeeperError`, as where one is live."""
+    """The change that adds these hosts to the roster, or removes them. Raises `ZooKeeperError`, e.g. if one is live."""
     before, wanted = roster_names(client, paths), set(names)
     if present:
         return RosterChange(before, sorted(wanted.union(before)))
@@ -66,15 +66,15 @@ def plan_change(client: KazooClient, paths: AppPaths, names: Iterable[str], *, p
 
 
 def entry_acl_bytes(rule: Rule) -> int:
-    """How long the ACL of an entry is that is created by this rule."""
+    """The bytes of the ACL of an entry that is created by this rule."""
     return acl_bytes(rule.acl(rule.app.roster_entry("any"), ephemeral=False) or ())
 
 
 def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, since: str, acl_size: int = 0) -> None:
-    """Make the change: up to `MOST_AT_ONCE` hosts in a transaction, all of them or none.
+    """Make the change: up to `MOST_AT_ONCE` hosts per transaction, all of them or none.
 
-    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` where somebody else changed one of
-    the entries. The detail `changed` of an error says whether some were taken in or out before.
+    `acl_size` is the length of the ACL that each new entry gets. Raises `Overtaken` if somebody else changed one of
+    the entries. An error's detail `changed` tells whether some were added or removed before it.
     """
     if change.added:
         with translated(paths.roster):
@@ -91,7 +91,7 @@ def apply_change(client: KazooClient, paths: AppPaths, change: RosterChange, sin
 
 
 def _cut(names: Sequence[str], each: int) -> Iterator[list[str]]:
-    """The hosts of each transaction; each has so many bytes beside its name."""
+    """The hosts of each transaction; each has `each` bytes in addition to its name."""
     batch: list[str] = []
     size = 0
     for name in names:
@@ -107,7 +107,7 @@ def _cut(names: Sequence[str], each: int) -> Iterator[list[str]]:
 
 
 def _apply(client: KazooClient, paths: AppPaths, names: Sequence[str], added: Collection[str], since: str) -> None:
-    """Take those into the roster that are to be added, the others out of it, in one transaction."""
+    """Add the hosts in `added` to the roster, and remove the others, in one transaction."""
     with translated(paths.roster):
         transaction = client.transaction()
         for name in names:

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a text is signed by somebody who is allowed to, as ssh-keygen of this machine says.
+"""Whether a text is signed by an allowed signer, according to this machine's ssh-keygen.
 
-Standard library only; publishers, the git hook and the agent have this same file.
+Standard library only; publishers, the git hook and the agent ship this same file.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 LONGEST_TO_VERIFY = 10.0
 """Seconds that ssh-keygen may take; it takes a hundredth of one."""
 NOT_RUN = (126, 127)
-"""The status where it, or a library of its, is not there."""
+"""The exit status if ssh-keygen, or one of its libraries, is missing."""
 LONGEST_REASON = 500
 NOBODY = "No principal matched."
-"""What ssh-keygen says at the end, whatever the reason is."""
+"""ssh-keygen's last line, whatever the reason is."""
 REVOKED = "Key is revoked"
-"""What it says of a key that is, where it is to say all; else, why that can't be told."""
+"""Its verbose message about a revoked key; any other means that this can't be determined."""
 UNTOLD = "it does not verify"
 _CHECK = re.compile(r"sshkey_check_revoked(?: failed)?: (.*?)\r?$", re.MULTILINE)
-"""Where it says that; `failed` is what versions before 8.5 have."""
+"""The line with that message; versions before 8.5 add `failed`."""
 PLAUSIBLE = 1_577_836_800.0
-"""The beginning of 2020: a clock that says it is earlier is wrong."""
+"""The beginning of 2020: a clock with an earlier time is wrong."""
 
 
 class VerificationError(Exception):
-    """Whether a signature counts can't be told now; `reason` is a word for what is lacking."""
+    """Whether a signature counts can't be determined now; `reason` is a word for what is lacking."""
 
     def __init__(self, text: str, reason: str) -> None:
         super().__init__(text)
@@ -45,7 +45,7 @@ class VerificationError(Exception):
 
 
 class Signers(NamedTuple):
-    """The files of those who may sign, and of revoked keys; `environment` is what ssh-keygen gets of it."""
+    """The files of allowed signers and of revoked keys; `environment` is what ssh-keygen gets."""
 
     file: str
     revoked: str | None = None
@@ -54,21 +54,21 @@ class Signers(NamedTuple):
     def find_problem(self, text: bytes, signature: str, namespace: str, moment: float | None = None) -> str | None:
         """What is wrong with the signature of a text; None for nothing.
 
-        Whether a key of the signers is valid is looked at for `moment`, a time since the epoch, or for now; whether it
-        is revoked, in any case. Raises `VerificationError` where that can't be found out.
+        Whether a signer's key is valid is checked for `moment`, a time since the epoch, or for now; whether it is
+        revoked, in any case. Raises `VerificationError` if that can't be determined.
         """
         if moment is None or moment < PLAUSIBLE:
             return self.find_signer(text, signature, namespace)[1]
         as_of = f"-Overify-time={time.strftime('%Y%m%d%H%M%S', time.localtime(moment))}"
-        # A moment that is still to come: a clock was wrong then, or is now.
+        # A moment in the future: a clock was wrong then, or is now.
         if moment > time.time() and self.find_signer(text, signature, namespace)[1] is None:
             return None
         return self.find_signer(text, signature, namespace, as_of)[1]
 
     def find_signer(self, text: bytes, signature: str, namespace: str, *as_of: str) -> tuple[str, str | None]:
-        """Who has signed a text, as their file has it, and what is wrong with it; who is empty where anything is.
+        """The signer of a text by the name in their file, and what is wrong; the name is empty if anything is.
 
-        Raises `VerificationError` where that can't be found out.
+        Raises `VerificationError` if that can't be determined.
         """
         with _readable(signature) as given:
             files = ["-f", self.file, *as_of]
@@ -89,22 +89,22 @@ class Signers(NamedTuple):
         return "", f"its signature does not count: {why}"
 
     def is_revoked(self, text: bytes, signature: str, namespace: str) -> bool:
-        """Whether the key that has signed is known to be revoked, whoever may sign by now.
+        """Whether the key of a signature is known to be revoked, whoever may sign by now.
 
         Raises `VerificationError`.
         """
         if self.revoked is None:
             return False
         with _readable(signature) as given:
-            # It looks at the revoked keys before it looks at who may sign.
+            # It checks the revoked keys before it checks who may sign.
             return (
                 self._objection(["verify", "-n", namespace, "-I", "anybody", "-f", self.file], text, given) == REVOKED
             )
 
     def _objection(self, words: Sequence[str], text: bytes, given: _Given) -> str | None:
-        """What ssh-keygen has against a signature by the revoked keys; None for nothing, `UNTOLD` for no reason.
+        """ssh-keygen's objection to a signature by the revoked keys; None for none, `UNTOLD` if it gives no reason.
 
-        Raises `VerificationError` where it can't use them.
+        Raises `VerificationError` if it can't use them.
         """
         if self.revoked is None:
             return None
@@ -117,7 +117,7 @@ class Signers(NamedTuple):
         return UNTOLD if done.returncode else None
 
     def _names_of(self, key: str | None) -> list[str]:
-        """Who has this key: of several lines with it, ssh-keygen names only the first."""
+        """The names with this key: if several lines have it, ssh-keygen names only the first."""
         if key is None:
             return []
         try:
@@ -129,7 +129,7 @@ class Signers(NamedTuple):
         return [name for field in fields for name in field.split(",") if name and not name.startswith(("!", "#"))]
 
     def _run(self, words: Sequence[str], text: bytes, given: _Given) -> subprocess.CompletedProcess[bytes]:
-        # Imported here: an agent that runs no command has nothing of it in its memory.
+        # Imported here: an agent that runs no command does not need it in memory.
         import subprocess  # noqa: PLC0415
 
         given.rewind()
@@ -156,13 +156,13 @@ class Signers(NamedTuple):
 
 
 def _lines(output: bytes) -> list[str]:
-    """Who may have signed: a line each, or of earlier versions of ssh-keygen several with commas between them."""
+    """The possible signers: one per line, or in earlier versions of ssh-keygen several, separated by commas."""
     text = output.decode("utf-8", "surrogateescape")
     return [name for line in text.splitlines() for name in line.split(",") if name]
 
 
 def _key_of(signature: str) -> str | None:
-    """The public key in an armoured signature, as a file of signers has it; None where it has another form."""
+    """The public key in an armoured signature, in the form of a file of signers; None if it has another form."""
     lines = [line.strip() for line in signature.splitlines() if not line.startswith("-----")]
     try:
         content = base64.b64decode("".join(lines))
@@ -178,19 +178,19 @@ def _reason(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 class _Given(NamedTuple):
-    """An open file, and the path by which a child process has it."""
+    """An open file, and its path for a child process."""
 
     descriptor: int
     path: str
 
     def rewind(self) -> None:
-        """Have it read from its beginning: elsewhere than on Linux, a child shares the place in it."""
+        """Have it read from its beginning: except on Linux, a child shares the position in it."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
 
 
 @contextlib.contextmanager
 def _readable(text: str) -> Iterator[_Given]:
-    """A file with this text: ssh-keygen takes the signature from none of its streams. Raises `VerificationError`."""
+    """A file with this text: ssh-keygen does not read the signature from a stream. Raises `VerificationError`."""
     try:
         given = _in_memory() if hasattr(os, "memfd_create") else _on_disk()
     except OSError as exc:

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can name a znode, what is above and below it, how much and what it can hold, and how a message quotes a value.
+"""What can name a znode, what is above and below it, how much and what it can hold, and how messages quote values.
 
-Standard library only: the agent carries this same file. It is apart from the records because most plugins need no more
-of them, and Ansible compiles every file of a collection anew at each start.
+Standard library only: the agent ships this same file. It is separate from the records because most plugins need only
+this part, and Ansible recompiles every file of a collection at each start.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_APP = "/app/business"
-"""The znode of an application where nobody says another."""
+"""The default znode of an application."""
 MAX_NODE_BYTES = 1_000_000
-"""A packet of ZooKeeper's holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
+"""A ZooKeeper packet holds 1,048,575 bytes (jute.maxbuffer); a value leaves room for its path."""
 
 
 class InvalidRecord(ValueError):
-    """A node's data is not the record that belongs there; the text says which key and why."""
+    """A node's data is not the record that belongs there; the message says which key and why."""
 
 
 def check_path(path: str) -> str:
-    """`path` itself where it is an absolute, normalised znode path; `InvalidRecord` otherwise."""
+    """`path` itself if it is an absolute, normalised znode path; otherwise raises `InvalidRecord`."""
     if not path.startswith("/"):
         raise InvalidRecord(f"path: expected one that begins with /, got {quote(path)}")
     if path != "/":
@@ -33,7 +33,7 @@ def check_path(path: str) -> str:
 
 
 def check_node_name(name: str, where: str) -> str:
-    """`name` itself where it can name one znode; `InvalidRecord` that begins with `where` otherwise."""
+    """`name` itself if it can name one znode; otherwise raises an `InvalidRecord` that begins with `where`."""
     if name in {"", ".", ".."} or "/" in name or has_control(name):
         raise InvalidRecord(
             f"{where}: {quote(name)} can't name a znode (no empty, . or .. segment, no slash, no control character)"
@@ -60,7 +60,7 @@ def child(path: str, name: str) -> str:
 def walk(roots: Iterable[str], list_level: Callable[[list[str]], Iterable[Iterable[str]]]) -> Iterator[list[str]]:
     """The znodes below `roots`, one level at a time; `list_level` gives the names of the children of each of its paths.
 
-    A level is listed when the next one is asked for: who takes only some of the levels has only those listed.
+    A level is listed only when the next one is asked for, so callers pay only for the levels they take.
     """
     level = list(roots)
     while level:
@@ -70,8 +70,8 @@ def walk(roots: Iterable[str], list_level: Callable[[list[str]], Iterable[Iterab
 
 
 def has_control(text: str) -> bool:
-    """Whether there is a control character in `text`, or half a character (a lone surrogate)."""
-    # The test by itself is quicker than a pattern is compiled, and nearly every text passes it.
+    """Whether `text` contains a control character or a lone surrogate."""
+    # This test is faster than compiling a pattern, and almost every string passes it.
     return not (text.isascii() and text.isprintable()) and any(_is_control(one) for one in text)
 
 
@@ -80,12 +80,12 @@ def _is_control(letter: str) -> bool:
 
 
 def without_control(text: str) -> str:
-    """`text` as a terminal may have it: hosts and others write what they like. The ends of its lines stay."""
+    """`text` made safe for a terminal: hosts and others write what they like. Line ends are kept."""
     return "".join("?" if _is_control(letter) and letter not in "\n\t" else letter for letter in text)
 
 
 def printable(line: str) -> str:
-    """A line of somebody else's with a `?` for each character that can't be seen."""
+    """Somebody else's line, with a `?` for each unprintable character."""
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
@@ -98,10 +98,10 @@ def finite(text: str) -> float:
 
 
 def quote(value: object, limit: int = 80) -> str:
-    """`value` as a message quotes it: printable, in quotation marks, at most `limit` characters."""
+    """`value` quoted for a message: printable, in quotation marks, at most `limit` characters."""
     try:
         text = json.dumps(value, default=repr)
     except RecursionError:
-        # What could just be read at the stack's depth then may be too deep to be written at the depth now.
+        # What could just be read at the stack depth then may be too deep to be written at the depth now.
         return f"a {type(value).__name__} that is nested too deeply to be quoted"
     return text if len(text) <= limit else f"{text[: limit - 4]}...{text[-1]}"

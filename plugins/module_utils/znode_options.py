@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Znodes as a playbook wants them."""
+"""Znodes as a playbook describes them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import (
 )
 
 INHERITED = ("state", "encoding", "merge", "recursive", "parents", "sequence", "acl")
-"""The options of a task that an entry of `znodes` takes where it has none of its own."""
+"""The task's options that an entry of `znodes` takes over if it does not set them itself."""
 
 
 class DesiredZnode(NamedTuple):
-    """One znode as it is to be. `value`, `version` and `acl` are None where the playbook says nothing of them.
+    """A znode's desired state. `value`, `version` and `acl` are None if the playbook does not set them.
 
     A `secret` value is in no result and no diff, nor is the one that it replaces. `own` are the `own_ids` of the
     connection.
@@ -70,7 +70,7 @@ class DesiredZnode(NamedTuple):
         return wanted
 
     def check(self) -> None:
-        """Raise a `ZooKeeperError` where what is wanted contradicts itself."""
+        """Raise a `ZooKeeperError` if the options contradict each other."""
         why = None
         if not self.present and (self.value or self.acl or self.sequence):
             why = "value, acl and sequence go with state present only"
@@ -86,18 +86,18 @@ class DesiredZnode(NamedTuple):
             raise ZooKeeperError(f"{self.path}: {why}", path=self.path)
 
     def has_acl(self, acl: Iterable[Any]) -> bool:
-        """Whether this, as it was read, is the ACL that is wanted."""
+        """Whether an ACL that was read is the desired one."""
         return set(normalized(self.acl or (), self.own)) == set(normalized(acl, self.own))
 
     @property
     def turn(self) -> tuple[bool, int]:
-        """What comes first in a transaction: what is deleted, from the bottom; then what is created, from the top."""
+        """The order in a transaction: deletions first, bottom up; then creations, top down."""
         depth = len(ancestors(self.path))
         return (self.present, depth if self.present else -depth)
 
 
 def desired_znodes(options: Mapping[str, Any]) -> list[DesiredZnode]:
-    """What a task's options ask for, one znode or a list. Raises `ZooKeeperError`."""
+    """The znodes that a task's options describe, one or a list. Raises `ZooKeeperError`."""
     if options["znodes"] is None:
         return [DesiredZnode.from_options(options, options)]
     wanted = [DesiredZnode.from_options(_completed(given, options), options) for given in options["znodes"]]
@@ -130,7 +130,7 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
 
 
 def _text(secret: Any, path: str) -> Any:
-    """What a secret is where it is no collection: Ansible would hide every text in it, wherever that is."""
+    """A secret that is not a collection: Ansible would hide every string in one, wherever it occurs."""
     if isinstance(secret, (Mapping, list)):
         how = "use the filter to_json, or b64encode and encoding base64"
         raise ZooKeeperError(f"{path}: secret_value: expected text, got a {type(secret).__name__}; {how}", path=path)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What it takes to make znodes as they are wanted.
+"""The operations that bring znodes to their desired state.
 
 Pure: a plan knows only what was read, and finds out what ZooKeeper would refuse.
 """
@@ -19,10 +19,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import Acl
 
 
 class CurrentZnode(NamedTuple):
-    """A znode as it was read, or as the plan leaves it. `data` is None where it may not be, or was not, read.
+    """A znode as it was read, or as the plan leaves it. `data` is None if it was not, or may not be, read.
 
-    `aversion` is that of `acl`, where it was read. `stat` is None where it is new, and where ZooKeeper shows it to
-    nobody who may not read the znode (3.9 and later); how many children it has is not known then.
+    `aversion` is that of `acl`, if it was read. `stat` is None for a new znode, and if ZooKeeper (3.9 and later) hides
+    it for lack of read permission; then the number of children is unknown.
     """
 
     data: bytes | None = None
@@ -33,7 +33,7 @@ class CurrentZnode(NamedTuple):
 
 
 class Tree:
-    """The znodes that were read, None for those that are not there; and what is below those that are to go.
+    """The znodes that were read, None for missing ones; and the descendants of those to be deleted.
 
     A plan changes it as its steps will change the ensemble.
     """
@@ -43,17 +43,17 @@ class Tree:
         self.descendants: dict[str, list[str]] = {}
 
     def holds(self, path: str) -> bool:
-        """Whether the znode is there, as far as anybody looked."""
+        """Whether the znode exists, as far as is known."""
         return self.nodes.get(path, CurrentZnode()) is not None
 
     def put(self, path: str, znode: CurrentZnode) -> None:
-        """The znode is there now."""
+        """Note that the znode exists now."""
         if not self.holds(path):
             self._count(parent(path), 1)
         self.nodes[path] = znode
 
     def remove(self, path: str) -> None:
-        """The znode is gone now."""
+        """Note that the znode is deleted now."""
         self._count(parent(path), -1)
         self.nodes[path] = None
 
@@ -64,7 +64,7 @@ class Tree:
 
 
 class Step(NamedTuple):
-    """One operation of a transaction: `create`, `set`, `check` or `delete`. `unseen` is of a znode without a stat."""
+    """One operation of a transaction: `create`, `set`, `check` or `delete`. `unseen` marks a znode without a stat."""
 
     verb: str
     path: str
@@ -76,15 +76,15 @@ class Step(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its bytes in a request, or a little more."""
+        """Its bytes in a request, possibly slightly more."""
         return 100 + len(self.path.encode()) + len(self.data) + acl_bytes(self.acl or ())
 
 
 class ZnodePlan(NamedTuple):
-    """What one wanted znode takes, what was there, and what will be. `place` is its place among all that are wanted.
+    """The steps for one desired znode, its state before and after. `place` is its index among all desired ones.
 
-    `thinning` are the steps that may be committed before the others, where one packet can't hold all; `acl` is a change
-    that no transaction can hold.
+    `thinning` are steps that may be committed before the others if one packet can't hold all; `acl` is a change that
+    no transaction can hold.
     """
 
     place: int
@@ -102,18 +102,18 @@ class ZnodePlan(NamedTuple):
 
     @property
     def written(self) -> bool:
-        """Whether a transaction is to change the znode, and not only to look at its version."""
+        """Whether a transaction changes the znode, rather than only checking its version."""
         return any(step.verb != "check" for step in self.steps)
 
 
 def plan(wanted: Sequence[DesiredZnode], tree: Tree) -> list[ZnodePlan]:
-    """What is to be done for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""
+    """The plans for each of `wanted`, in the order of their turns. Changes `tree`. Raises `ZooKeeperError`."""
     in_turn = sorted(enumerate(wanted), key=lambda entry: entry[1].turn)
     return [_plan_one(place, one, tree) for place, one in in_turn]
 
 
 def with_acls(planned: ZnodePlan, acl_of: Callable[[str], tuple[Any, ...] | None]) -> ZnodePlan:
-    """The plan, where what is created without an ACL gets that which `acl_of` says for its path."""
+    """The plan, with the ACL from `acl_of` for whatever is created without one."""
     return planned._replace(
         steps=tuple(
             step._replace(acl=acl_of(step.path)) if step.verb == "create" and step.acl is None else step
@@ -145,7 +145,7 @@ def _plan_new(place: int, one: DesiredZnode, tree: Tree) -> ZnodePlan:
     after = CurrentZnode(_value_over(one, b""), acl=one.acl)
     for path in missing:
         tree.put(path, CurrentZnode(b""))
-    if not one.sequence:  # of what the server makes, nobody knows the name before
+    if not one.sequence:  # the server chooses the name of a sequential one
         tree.put(one.path, after)
     steps = [Step("create", path, acl=one.acl) for path in missing]
     made = Step("create", one.path, data=after.data or b"", acl=one.acl, sequence=one.sequence)
@@ -157,7 +157,7 @@ def _is_ephemeral(znode: CurrentZnode | None) -> bool:
 
 
 def _value_over(one: DesiredZnode, data: bytes) -> bytes:
-    """What the znode is to hold where it holds `data`. Raises `ZooKeeperError` where the two can't be merged."""
+    """The new value of a znode that holds `data`. Raises `ZooKeeperError` if the two can't be merged."""
     try:
         return one.value.over(data) if one.value else data
     except ZooKeeperError as exc:
@@ -190,7 +190,7 @@ def _plan_absent(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree
         some = "a child" if before.children == 1 else f"{before.children} children"
         raise _refused(one, f"the znode has {some} (NotEmpty); set recursive to delete everything below it too")
     below = [path for path in tree.descendants.get(one.path, []) if tree.holds(path)]
-    # What is above another wanted znode was read into the tree, and has to wait until that one has gone.
+    # What is above another desired znode was read into the tree, and has to wait until that one is deleted.
     thinning = tuple(Step("delete", path) for path in below if path not in tree.nodes)
     steps = [Step("delete", path) for path in below if path in tree.nodes]
     for path in (*below, one.path):
@@ -200,7 +200,7 @@ def _plan_absent(place: int, one: DesiredZnode, before: CurrentZnode, tree: Tree
 
 
 def _version(before: CurrentZnode) -> int:
-    """What was read: a change of anybody else's since then is not to be written over."""
+    """The version that was read: somebody else's change since then must not be overwritten."""
     return -1 if before.stat is None else int(before.stat.version)
 
 

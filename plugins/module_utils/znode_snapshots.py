@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Znodes as they are at one moment, and waiting until they are as a condition says, by watch."""
+"""Znodes as they are at one moment, and waiting, by watch, until they meet a condition."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
 try:
     from kazoo import exceptions as kazoo_errors
     from kazoo.handlers.threading import KazooTimeoutError
-except ImportError:  # `connect` says so before anything here needs it
+except ImportError:  # `connect` reports it before anything here needs it
     kazoo_errors = None
 
 SHORTEST_READ = 0.5
-"""Seconds that a read may take in any case, also one at the end of a wait."""
+"""Seconds that a read may take in any case, even at the end of a wait."""
 LOOKS = 9
-"""How often a znode is looked at that others keep changing meanwhile."""
+"""How often a znode is read that others keep changing meanwhile."""
 
 
 class ZnodeSnapshot(NamedTuple):
-    """One znode as it was; `stat` is None where there was none."""
+    """One znode at a moment; `stat` is None if it did not exist."""
 
     path: str
     stat: Any = None
@@ -54,7 +54,7 @@ class ZnodeSnapshot(NamedTuple):
     acl: tuple[Any, ...] = ()
 
     def fields(self, *, values: bool = True) -> dict[str, Any]:
-        """As a module returns it, with or without what it holds."""
+        """Its form in a module's result, with or without its value."""
         if self.stat is None:
             return {"path": self.path, "exists": False}
         more = {"children": sorted(self.children), "acl": acl_fields(self.acl)}
@@ -62,7 +62,7 @@ class ZnodeSnapshot(NamedTuple):
 
 
 def node_fields(node: Node, *, values: bool = True) -> dict[str, Any]:
-    """`path` and `stat` of a znode, and with `values` its `value` and `encoding`, and `json` where it is JSON."""
+    """`path` and `stat` of a znode, and with `values` its `value` and `encoding`, and `json` if it is JSON."""
     if not values:
         return {"path": node.path, "stat": stat_fields(node.stat)}
     try:
@@ -73,10 +73,10 @@ def node_fields(node: Node, *, values: bool = True) -> dict[str, Any]:
 
 
 class Condition(NamedTuple):
-    """What is waited for. All that is given must hold at one moment.
+    """What is waited for. Everything that is given must hold at the same moment.
 
     With a `key`, the names that lead to it in JSON, `value` is that of the key. `shows` is whether a message may quote
-    what a znode holds.
+    a znode's value.
     """
 
     present: bool = True
@@ -102,7 +102,7 @@ class Condition(NamedTuple):
         return made
 
     def unmet(self, znode: ZnodeSnapshot) -> str:
-        """Why `znode` does not meet it, for a message; empty where it does."""
+        """Why `znode` does not meet it, for a message; empty if it does."""
         if znode.stat is None or not self.present:
             there = znode.stat is not None
             return "" if there == self.present else f"is {_state(there)}, expected {_state(self.present)}"
@@ -132,10 +132,10 @@ class Condition(NamedTuple):
 
 
 def _read_key(given: Any) -> tuple[str, ...]:
-    """The names that lead to a key: those of a list, or those between the dots of a text, which may begin with one."""
+    """The names that lead to a key: from a list, or a string with dots between them, which may begin with one."""
     if given is None:
         return ()
-    # A place in a list, which YAML makes a number of.
+    # An index in a list, which YAML turns into a number.
     given = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
     names = given.removeprefix(".").split(".") if isinstance(given, str) else given
     if isinstance(names, list):
@@ -147,7 +147,7 @@ def _read_key(given: Any) -> tuple[str, ...]:
 
 
 def _held_at(key: Sequence[str], data: bytes) -> bytes:
-    """What a key in JSON holds, in the form in which a znode would. Raises `LookupError`, `ValueError` without JSON."""
+    """The value of a key in JSON, in a znode's form. Raises `LookupError`, or `ValueError` if it is not JSON."""
     found = parse_json(data)
     for name in key:
         found = _inside(found)[name]
@@ -155,7 +155,7 @@ def _held_at(key: Sequence[str], data: bytes) -> bytes:
 
 
 def _inside(value: Any) -> Mapping[str, Any]:
-    """What is in a value, by its key or its place."""
+    """The contents of a value, by key or index."""
     if isinstance(value, list):
         return dict(zip(map(str, itertools.count()), value))
     return value if isinstance(value, dict) else {}
@@ -172,9 +172,9 @@ def _brief(data: bytes) -> str:
 def take(
     client: Any, paths: Sequence[str], timeout: float, watch: Any = None, *, values: bool = True
 ) -> list[ZnodeSnapshot]:
-    """All of `paths` in one pipelined round; with `watch`, a function, it is told of the next change to each.
+    """All of `paths` in one pipelined round; `watch`, a function, is called at the next change to each.
 
-    Without `values`, what they hold is not asked for. `timeout` is in seconds, for each answer.
+    Without `values`, they are not requested. `timeout` is in seconds, for each answer.
     Raises `ZooKeeperError`.
     """
     client.sync_async("/")
@@ -183,7 +183,7 @@ def take(
 
 
 def _ask(client: Any, path: str, values: bool, watch: Any = None) -> list[Any]:
-    """The requests that make a snapshot; with `watch`, one is left also where there is no znode yet."""
+    """The requests for a snapshot; with `watch`, a watch is set even if the znode does not exist yet."""
     if watch:
         client.exists_async(path, watch=watch)
     node = [client.get_async(path)] if values else []
@@ -191,7 +191,7 @@ def _ask(client: Any, path: str, values: bool, watch: Any = None) -> list[Any]:
 
 
 def _snapshot(client: Any, path: str, reads: Sequence[Any], timeout: float, values: bool) -> ZnodeSnapshot:
-    """The answers, as they were together when the children were read: else the znode is looked at once more."""
+    """The answers, if they belong together when the children were read; otherwise the znode is read again."""
     for _look in range(LOOKS):
         with translated(path):
             try:
@@ -209,7 +209,7 @@ def _snapshot(client: Any, path: str, reads: Sequence[Any], timeout: float, valu
 def wait(client: Any, paths: Sequence[str], condition: Condition, seconds: float) -> list[ZnodeSnapshot]:
     """The snapshots in which every one of `paths` met `condition`. Raises `ZooKeeperError` after `seconds`.
 
-    A connection or session that is lost meanwhile is no error as long as another one comes in time.
+    Losing a connection or session meanwhile is not an error if another one is opened in time.
     """
     deadline = time.monotonic() + seconds
     changed = threading.Event()
@@ -243,7 +243,7 @@ def _look(
 def below(client: Any, path: str, depth: int | None, limit: int, timeout: float, *, values: bool = True) -> list[Node]:
     """The znodes down to `depth` levels below `path`, or all, by path; without `values`, they are empty.
 
-    Raises `ZooKeeperError`, also where there are more than `limit`.
+    Raises `ZooKeeperError`, also if there are more than `limit`.
     """
     nodes: list[Node] = []
     look, read = (list_many, read_many) if values else (_list_only, _read_stats)

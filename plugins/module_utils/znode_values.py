@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a znode holds, between a playbook's forms and ZooKeeper's: values, ACLs, stats.
+"""The content of a znode, converted between a playbook's forms and ZooKeeper's: values, ACLs, stats.
 
 Pure, and without kazoo: an ACL entry here has the shape of kazoo's own, compares equal to it and is sent in its place.
 """
@@ -21,10 +21,10 @@ from .connection import ZooKeeperError
 from .znode_names import MAX_NODE_BYTES, finite, quote
 
 DIFF_LIMIT = 65_536
-"""A diff shows a value of up to so many bytes whole."""
+"""The most bytes of a value that a diff shows in full."""
 
 PERMISSIONS = {"read": 1, "write": 2, "create": 4, "delete": 8, "admin": 16}
-"""ZooKeeper's permission bits; `all` stands for the five."""
+"""ZooKeeper's permission bits; `all` stands for all five."""
 
 ACL_SPEC: dict[str, dict[str, Any]] = {
     "scheme": {"type": "str", "required": True},
@@ -36,15 +36,15 @@ ACL_SPEC: dict[str, dict[str, Any]] = {
 
 _DIFF_KEY = os.urandom(32)
 DIGEST_ALGORITHMS = ("sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "md5")
-"""What a server may hash digest users with (`zookeeper.DigestAuthenticationProvider.digestAlg`); it is the first."""
+"""A server's hashes for digest users (`zookeeper.DigestAuthenticationProvider.digestAlg`), the default first."""
 
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Value(NamedTuple):
-    """What a znode is to hold: its bytes, and how equality is judged.
+    """A value for a znode: its bytes, and how equality is judged.
 
-    `canonical` is the sorted, compact JSON text where the value was given as data rather than as text.
+    `canonical` is the sorted, compact JSON text if the value was given as data rather than as text.
     """
 
     data: bytes
@@ -56,7 +56,7 @@ class Value(NamedTuple):
         return self.canonical is not None
 
     def over(self, data: bytes) -> bytes:
-        """What a znode with `data` is to hold: that itself where it is this value already."""
+        """The new value of a znode that holds `data`: `data` itself if it equals this value."""
         return data if self.matches(data) else self.data
 
     def matches(self, data: bytes) -> bool:
@@ -70,17 +70,17 @@ class Value(NamedTuple):
 
 
 class MergePatch(NamedTuple):
-    """What is merged into the JSON object that a znode holds, as RFC 7396 says.
+    """What is merged into the JSON object that a znode holds, as in RFC 7396.
 
-    The keys of a mapping are set, in mappings that are there too; null removes a key; all else, a list too, is replaced
-    as a whole.
+    The keys of a mapping are set, also in existing mappings; null removes a key; everything else, including lists, is
+    replaced as a whole.
     """
 
     patch: Mapping[str, Any]
     is_json: bool = True
 
     def over(self, data: bytes) -> bytes:
-        """What a znode with `data` is to hold: that itself where nothing differs. Raises `ZooKeeperError`."""
+        """The new value of a znode that holds `data`: `data` itself if nothing differs. Raises `ZooKeeperError`."""
         there = _object_in(data)
         try:
             merged = _merged(there, self.patch)
@@ -110,7 +110,7 @@ def _object_in(data: bytes) -> dict[str, Any]:
 
 
 def _kind(value: Any) -> str:
-    """What JSON calls a value, for a message: what a merge is about may be secret."""
+    """JSON's name for a value's type, for a message: the value itself may be secret."""
     if value is None or isinstance(value, bool):
         return "null" if value is None else "a boolean"
     return _KINDS.get(type(value), "a number")
@@ -141,12 +141,12 @@ def _kept_number(text: str) -> float:
 
 
 def _digits(number: str) -> str:
-    """The digits of a number, without those that say only where the point is."""
+    """The digits of a number, without zeros that only place the point."""
     return number.lower().partition("e")[0].replace(".", "").strip("-0")
 
 
 def read_merge(given: Any, encoding: str, where: str) -> MergePatch:
-    """The mapping that a playbook gives, or text that is one in JSON. Raises a `ZooKeeperError`, with `where`."""
+    """The mapping from a playbook, or text that is one in JSON. Raises a `ZooKeeperError` that begins with `where`."""
     expected = f"{where}: merge: expected a dictionary, or text that is a JSON object"
     value = read_value(given, encoding, where)
     try:
@@ -161,7 +161,7 @@ def read_merge(given: Any, encoding: str, where: str) -> MergePatch:
 
 
 def read_value(given: Any, encoding: str, where: str) -> Value | None:
-    """The value that a playbook gives; None where it gives none. Raises a `ZooKeeperError` that begins with `where`."""
+    """The value from a playbook; None if there is none. Raises a `ZooKeeperError` that begins with `where`."""
     if given is None:
         return None
     try:
@@ -200,7 +200,7 @@ def _canonical(data: Any) -> str:
 
 
 def parse_json(data: bytes, number: Callable[[str], float] = finite) -> Any:
-    """The JSON in a znode's bytes; `number` reads those with a point. Raises `ValueError` where there is none."""
+    """The JSON in a znode's bytes; `number` reads numbers with a point. Raises `ValueError` if it is not JSON."""
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=number)
     except RecursionError as exc:
@@ -212,7 +212,7 @@ def _no_constant(name: str) -> None:
 
 
 def value_fields(data: bytes) -> dict[str, str]:
-    """`value` and `encoding` as modules return them: text where it is UTF-8, base64 otherwise."""
+    """`value` and `encoding` as in a module's result: text if it is UTF-8, base64 otherwise."""
     try:
         return {"value": data.decode("utf-8"), "encoding": "text"}
     except UnicodeDecodeError:
@@ -220,9 +220,9 @@ def value_fields(data: bytes) -> dict[str, str]:
 
 
 def value_in_diff(data: bytes | None, as_json: bool) -> Any:
-    """A value as a diff shows it: text, of several lines as a list of them, or JSON where that is compared.
+    """A value for a diff: text, split into a list if it has several lines, or JSON if it is compared as that.
 
-    The long and the binary are shown by their digest.
+    Long and binary values are shown by their digest.
     """
     if data is None:
         return "(not readable)"
@@ -235,13 +235,13 @@ def value_in_diff(data: bytes | None, as_json: bool) -> Any:
 
 
 def _text_in_diff(data: bytes) -> Any:
-    """A list of lines, each with its end, differs by lines when it is shown as JSON; a text with several does not."""
+    """Several lines become a list, each with its end: as JSON, it differs line by line, which a string does not."""
     lines = data.decode("utf-8").splitlines(keepends=True)
     return lines if len(lines) > 1 else "".join(lines)
 
 
 class AclId(NamedTuple):
-    """Who: the scheme, and the id in it. Of the scheme `auth` the server stores the connection's own ids instead."""
+    """An identity: the scheme, and the id in it. For the scheme `auth` the server stores the connection's own ids."""
 
     scheme: str
     id: str
@@ -255,10 +255,10 @@ class AclEntry(NamedTuple):
 
 
 def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], where: str) -> tuple[AclEntry, ...]:
-    """The ACL that a playbook gives. Raises a `ZooKeeperError` that begins with `where`.
+    """The ACL from a playbook. Raises a `ZooKeeperError` that begins with `where`.
 
-    `options` are the connection's: the scheme `auth` is their digest user, whom a later run has to recognise. That user
-    is left to the server to hash, which alone knows how; unless it would store other ids of the connection with it.
+    `options` are the connection's: the scheme `auth` means their digest user, whom a later run has to recognise. The
+    hash is left to the server, which alone knows the algorithm, unless it would also store other ids of the connection.
     """
     if not given:
         raise ZooKeeperError(f"{where}: acl: expected at least one entry")
@@ -270,7 +270,7 @@ def read_acl(given: Sequence[Mapping[str, Any]], options: Mapping[str, Any], whe
 
 
 def own_ids(options: Mapping[str, Any]) -> frozenset[AclId]:
-    """The connection's digest user, hashed as any server may; nobody where there is none."""
+    """The connection's digest user, hashed as any server may; empty if there is none."""
     name, password = options.get("digest_username"), options.get("digest_password")
     if not name or not password:
         return frozenset()
@@ -278,7 +278,7 @@ def own_ids(options: Mapping[str, Any]) -> frozenset[AclId]:
 
 
 def normalized(acl: Iterable[Any], own: frozenset[AclId]) -> tuple[AclEntry, ...]:
-    """An ACL in which the user that has one of the ids `own`, by whatever hash, is one of the scheme `auth`."""
+    """An ACL in which a user with one of the ids `own`, by whatever hash, has the scheme `auth`."""
     return tuple(
         AclEntry(entry.perms, AclId("auth", entry.id.id.split(":", 1)[0]) if entry.id in own else AclId(*entry.id))
         for entry in acl
@@ -291,7 +291,7 @@ def _perms(names: Iterable[str]) -> int:
 
 
 def acl_id(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> AclId:
-    """Who an entry of an ACL names. Raises a `ZooKeeperError` that begins with `where`."""
+    """The identity that an entry of an ACL names. Raises a `ZooKeeperError` that begins with `where`."""
     scheme, name, password = entry["scheme"], entry.get("id"), entry.get("password")
     if scheme == "auth":
         name, password = options.get("digest_username"), options.get("digest_password")
@@ -313,17 +313,17 @@ def _digest_id(name: str | None, password: str | None, where: str) -> str:
 
 
 def _hashed(name: str, password: str, algorithm: str) -> str:
-    """ZooKeeper's own form of a digest id; FIPS mode lets it pass when it is told what it is for."""
+    """ZooKeeper's own form of a digest id; declaring it not used for security allows it in FIPS mode."""
     try:
         credentials = f"{name}:{password}".encode()
-    except UnicodeError:  # half a character, as Python has it for a byte of the environment that is no text
+    except UnicodeError:  # a lone surrogate, with which Python represents a byte of the environment that is not text
         raise ZooKeeperError("acl: the name and the password of a digest id: expected text in UTF-8") from None
     digest = hashlib.new(algorithm, credentials, usedforsecurity=False).digest()
     return f"{name}:{base64.b64encode(digest).decode('ascii')}"
 
 
 def acl_fields(acl: Iterable[Any]) -> list[dict[str, Any]]:
-    """An ACL as modules return it: without the hash of a digest id, as ZooKeeper shows it to all but admins."""
+    """An ACL as in a module's result: without the hash of a digest id, as ZooKeeper shows it to all except admins."""
     return [
         {**_id_fields(*entry.id), "perms": [name for name, bit in PERMISSIONS.items() if entry.perms & bit]}
         for entry in acl
@@ -331,7 +331,7 @@ def acl_fields(acl: Iterable[Any]) -> list[dict[str, Any]]:
 
 
 def acl_in_diff(acl: Sequence[Any]) -> list[dict[str, Any]]:
-    """An ACL as a diff shows it: as `acl_fields`, but another hash is seen to be another."""
+    """An ACL for a diff: as `acl_fields`, but a changed hash is visible."""
     return [
         {**shown, "id": f"{shown['id']} ({_trace(entry.id.id)})"} if entry.id.scheme == "digest" else shown
         for entry, shown in zip(acl, acl_fields(acl))
@@ -339,12 +339,12 @@ def acl_in_diff(acl: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def _trace(secret: str) -> str:
-    """A few digits that stand for it in this process only: by them nobody can try out passwords."""
+    """A few digits that stand for it in this process only: they don't help to guess passwords."""
     return hashlib.sha256(_DIFF_KEY + secret.encode()).hexdigest()[:8]
 
 
 def _id_fields(scheme: str, name: str) -> dict[str, str]:
-    """Scheme and id. The connection's own user is the digest user that it is, or will be."""
+    """Scheme and id. The connection's own user is shown as the digest user that it is, or will be."""
     if scheme in {"auth", "digest"}:
         return {"scheme": "digest", "id": f"{name.split(':', 1)[0]}:x"}
     return {"scheme": scheme, "id": name}

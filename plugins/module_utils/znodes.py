@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Znodes brought to what is wanted of them: read, planned, committed.
+"""Bringing znodes to their desired state: read, planned, committed.
 
-All that matters is read in two pipelined rounds, and what differs is committed in one transaction. Where somebody
+Everything that matters is read in two pipelined rounds, and differences are committed in one transaction. If somebody
 else's transaction was faster, everything is read and planned again.
 """
 
@@ -48,19 +48,19 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
 
 try:
     from kazoo import exceptions as kazoo_errors
-except ImportError:  # `connect` says so before anything here needs it
+except ImportError:  # `connect` reports it before anything here needs it
     kazoo_errors = None
 
 ATTEMPTS = 9
 """How often a transaction is tried that others keep overtaking."""
 FIRST_PAUSE = 0.02
-"""Seconds at the most before the second attempt, twice as many before each further one: at random, for many writers."""
+"""The most seconds before the second attempt, doubled before each further one; random, because of many writers."""
 MAX_TRANSACTION_BYTES = 1_040_000
-"""What one request may hold, a little below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
+"""The most bytes of a request, slightly below ZooKeeper's jute.maxbuffer of 1,048,575 bytes."""
 MOST_PATHS = 20
 """How many created parents or deleted descendants a diff names."""
 MAX_THINNING = 1000
-"""A subtree of more znodes is thinned out first, so many in a transaction."""
+"""A subtree of more znodes is thinned out first, at most this many per transaction."""
 
 
 def converge(
@@ -71,12 +71,12 @@ def converge(
     timeout: float,
     acl_of: Callable[[str], tuple[Any, ...] | None] = lambda _path: None,
 ) -> list[dict[str, Any]]:
-    """Bring the znodes to what is wanted, all or none; with `check`, only say what would be done.
+    """Bring the znodes to their desired state, all or none; with `check`, only predict the results.
 
-    What is created without an ACL gets that which `acl_of` says for its path; None is the server's open one.
+    What is created without an ACL gets the one from `acl_of` for its path; None is the server's open one.
 
-    The answer is a result for each, in the order of `wanted`: `changed`, `path`, `diff`, of a znode that is there
-    `value`, `encoding` and `stat`, and of one that a transaction changed its `zxid`. `timeout` is in seconds, for one
+    The result has an entry for each, in the order of `wanted`: `changed`, `path`, `diff`, for an existing znode
+    `value`, `encoding` and `stat`, and for one that a transaction changed its `zxid`. `timeout` is in seconds, for one
     answer of the ensemble. Raises `ZooKeeperError`.
     """
     begun: list[ZnodePlan] = []
@@ -103,7 +103,7 @@ def converge(
 
 
 def _check_chroot(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> None:
-    """Raise where the chroot is to be created, and nothing is above it: only its last segment can be."""
+    """Raise if the chroot is to be created but its parent is missing: only its last segment can be created."""
     above = parent(client.chroot) if client.chroot else "/"
     if above == "/" or not any(step.path == "/" and step.verb == "create" for one in planned for step in one.steps):
         return
@@ -114,16 +114,16 @@ def _check_chroot(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> 
 
 
 def _continued(begun: Sequence[ZnodePlan], planned: Sequence[ZnodePlan]) -> Sequence[ZnodePlan]:
-    """The plan, seen from the attempt that had begun to thin out a subtree."""
+    """The plan, relative to the attempt that had begun to thin out a subtree."""
     return [then._replace(after=now.after) if then.thinning else now for then, now in zip(begun or planned, planned)]
 
 
 def read(client: Any, wanted: Sequence[DesiredZnode], timeout: float) -> Tree:
-    """The znodes that are wanted, all above them, and all below those that are to go. Raises `ZooKeeperError`."""
+    """The desired znodes, all above them, and all below those to be deleted. Raises `ZooKeeperError`."""
     named = {one.path: one for one in wanted if not one.sequence}
     above = {path for one in wanted for path in ancestors(one.path)} - set(named)
-    client.sync_async("/")  # the reads behind it are answered after it, so nobody has to wait
-    # First and by itself: a server that does not know this request ends the connection, and with it all others.
+    client.sync_async("/")  # later reads are answered after it, so there is no need to wait
+    # First and alone: a server that does not know this request ends the connection, and all other requests with it.
     nodes = dict(zip(named, read_many(client, list(named), timeout)))
     stats = {path: client.exists_async(path) for path in above}
     acls = {path: client.get_acls_async(path) for path, one in named.items() if one.acl is not None}
@@ -145,7 +145,7 @@ def _answer(request: Any, path: str, timeout: float) -> Any:
 
 
 def _without_value(request: Any, path: str, timeout: float) -> CurrentZnode | None:
-    """The answer to `exists`. Who may not read a znode gets no stat of it from ZooKeeper 3.9 on; but it is there."""
+    """The answer to `exists`. From ZooKeeper 3.9 on, a znode without read permission has no stat, but it does exist."""
     with translated(path):
         try:
             stat = request.get(timeout=timeout)
@@ -155,7 +155,7 @@ def _without_value(request: Any, path: str, timeout: float) -> CurrentZnode | No
 
 
 def _current(client: Any, one: DesiredZnode, node: Node | ZooKeeperError | None, timeout: float) -> CurrentZnode | None:
-    """A value that may not be read stands in the way only of those who want to set it."""
+    """A znode as read. That its value may not be read is only an error if it is to be set."""
     if isinstance(node, ZooKeeperError) and one.value is not None:
         raise node
     if isinstance(node, ZooKeeperError):
@@ -167,7 +167,7 @@ def _acl(request: Any, path: str, timeout: float) -> tuple[tuple[Any, ...], int]
     """An ACL and its version."""
     try:
         acl, stat = request.get(timeout=timeout)
-    except kazoo_errors.NoNodeError:  # gone since; the transaction will find out
+    except kazoo_errors.NoNodeError:  # deleted since; the transaction will find out
         return (), -1
     except kazoo_errors.ZookeeperError as exc:
         raise ZooKeeperError(f"{path}: the ACL can't be read: {explain(exc)}", path=path) from exc
@@ -181,10 +181,10 @@ def descendants(client: Any, path: str, timeout: float) -> list[str]:
 
 
 def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[dict[str, Any]]:
-    """Do what is planned; a result for each. Raises `Overtaken`, or the `ZooKeeperError` that another try won't mend.
+    """Carry out the plan; a result for each. Raises `Overtaken`, or a `ZooKeeperError` that another try won't fix.
 
-    The error's detail `changed` says whether a part had been done: some of a large subtree deleted, the values written,
-    or some of the ACLs set.
+    The error's detail `changed` tells whether a part had been done: some of a large subtree deleted, the values
+    written, or some of the ACLs set.
     """
     begun = False
     try:
@@ -193,7 +193,7 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
             _commit_steps(client, batch, timeout)
             begun = True
         answers = _commit_steps(client, steps, timeout)
-        zxid = client.last_zxid  # a transaction's answer carries its own; no other request is under way
+        zxid = client.last_zxid  # a transaction's answer carries its own; no other request is pending
         begun = begun or any(one.written for one in planned)
         for _path in _set_acls(client, planned, timeout):
             begun = True
@@ -206,7 +206,7 @@ def commit(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> list[di
 
 
 def _batches(planned: Sequence[ZnodePlan], chroot: str) -> list[list[Step]]:
-    """The transactions: one where it can be; else the thinning in several, and then all the rest in one."""
+    """The transactions: one if possible; otherwise several for the thinning, and then one for all the rest."""
     thinning = [step for one in planned for step in one.thinning]
     steps = [step for one in planned for step in one.steps]
     size = _size(steps, chroot)
@@ -282,9 +282,9 @@ def _refusal(client: Any, step: Step, exc: Exception) -> ZooKeeperError:
 
 
 def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iterator[str]:
-    """Set the ACLs that differ; the paths of those that are set. Raises the first refusal at the end.
+    """Set the ACLs that differ; yields the paths of those that are set. Raises the first refusal at the end.
 
-    One that was overtaken is worth another look where it is all that there is to do.
+    If one was overtaken, it is worth another look only if there is nothing else to do.
     """
     requests = [
         (one.wanted.path, client.set_acls_async(one.wanted.path, list(one.acl), one.before.aversion))
@@ -310,7 +310,7 @@ def _set_acls(client: Any, planned: Sequence[ZnodePlan], timeout: float) -> Iter
 
 
 def _acl_then(why: ZooKeeperError) -> str:
-    """What ACL a znode has whose own could not be set, for the end of a message; nobody knows after an outage."""
+    """The ACL of a znode whose new one could not be set, for the end of a message; unknown after an outage."""
     if is_outage(why):
         return ""
     overtaken = isinstance(why.__cause__, kazoo_errors.BadVersionError)
@@ -320,7 +320,7 @@ def _acl_then(why: ZooKeeperError) -> str:
 def _format_committed(
     client: Any, planned: Sequence[ZnodePlan], answers: Iterator[Any], zxid: int, timeout: float
 ) -> list[dict[str, Any]]:
-    """A result for each. What its stat says of a value is the transaction's own: another client may be there by now."""
+    """A result for each. The value's part of its stat is the transaction's: another client may have written since."""
     moved = {parent(step.path) for one in planned for step in one.steps if step.verb in {"create", "delete"}}
     pending = []
     for one in planned:
@@ -337,7 +337,7 @@ def _format_committed(
 
 
 def _asked(request: Any, path: str, timeout: float) -> Any:
-    """A stat after the transaction, which is done, whatever becomes of the connection: then there is none."""
+    """A stat after the transaction; None if the connection is lost, since the transaction is done anyway."""
     try:
         current = _without_value(request, path, timeout)
     except ZooKeeperError as exc:
@@ -373,12 +373,12 @@ def format_results(planned: Sequence[ZnodePlan], results: Sequence[dict[str, Any
 
 
 def predict_results(planned: Sequence[ZnodePlan]) -> list[dict[str, Any]]:
-    """The results as they would be, as far as that is known before."""
+    """The expected results, as far as they are known in advance."""
     return [format_result(one, one.wanted.path, one.before and one.before.stat) for one in planned]
 
 
 def format_result(one: ZnodePlan, path: str, stat: Any) -> dict[str, Any]:
-    """One result: `path`, and where the znode is there `value`, `encoding` and `stat`, as far as they are known."""
+    """One result: `path`, and if the znode exists `value`, `encoding` and `stat`, as far as they are known."""
     result: dict[str, Any] = {"path": path}
     if one.after is not None and one.after.data is not None and not one.wanted.secret:
         result.update(value_fields(one.after.data))
@@ -410,7 +410,7 @@ def _side(one: ZnodePlan, znode: CurrentZnode | None) -> dict[str, Any]:
 
 
 def _value_in_diff(one: ZnodePlan, znode: CurrentZnode) -> dict[str, Any]:
-    """The value of one side. That of what is deleted is left out: it may have been a secret."""
+    """The value of one side. A deleted znode's value is left out: it may have been a secret."""
     if one.after is None:
         return {}
     if one.wanted.secret:

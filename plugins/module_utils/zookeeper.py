@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Sessions with an ensemble, and reading many znodes at once.
 
-`connect` opens a session, once, and fails within `connect_timeout`; inside it every error of ZooKeeper's is a
-`ZooKeeperError` whose text is one line for a person, and that of a refusal also says who the connection is.
+`connect` opens a session, once, and fails within `connect_timeout`; inside it every ZooKeeper error is a
+`ZooKeeperError` with a one-line message for a person; that of a refusal also tells who the connection is.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ try:
     from kazoo.handlers.threading import KazooTimeoutError
     from kazoo.protocol.states import KazooState, ZnodeStat
 except ImportError:
-    pass  # `connect` says so
+    pass  # `connect` reports it
 
 SETTLING = 2.0
 """Seconds after a reconnection in which a server may refuse what it allows: it may not know yet who the client is."""
 ASK_AGAIN = 0.2
-"""Seconds after which what was refused then is asked again."""
+"""Seconds after which such a refused request is repeated."""
 
 STOP_TIMEOUT = 2.0
-"""Seconds that ending a session may take; after that it is left to expire."""
+"""Seconds that closing a session may take; after that it is left to expire."""
 
 READ_TIMEOUT = 30.0
 """Seconds within which a bulk read must end."""
 FIRST_CHUNK = 4
-"""How many reads the first request of a bulk read has; one after it has up to eight times as many as the one before."""
+"""How many reads the first request of a bulk read has; each later one has up to eight times as many as the last."""
 CHUNK_COUNT = 1000
 """How many reads a request has at most."""
 CHUNK_BYTES = 400_000
-"""How large a request may be, and how large its answer should be."""
+"""The most bytes of a request, and the target size of its answer."""
 CHUNKS_UNDER_WAY = 3
-"""How many requests are under way at once, after the first has been answered: the server never waits for us."""
+"""How many requests are pending at once, after the first has been answered: the server never waits for us."""
 
 GET_DATA = 4
 """The type of an operation that reads a value and its stat."""
@@ -65,14 +65,14 @@ GET_CHILDREN = 8
 
 _HEADER = struct.Struct("!iBi")
 _OPERATION = _ANSWER = struct.Struct("!iBii")
-"""A header, and what follows it: the path's length; the data's, the number of names, or the error's code."""
+"""A header, and what follows it: the path's length; or the data's, the number of names, or the error's code."""
 _INT = struct.Struct("!i")
 _STAT = struct.Struct("!qqqqiiiqiiq")
 
 
 READ_AGAIN = 60.0
-"""Seconds after which who waits reads again though no watch has said a word: a server that has something to tell, and
-finds that the client may not read the znode just then, uses the watch up in silence."""
+"""Seconds after which waiters read again even if no watch has fired: a server uses a watch up silently if it has an
+event for it and the client may not read the znode just then."""
 
 
 class _LastWords(logging.Handler):
@@ -93,7 +93,7 @@ class _LastWords(logging.Handler):
 def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator[KazooClient]:
     """A client with a session, from the connection options. Raises `ConnectError`, `MissingLibraryError`.
 
-    `outage` is for how many seconds the ensemble may be unreachable later on; `connect_timeout` where it is not given.
+    `outage` is for how many seconds the ensemble may be unreachable later; by default, `connect_timeout`.
     """
     _check_timeout(options["connect_timeout"])
     last_words = _LastWords()
@@ -101,7 +101,7 @@ def connect(options: Mapping[str, Any], outage: float | None = None) -> Iterator
         options,
         timeout=options["connect_timeout"],
         logger=_quiet_logger(last_words),
-        # The deadline also ends a session that is lost midway: requests would wait in it for ever.
+        # The deadline also ends a session that is lost midway: otherwise requests would wait in it for ever.
         connection_retry={
             "max_tries": -1,
             "delay": 0.05,
@@ -131,9 +131,9 @@ class _Patience:
 
 @contextlib.contextmanager
 def outlasting(client: KazooClient, seconds: float) -> Iterator[None]:
-    """Inside, an outage that begins may last so many seconds, where a client by `connect` has less for it."""
+    """Let an outage that begins inside the block last at least `seconds`, for a client from `connect`."""
     patience = client._connection.retry_sleeper.deadline
-    if not isinstance(patience, _Patience):  # a client that somebody else has made
+    if not isinstance(patience, _Patience):  # a client that was created elsewhere
         yield
         return
     before, patience.seconds = patience.seconds, max(patience.seconds, seconds)
@@ -145,7 +145,7 @@ def outlasting(client: KazooClient, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def chroot_named(client: KazooClient) -> Iterator[None]:
-    """An error says of the chroot, too, that it is not there: whatever is not found, that is why."""
+    """Have errors inside the block also report a missing chroot: that is why nothing is found."""
     try:
         yield
     except (ZooKeeperError, InvalidRecord) as exc:
@@ -156,7 +156,7 @@ def chroot_named(client: KazooClient) -> Iterator[None]:
 
 
 def missing_chroot(client: KazooClient) -> str:
-    """What there is to say of a chroot that is not there; empty where it is, and where nobody answers."""
+    """The message about a missing chroot; empty if it exists, or if there is no answer."""
     with contextlib.suppress(kazoo_errors.KazooException, KazooTimeoutError):
         if client.chroot and client.connected and not client.exists_async("/").get(timeout=STOP_TIMEOUT):
             return f"{client.chroot}, the chroot in hosts, does not exist; create it first"
@@ -176,10 +176,10 @@ def _quiet_logger(handler: logging.Handler) -> logging.Logger:
 
 
 class _Login:
-    """Stands before kazoo's own way to connect: a login that was taken once is tried again, for `seconds`.
+    """Replaces kazoo's own way to connect: a login that was accepted once is retried for `seconds`.
 
-    kazoo takes a server that ends during a login for one that refuses it, and ends the client for ever. `trouble` is
-    what Kerberos says where there was no login at all.
+    kazoo takes a server that stops during a login for one that refuses it, and stops the client for ever. `trouble` is
+    Kerberos's reason if there was no login at all.
     """
 
     def __init__(self, client: KazooClient, seconds: float) -> None:
@@ -206,9 +206,9 @@ class _Login:
 
 
 class _Refusals:
-    """Stands before a client's requests: what is refused right after a reconnection is asked again, while `SETTLING`.
+    """Precedes a client's requests: those refused right after a reconnection are repeated, during `SETTLING`.
 
-    A refused request has done nothing, so that asking again is safe, of a transaction too.
+    A refused request has done nothing, so repeating it is safe, even for a transaction.
     """
 
     def __init__(self, client: KazooClient) -> None:
@@ -241,8 +241,8 @@ class _Refusals:
 
 
 def _is_refused(answer: Any) -> bool:
-    """Whether an answer, or one of those to a request for several things, is a refusal."""
-    whole = answer[0] if isinstance(answer, tuple) else answer  # multiRead's has its size too
+    """Whether an answer, or a part of the answer to a combined request, is a refusal."""
+    whole = answer[0] if isinstance(answer, tuple) else answer  # multiRead's also has its size
     answers = whole if isinstance(whole, list) else [whole]
     return any(isinstance(one, kazoo_errors.NoAuthError) for one in answers)
 
@@ -252,11 +252,11 @@ def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWor
     where = ",".join(f"{host}:{port}" for host, port in client.hosts)
     try:
         with warnings.catch_warnings():
-            # Of a chroot that is not there kazoo warns on the terminal; what is then asked for tells that too.
+            # kazoo warns of a missing chroot on the terminal; later requests report it too.
             warnings.simplefilter("ignore")
             client.start(timeout=seconds)
         if login:
-            # kazoo says that it is connected before the login has ended; an answer comes only after it.
+            # kazoo reports a connection before the login has ended; an answer comes only after it.
             client.exists("/")
     except (KazooTimeoutError, kazoo_errors.KazooException) as exc:
         if login and login.trouble:
@@ -268,7 +268,7 @@ def _start(client: KazooClient, options: Mapping[str, Any], last_words: _LastWor
 
 
 def _stop(client: KazooClient) -> None:
-    """End the session; `KazooClient.stop` may wait for ever, so it gets a thread and a time limit."""
+    """Close the session; `KazooClient.stop` may wait for ever, so it gets a thread and a time limit."""
 
     def end() -> None:
         with contextlib.suppress(Exception):
@@ -276,7 +276,7 @@ def _stop(client: KazooClient) -> None:
             client.close()
 
     ender = threading.Thread(target=end, daemon=True)
-    with contextlib.suppress(RuntimeError):  # of a Python that is ending itself, and so starts no thread (3.12)
+    with contextlib.suppress(RuntimeError):  # from a Python that is shutting down, and so starts no thread (3.12)
         ender.start()
         ender.join(STOP_TIMEOUT)
 
@@ -300,10 +300,10 @@ class Listing(NamedTuple):
 class MultiRead:
     """multiRead, ZooKeeper's request for many reads (opcode 22, server 3.6 and later), which kazoo does not have.
 
-    `operations` are types and paths in UTF-8, the chroot included. The wire form is the one of `MultiOperationRecord`
+    `operations` are types and paths in UTF-8, including the chroot. The wire form is that of `MultiOperationRecord`
     and `MultiResponse` in ZooKeeper's source: a header (type, done, error) before each operation and each answer, and
-    one with `done` set at the end. An operation that fails has an answer of type -1 with its own code; the others have
-    theirs all the same.
+    one with `done` set at the end. An operation that fails has an answer of type -1 with its own code, which does not
+    affect the others.
     """
 
     type = 22
@@ -320,7 +320,7 @@ class MultiRead:
 
     @classmethod
     def deserialize(cls, answer: bytes, offset: int) -> tuple[list[Any], int]:
-        """An answer for each operation (`(data, stat)`, names, or an exception of kazoo's); and the size in bytes."""
+        """An answer for each operation (`(data, stat)`, names, or a kazoo exception); and the size in bytes."""
         answers: list[Any] = []
         last = len(answer) - _HEADER.size  # where the end mark is
         begins, stat_at, stat_of = _ANSWER.unpack_from, _STAT.unpack_from, ZnodeStat._make
@@ -351,9 +351,9 @@ def _read_names(answer: bytes, offset: int, count: int) -> tuple[list[str], int]
 def read_many(
     client: KazooClient, paths: Sequence[str], timeout: float = READ_TIMEOUT
 ) -> list[Node | ZooKeeperError | None]:
-    """Every znode of `paths`, in order: a `Node`, None where it is gone, a `ZooKeeperError` where it can't be read.
+    """Every znode of `paths`, in order: a `Node`, None if it does not exist, a `ZooKeeperError` if it can't be read.
 
-    `timeout` is in seconds, for all of them. Raises `ZooKeeperError` where there is no answer in time.
+    `timeout` is in seconds, for all of them. Raises `ZooKeeperError` if there is no answer in time.
     """
     answers = _bulk_read(client, [(GET_DATA, path) for path in paths], timeout)
     return [_node(path, answer) for path, answer in zip(paths, answers)]
@@ -364,7 +364,7 @@ def list_many(
 ) -> list[Listing | ZooKeeperError | None]:
     """Every znode of `paths` with its children's names, in order: a `Listing`, or None and errors as in `read_many`.
 
-    The stat may be a little older than the names, never newer: as long as `pzxid` stays, the names do.
+    The stat may be slightly older than the names, never newer: as long as `pzxid` is the same, so are the names.
     """
     answers = _bulk_read(client, [(kind, path) for path in paths for kind in (GET_DATA, GET_CHILDREN)], timeout)
     return [_directory(path, node, names) for path, node, names in zip(paths, answers, answers)]
@@ -374,14 +374,14 @@ Answer = TypeVar("Answer", Node, Listing)
 
 
 def checked(answer: Answer | ZooKeeperError | None) -> Answer | None:
-    """An answer of `read_many` or `list_many`; raises the `ZooKeeperError` that it may be instead."""
+    """An answer of `read_many` or `list_many`; if it is a `ZooKeeperError`, raises it."""
     if isinstance(answer, ZooKeeperError):
         raise answer
     return answer
 
 
 def children(answer: Listing | ZooKeeperError | None) -> list[str]:
-    """The names in an answer of `list_many`: none of a znode that is gone. Raises the `ZooKeeperError` it may be."""
+    """The names in an answer of `list_many`: none if the znode does not exist. Raises a `ZooKeeperError` answer."""
     listing = checked(answer)
     return listing.names if listing else []
 
@@ -400,7 +400,7 @@ def _directory(path: str, node: Any, names: Any) -> Listing | ZooKeeperError | N
 
 
 def _failure(path: str, exc: Exception) -> ZooKeeperError | None:
-    """None for a znode that is gone, the error for a person otherwise."""
+    """None if the znode does not exist, otherwise the error for a person."""
     if isinstance(exc, kazoo_errors.NoNodeError):
         return None
     error = ZooKeeperError(f"{path}: {explain(exc)}", path=path)
@@ -409,7 +409,7 @@ def _failure(path: str, exc: Exception) -> ZooKeeperError | None:
 
 
 def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeout: float) -> Iterator[Any]:
-    """What kazoo gives for each operation, or its exception: by multiRead, one by one where that is refused."""
+    """The result from kazoo for each operation, or its exception: by multiRead, or one by one if that is refused."""
     deadline = time.monotonic() + timeout
     servers = frozenset(client.hosts)
     done = 0
@@ -424,7 +424,7 @@ def _bulk_read(client: KazooClient, operations: Sequence[tuple[int, str]], timeo
             except kazoo_errors.UnimplementedError:
                 _KNOW_MULTI_READ[servers] = False
             except kazoo_errors.ConnectionLoss:
-                # Whether it was for the request can't be known; where it wasn't, the next reads take longer, no more.
+                # The request may or may not be the cause; if it isn't, the next reads only take longer.
                 _KNOW_MULTI_READ.setdefault(servers, False)
         if done < len(operations):
             yield from _one_by_one(client, operations[done:], deadline)
@@ -437,10 +437,10 @@ _KNOW_MULTI_READ: dict[frozenset[tuple[str, int]], bool] = {}
 def _by_multi_read(
     client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float
 ) -> Iterator[Sequence[Any]]:
-    """The answers, chunk by chunk; the next ones are under way by then, so that the server works meanwhile.
+    """The answers, chunk by chunk; the next ones are already pending, so that the server works meanwhile.
 
-    A chunk is as large as the answer before it allows: a server builds an answer in memory, whole, and one of 10 MB
-    ends a server that has a small heap.
+    A chunk is as large as the previous answer suggests: a server builds an answer in memory as a whole, and one of
+    10 MB crashes a server with a small heap.
     """
     answers: Sequence[Any] = ()
     pending: collections.deque[Any] = collections.deque()
@@ -458,7 +458,7 @@ def _by_multi_read(
 
 
 def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int, bytes]]:
-    """The first of the operations, one at least, whose paths fit into a request; with the chroot before each."""
+    """The first operations, at least one, whose paths fit into a request; with the chroot before each."""
     chosen: list[tuple[int, bytes]] = []
     size = 0
     for kind, path in operations:
@@ -471,7 +471,7 @@ def _chunk(chroot: str, operations: Sequence[tuple[int, str]]) -> list[tuple[int
 
 
 def _one_by_one(client: KazooClient, operations: Sequence[tuple[int, str]], deadline: float) -> list[Any]:
-    """Ask for each by itself, all at once; again where the connection was lost: who refuses multiRead hangs up."""
+    """Request each on its own, all at once; again after a lost connection: a server refuses multiRead by hanging up."""
     ask = {GET_DATA: client.get_async, GET_CHILDREN: client.get_children_async}
     answers: dict[int, Any] = {}
     while len(answers) < len(operations):
@@ -489,5 +489,5 @@ def _one_by_one(client: KazooClient, operations: Sequence[tuple[int, str]], dead
 
 
 def _settled(request: Any, deadline: float) -> Any:
-    """The answer; kazoo holds a request back for ever while there is no connection, so the wait has an end."""
+    """The answer; kazoo holds requests back for ever while there is no connection, so the wait has a limit."""
     return request.get(timeout=max(deadline - time.monotonic(), 0.001))

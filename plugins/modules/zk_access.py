@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Close the znodes of an application to all but its roles, or open them."""
+"""Close the znodes of an application to everybody except its roles, or open them."""
 
 from __future__ import annotations
 
@@ -311,17 +311,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import acl
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 MOST_NAMED = 5
-"""How many hosts a warning names."""
+"""How many hosts a warning names at most."""
 MOST_SHOWN = 20_000
-"""How many entries of ACLs a diff shows: each znode may have hundreds, and an application thousands of znodes."""
+"""How many ACL entries a diff shows at most: a znode may have hundreds, and an application thousands of znodes."""
 NEEDLESS = {"sasl": "password", "x509": "password", "world": "id"}
-"""What an identity of a scheme does not have."""
+"""The key that an identity of a scheme does not have."""
 NO_RFC_2253 = re.compile(r"^/|(?<!\\)[,+]\s|\s[=,+]|=\s")
-"""What is never in the subject of a certificate as the server compares it."""
+"""What never occurs in a certificate's subject in the form that the server compares."""
 
 
 def identity_spec(*more: str) -> dict[str, Any]:
-    """The options that name one identity; `more` are further schemes."""
+    """The options that name one identity; `more` are further values of `scheme`."""
     return {
         "scheme": {"type": "str", "choices": ["digest", "sasl", "x509", *more], "required": True},
         "id": {"type": "str"},
@@ -349,7 +349,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRecord:
-    """What the roles are to be. Raises `InvalidRecord`, `ZooKeeperError`."""
+    """The access record to write. Raises `InvalidRecord`, `ZooKeeperError`."""
     changes: dict[str, Any] = {
         role: tuple(dict.fromkeys(identity_of(entry, options, role) for entry in options[role]))
         for role in ROLES
@@ -358,16 +358,16 @@ def wanted_access(options: Mapping[str, Any], before: AccessRecord) -> AccessRec
     changes.update({name: tuple(options[name]) for name in PLACES if options[name] is not None})
     if options["host_agents"] is not None:
         changes["hosts"] = hosts_of(options)
-    # Read as everybody else will read it.
+    # As all others will read it.
     access = AccessRecord.from_node(replace(before, **changes, state=options["state"]).to_node())
-    # What is recorded can be opened whatever it is.
+    # A recorded application can always be opened.
     if access.state == SECURED or any(options[name] is not None for name in PLACES):
         access.check_places(AppPaths(options["app"]))
     return access
 
 
 def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
-    """The identities of each host that has its own."""
+    """The identities of each host that has its own, by the host's name."""
     hosts: dict[str, tuple[Principal, ...]] = {}
     for entry in options["host_agents"]:
         name = check_node_name(entry["name"], "host_agents")
@@ -376,7 +376,7 @@ def hosts_of(options: Mapping[str, Any]) -> dict[str, tuple[Principal, ...]]:
 
 
 def identity_of(entry: Mapping[str, Any], options: Mapping[str, Any], where: str) -> Principal:
-    """Who an entry of a role names. Raises `InvalidRecord`, `ZooKeeperError`."""
+    """The identity that an entry of a role names. Raises `InvalidRecord`, `ZooKeeperError`."""
     needless = NEEDLESS.get(entry["scheme"])
     if needless and entry.get(needless):
         raise InvalidRecord(f"{where}: {needless}: scheme {entry['scheme']} has none; leave it out")
@@ -405,7 +405,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
     is_new = found.version >= 0 if is_opened else before != wanted
     changed = is_new or bool(look.changes)
     if changed and not is_opened and not options["force"] and found.version < 0:
-        # Where roles are recorded, they may be why an agent has none: what it says of the new ones is waited for.
+        # If roles are recorded, they may be why an agent has none: its answer to the new ones is awaited instead.
         refuse_without(agents=[name for name, record in accesses(client, app).items() if record is None], app=app)
     if changed and not check:
         look = carry_out(client, app, found, wanted, options)
@@ -423,7 +423,7 @@ def converge(client: Any, options: Mapping[str, Any], check: bool) -> dict[str, 
 
 
 def check_given(app: AppPaths, options: Mapping[str, Any]) -> None:
-    """Raise a `ZooKeeperError` where something would be taken from a record that does not count."""
+    """Raise `ZooKeeperError` if something would be taken over from a record that does not count."""
     is_opened = options["state"] == OPEN
     missing = [name for name in (PLACES if is_opened else ("publishers",)) if options[name] is None]
     if missing:
@@ -435,10 +435,10 @@ def check_given(app: AppPaths, options: Mapping[str, Any]) -> None:
 
 
 def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord, options: Mapping[str, Any]) -> Look:
-    """Record the roles, and set what is there; what was changed. Raises `ZooKeeperError`."""
+    """Record the roles and set the ACLs of existing znodes; what was changed. Raises `ZooKeeperError`."""
     if wanted.state == SECURED and found.access != wanted:
         prove_roles(client, app, wanted)
-    # Also where the roles are the same: another run that waits with these is told that they are this one's now.
+    # Even if the roles are the same: it tells another run that waits with the same roles that they are now this one's.
     written = write_record(client, app, wanted, found)
     if wanted.state == OPEN:
         look = settle(client, app, wanted)
@@ -450,7 +450,7 @@ def carry_out(client: Any, app: AppPaths, found: Recorded, wanted: AccessRecord,
 
 
 def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool = False) -> None:
-    """Raise a `ZooKeeperError` where there are live agents that could do nothing afterwards."""
+    """Raise `ZooKeeperError` if there are live agents that would lose access."""
     if agents:
         so_far = "; an earlier run has recorded these roles: give the former ones to go back" if are_recorded else ""
         raise ZooKeeperError(
@@ -464,11 +464,11 @@ def refuse_without(*, agents: Sequence[str], app: AppPaths, are_recorded: bool =
 def await_all(
     client: Any, app: AppPaths, before: AccessRecord | None, wanted: AccessRecord, written: Any, patience: float
 ) -> None:
-    """Wait until all live agents have read the roles. Where they don't, it is as before: raises a `ZooKeeperError`."""
+    """Wait until all live agents have read the roles; otherwise restore the former ones and raise `ZooKeeperError`."""
     try:
         late = await_agents(client, app, written, patience)
         refuse_without(agents=late, app=app, are_recorded=before == wanted)
-    except BaseException:  # also where somebody has lost patience
+    except BaseException:  # also if somebody interrupts it
         if before != wanted:
             take_back(client, app, before, written)
         raise
@@ -481,7 +481,7 @@ def named(agents: Sequence[str]) -> str:
 
 
 def refusal(result: Mapping[str, Any], state: str, *, check: bool) -> str:
-    """What is said where publishers may not change everything, though all else is done."""
+    """The message if publishers may not change everything, although all the rest is done."""
     return (
         f"{named(result['refused'])}: permission denied (NoAuth): its creator keeps it to themselves; everything else "
         f"{'would be' if check else 'is'} {state}; check what else that credential could do, and delete this, or "
@@ -490,7 +490,7 @@ def refusal(result: Mapping[str, Any], state: str, *, check: bool) -> str:
 
 
 def described(access: AccessRecord) -> dict[str, Any]:
-    """The roles as the module returns them, without hashes."""
+    """The roles in the module's result, without hashes."""
     return {
         "state": access.state,
         **{role: users(getattr(access, role)) for role in ROLES},
@@ -500,12 +500,12 @@ def described(access: AccessRecord) -> dict[str, Any]:
 
 
 def users(identities: Sequence[Principal]) -> list[str]:
-    """Scheme and user of each."""
+    """The scheme and user of each identity."""
     return [f"{who.scheme} {user_of(who)}" for who in identities]
 
 
 def as_lines(access: AccessRecord | None, changes: Sequence[AclChange], side: str) -> str:
-    """The roles, and the ACLs that change, as a diff shows them: as many as a person may look at."""
+    """The roles and the ACLs that change, as a diff shows them, up to a length that people can read."""
     roles = described(access) if access and access.state == SECURED else {"state": OPEN}
     lines = [f"{key}: {value}" for key, value in roles.items()]
     left = MOST_SHOWN

@@ -224,7 +224,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def gather(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the module returns. Raises `ZooKeeperError` where the options are wrong."""
+    """The module's result. Raises `ZooKeeperError` if the options are wrong."""
     check_amounts(options, "connect_timeout", "wait_timeout")
     began = time.monotonic()
     found = look(addresses(options), Question.from_options(options), options["wait_timeout"])

@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take hosts out of the roster of an application, or into it."""
+"""Remove hosts from the roster of an application, or add them."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def converge(client: Any, options: dict[str, Any], check: bool, acl_size: int = 0) -> dict[str, Any]:
-    """Have the hosts in the roster, or not; the module's result."""
+    """Add the hosts to the roster, or remove them; the module's result."""
     paths = AppPaths(options["app"])
     for name in options["names"]:
         check_node_name(name, "names")

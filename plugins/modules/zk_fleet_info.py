@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every live agent of an application says, and waiting until the fleet has a release or files."""
+"""Read the status of every live agent of an application, and wait until the fleet has a release or files."""
 
 from __future__ import annotations
 
@@ -519,10 +519,10 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import chec
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 
 LEAST_CONNECT_TIMEOUT = 1.0
-"""Seconds in which a connection can be had, also where the wait is almost over."""
+"""The least seconds for a connection, even if the wait is almost over."""
 DESIRED = "desired"
 RELEASE = re.compile(rf"{DESIRED}|[0-9]+|[0-9a-fA-F]{{7,64}}")
-"""What `wait_for_release` may be."""
+"""The valid values of `wait_for_release`."""
 
 
 def argument_spec() -> dict[str, Any]:
@@ -561,7 +561,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def check(options: Mapping[str, Any]) -> None:
-    """Raise an `InvalidRecord` where an option is what none can be."""
+    """Raise `InvalidRecord` for an invalid option."""
     wanted = options["wait_for_release"]
     if wanted is not None and not RELEASE.fullmatch(wanted):
         raise InvalidRecord(f"wait_for_release: expected desired, a commit or a generation, got {quote(wanted)}")
@@ -575,7 +575,7 @@ def waits(options: Mapping[str, Any]) -> bool:
 
 
 def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """What a fleet says, once it has proved what it is to prove. A `ZooKeeperError` has it in its details."""
+    """The state of a fleet, after it has proved what it has to prove. A `ZooKeeperError` has it in its details."""
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
     expected = roster_names(client, paths) if options["agents"] is None else options["agents"]
@@ -587,7 +587,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         return {**describe(seen, published, missing), **rollout}
     wanted: list[Proof] = []
     try:
-        # Who waits once the rollout is done follows it by itself: what it serves meanwhile may be of long ago.
+        # A wait that begins after the rollout is done follows the fleet itself: what hosts serve meanwhile may be old.
         is_done = rollout.get("rollout", {}).get("phase") == DONE
         wanted.extend(proofs(client, paths, published, {**options, "accept_waiting": False} if is_done else options))
         result = wait(client, paths, wanted, options)
@@ -603,7 +603,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
             **for_the_next_turn(wanted, options),
         }
         raise
-    if result.problem and not result.timed_out:  # another release may be what has ended the wait
+    if result.problem and not result.timed_out:  # another release may have ended the wait
         published = read_published(client, paths)
         if SUPERSEDED in result.problem:
             verdict = ReleaseProof(paths.config, published.generation, names=options["agents"]).judge(result.agents)
@@ -620,7 +620,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def for_the_next_turn(wanted: list[Proof], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the znodes held when the first of several waits in a row began: that is what is waited for."""
+    """What the znodes held when the first of several waits in a row began: every turn waits for that."""
     if options["_turn"] is None:
         return {}
     states = [proof.states for proof in wanted if isinstance(proof, FileProof)]
@@ -628,7 +628,7 @@ def for_the_next_turn(wanted: list[Proof], options: Mapping[str, Any]) -> dict[s
 
 
 def describe(agents: Mapping[str, AgentStatus], published: Published, missing: Sequence[str]) -> dict[str, Any]:
-    """The part of the result that is the fleet's state."""
+    """The fleet's state, as part of the result."""
     commit_id = published.release.commit_id if published.release else None
     return {
         "generation": published.generation,
@@ -640,7 +640,7 @@ def describe(agents: Mapping[str, AgentStatus], published: Published, missing: S
 
 
 def proofs(client: Any, paths: AppPaths, published: Published, options: Mapping[str, Any]) -> Iterator[Proof]:
-    """What the fleet is to prove, one after the other. Raises `ZooKeeperError` where it can't."""
+    """What the fleet has to prove, one proof after the other. Raises `ZooKeeperError` if it can't."""
     if options["wait_for_release"] is not None:
         yield release_proof(paths, published, options)
     znodes = options["wait_for_files"]
@@ -656,14 +656,14 @@ def followed(options: Mapping[str, Any]) -> int | None:
 
 
 def is_later(options: Mapping[str, Any]) -> bool:
-    """Whether this is a turn of a wait that is not the first."""
+    """Whether this is a later turn of a wait, not the first."""
     return options["_turn"] is not None and options["_turn"]["left"] is not None
 
 
 def release_proof(paths: AppPaths, published: Published, options: Mapping[str, Any]) -> ReleaseProof:
-    """The release that is to be proved. Raises `ZooKeeperError` where it is not the one that is published.
+    """The release to be proved. Raises `ZooKeeperError` if it is not the published one.
 
-    In a later turn it is the generation that was found in the first, also where it is deleted meanwhile.
+    In a later turn it is the generation found in the first, even if it has been deleted since.
     """
     wanted, names = options["wait_for_release"], options["agents"]
     known = followed(options)
@@ -677,17 +677,17 @@ def release_proof(paths: AppPaths, published: Published, options: Mapping[str, A
     if published.problem:
         raise ZooKeeperError(f"{paths.config}: what is published is not a release: {published.problem}")
     commit_id = published.release.commit_id if published.release else None
-    # The rollout decides on the fleet; of some of it, only they themselves.
+    # The rollout decides for the whole fleet; named hosts decide for themselves.
     gate = None if names is not None or generation is None else RolloutPaths(paths.rollout(generation)).gate
     accepts_waiting = names is not None and options["accept_waiting"]
-    # What a plan accepts, whoever deploys has accepted: a host that does not serve what is desired is one that failed.
+    # The plan accepts failures for whoever deploys; here, a host that does not serve the desired release has failed.
     return ReleaseProof(
         paths.config, generation, commit_id, names, gate, accepts_waiting=accepts_waiting, accepts_failures=False
     )
 
 
 def wait(client: Any, paths: AppPaths, wanted: list[Proof], options: Mapping[str, Any]) -> WaitResult:
-    """How waiting for one proof after the other ends, within one `wait_timeout`; a problem names its subject."""
+    """The result of waiting for one proof after the other, within one `wait_timeout`; a problem names its subject."""
     deadline = time.monotonic() + options["wait_timeout"]
     turn = options["_turn"]
     known = turn and (turn["agents"], turn["told"], turn["stuck"], turn.get("moves"), turn.get("outcomes"))
@@ -702,7 +702,7 @@ def wait(client: Any, paths: AppPaths, wanted: list[Proof], options: Mapping[str
 
 
 def in_time(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, where the connection of a later turn is waited for no longer than the fleet."""
+    """The options, with a later turn waiting no longer for the connection than for the fleet."""
     left = options["_turn"] and options["_turn"]["left"]
     seconds = options["connect_timeout"]
     limit = seconds if left is None else max(left, LEAST_CONNECT_TIMEOUT)
@@ -710,7 +710,7 @@ def in_time(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the module returns, and what it warns of; the connection to the ensemble is a part of the wait."""
+    """The module's result and its warnings; connecting to the ensemble is part of the wait."""
     began = time.monotonic()
     check(options)
     with connect(options, outage(options, waits=waits(options))) as client:

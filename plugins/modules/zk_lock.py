@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lock an application, so that nothing is published to it, or unlock it."""
+"""Lock an application, so that nothing can be published to it, or unlock it."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Have the lock held, or not; the module's result."""
+    """Take the lock, or release it; the module's result."""
     paths, now, by = AppPaths(options["app"]), right_now(), options["by"] or user_and_host()
     wanted = wanted_lock(options, by, now) if options["state"] == "present" else None
 
@@ -191,7 +191,7 @@ def wanted_lock(options: dict[str, Any], by: str, now: datetime) -> LockRecord:
 
 
 def planned(before: Lock, wanted: LockRecord | None, by: str, now: datetime, *, force: bool) -> LockRecord | None:
-    """What the lock is to have. Raises `Locked` where somebody else holds it, unless forced."""
+    """The content that the lock is to have. Raises `Locked` if somebody else holds it, unless forced."""
     if wanted is not None:
         return plan_lock(before, wanted, now, force=force)
     check_may_unlock(before, by, now, force=force)

@@ -948,14 +948,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_values import ACL
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect
 
 VERBS = {"promoted": "promote", "paused": "pause", "halted": "halt"}
-"""What a person does to a rollout, by the state that it is to have."""
+"""The command to a rollout, by the state that it is to have."""
 NOT_PUBLISHED = "nothing is published; wait for it (lock_timeout), or publish in spite of it (force)"
 MOST_NAMED = 5
-"""How many releases are named at the most that a person could go back to."""
+"""How many releases at most a message offers for a rollback."""
 TAKEN_OVER = ("url", "relative_path", "ref")
-"""The options that are as published before, where they are not given."""
+"""The options that, if omitted, are as in the published release."""
 LEAST_CONNECT_TIMEOUT = 1.0
-"""Seconds in which a connection can be had, also where the wait is almost over."""
+"""The least seconds for a connection, even if the wait is almost over."""
 
 
 def argument_spec() -> dict[str, Any]:
@@ -997,7 +997,7 @@ def argument_spec() -> dict[str, Any]:
 
 
 def check_state(options: Mapping[str, Any]) -> None:
-    """Raise an `InvalidRecord` where an option says what the state has no use for."""
+    """Raise `InvalidRecord` if an option has no meaning for the state."""
     state = options["state"]
     for option in ("ref", "url", "relative_path"):
         if state == "published" and options[option] == "":
@@ -1021,7 +1021,8 @@ def wanted_release(
 ) -> tuple[Release, str | None]:
     """The release that the options ask for, and why a rollback does not keep to the plan that it should.
 
-    Who signs takes nothing but what counts by its `trust`. Raises `InvalidRecord`, `CommitError`.
+    A publisher that signs has a `trust`: nothing is taken over that does not count by it. Raises `InvalidRecord`,
+    `CommitError`.
     """
     default_plan = None
     if options["state"] == "rolled_back":
@@ -1047,7 +1048,7 @@ def wanted_release(
 def earlier_release(
     client: Any, paths: AppPaths, options: dict[str, Any], published: Published, trust: ReleaseTrust | None
 ) -> Release:
-    """The release to go back to. Raises `InvalidRecord`."""
+    """The release to roll back to. Raises `InvalidRecord`."""
     current = published.release
     known, done = known_releases(client, paths)
     bad = bad_commits(client, paths)
@@ -1058,7 +1059,7 @@ def earlier_release(
             raise InvalidRecord(f"{paths.history}: {exc}") from exc
     history, problem = trust.trusted_history(), trust.why_untrusted(current) if current else None
     if problem and not options["to"]:
-        # Whether hosts have it, and are to go back from it, or from what was published before, a person has to say.
+        # Whether hosts have that one, and are to roll back from it or from the one before, a person has to decide.
         signed = list(dict.fromkeys(entry.release.commit_id for entry in history if entry.release))[:MOST_NAMED]
         raise InvalidRecord(
             f"to: give it; what is published now does not count for {trust.whom}: {problem}; "
@@ -1073,7 +1074,7 @@ def earlier_release(
 
 
 def with_rollout(release: Release, rollout: Any) -> Release:
-    """The release, to be rolled out as an option says. Raises `InvalidRollout`, `CommitError`."""
+    """The release with the rollout of an option. Raises `InvalidRollout`, `CommitError`."""
     if rollout is None:
         return release
     content = parsed_rollout(rollout)
@@ -1085,7 +1086,7 @@ def with_rollout(release: Release, rollout: Any) -> Release:
 
 
 def with_subject(release: Release) -> Release:
-    """The release with its commit's subject, where git gives that."""
+    """The release with its commit's subject, if git gives it."""
     if SUBJECT in release.extra:
         return release
     subject = subject_of(release.url, release.commit_id)
@@ -1093,7 +1094,7 @@ def with_subject(release: Release) -> Release:
 
 
 def commit_meanwhile(url: str, name: Any) -> str:
-    """The commit that servers are to have meanwhile. One that is named in full need not be in the repository any more.
+    """The commit that servers have meanwhile. A full commit id need not be in the repository any longer.
 
     Raises `InvalidRollout`, `CommitError`.
     """
@@ -1108,7 +1109,7 @@ def commit_meanwhile(url: str, name: Any) -> str:
 
 
 def keeps_another_plan(client: Any, paths: AppPaths, published: Published, release: Release) -> bool:
-    """Whether a release that is desired already is rolled out in another way than this says."""
+    """Whether the desired release is being rolled out by another plan than the one in `release`."""
     if ROLLOUT not in release.extra or published.release is None or published.generation is None:
         return False
     desired, generation = published.release, published.generation
@@ -1118,13 +1119,13 @@ def keeps_another_plan(client: Any, paths: AppPaths, published: Published, relea
         return plan != read_plan(release.extra[ROLLOUT])
 
     try:
-        return unless_refused(differs, False)  # who publishes need not be able to read the policy
+        return unless_refused(differs, False)  # a publisher need not be able to read the policy
     except InvalidRecord:
         return True
 
 
 def resolved_release(options: dict[str, Any], before: Release | None) -> Release:
-    """The release of `ref` of `url`; what the options leave open is as published before."""
+    """The release of `ref` of `url`; options left out are as published before."""
     url = options["url"] or (before.url if before else None)
     relative_path = options["relative_path"] or (before.relative_path if before else None)
     if url is None or relative_path is None:
@@ -1144,7 +1145,7 @@ def check_taken_over(options: dict[str, Any], before: Release, trust: ReleaseTru
 
 
 def ref_before(before: Release | None, url: str) -> str:
-    """The ref that was published before: after a tag, the default branch is not what anybody means."""
+    """The ref that was published before: after a tag, nobody means the default branch."""
     if before is None:
         return "HEAD"
     if before.url != url:
@@ -1155,9 +1156,9 @@ def ref_before(before: Release | None, url: str) -> str:
 
 
 def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Publish where something differs, wait where that is wanted; the module's result."""
+    """Publish if something differs, wait if asked to; the module's result."""
     waits, paths = options["wait"] and not check, AppPaths(options["app"])
-    # Who goes back does so from what is seen now: what is published later may be the fix.
+    # A rollback is from the release seen now: one that is published later may be the fix.
     seen = read_published(client, paths) if options["state"] == "rolled_back" else None
 
     def attempt() -> tuple[dict[str, Any], list[str], float]:
@@ -1170,10 +1171,10 @@ def converge(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any
 def publish_wanted(
     client: Any, options: dict[str, Any], check: bool, seen: Published | None = None
 ) -> tuple[dict[str, Any], list[str], float]:
-    """Publish where something differs; the result, who was live before, and when it was.
+    """Publish if something differs; the result, the agents that were live before it, and the monotonic time then.
 
-    Only in the place of what was `seen`, where that is given. Raises `Overtaken`: then all is to be read anew. Raises
-    `Locked`, but not for a rollback: who goes back at night need not find out first who has locked.
+    If `seen` is given, only in place of that. Raises `Overtaken`: then everything has to be read again. Raises
+    `Locked`, but not for a rollback: nobody should have to find the holder of a lock first to roll back at night.
     """
     paths = AppPaths(options["app"])
     published = read_published(client, paths)
@@ -1208,14 +1209,14 @@ def publish_wanted(
         release = sign(paths, signer, options["sign_with"], release)
         result["release"] = release.to_object()
     if not same and not check:
-        # By now the application may have been closed: a lock, or a git server, may have been waited for.
+        # The application may have been closed by now: a lock, or a git server, may have been waited for.
         with kept_closed(client, paths, options, given_acl(options)):
             result["generation"] = publish(client, paths, release, published, guard_of(lock))
     return result, agents, begin
 
 
 def check_still(paths: AppPaths, published: Published, seen: Published | None) -> None:
-    """Raise a `ZooKeeperError` where what was `seen` is not published any more."""
+    """Raise `ZooKeeperError` if what was `seen` is no longer published."""
     if seen is not None and published.generation != seen.generation:
         raise ZooKeeperError(
             f"{paths.config}: another release was published meanwhile, and not rolled back from: {published}"
@@ -1225,7 +1226,7 @@ def check_still(paths: AppPaths, published: Published, seen: Published | None) -
 def checked(
     client: Any, paths: AppPaths, options: dict[str, Any], release: Release, published: Published
 ) -> dict[str, Any]:
-    """What the result has to warn of before the release is published; raises what keeps it from that."""
+    """What the result has to warn of before the release is published; raises if it can't be published."""
     node_of(paths, release)
     check_only_if(paths, published, options["only_if"])
     if not options["force"]:
@@ -1235,12 +1236,12 @@ def checked(
 
 
 def given_acl(options: dict[str, Any]) -> Any:
-    """The ACL that the options give to what is created. Raises `ZooKeeperError`."""
+    """The ACL in the options, for znodes that are created. Raises `ZooKeeperError`."""
     return None if options["acl"] is None else read_acl(options["acl"], options, options["app"])
 
 
 def shortcomings(client: Any, paths: AppPaths, release: Release, before: Release | None) -> dict[str, Any]:
-    """What the result has of hosts, labels and steps of the plan that come to nothing."""
+    """The part of the result about hosts, labels and steps of the plan that have no effect."""
     unknown = unknown_hosts(client, paths, release)
     found = {
         "unknown_hosts": unknown.names,
@@ -1251,19 +1252,19 @@ def shortcomings(client: Any, paths: AppPaths, release: Release, before: Release
 
 
 def foreseen(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What the result has of the hosts that would change, as they are found by a look."""
+    """The part of the result about the hosts that would change, as `look` finds them."""
     try:
         return look()
-    except (InvalidRecord, ZooKeeperError) as exc:  # who publishes need not be able to read all that
+    except (InvalidRecord, ZooKeeperError) as exc:  # a publisher need not be able to read all that
         if isinstance(exc, ZooKeeperError) and is_outage(exc):
             raise
         return {"foreseen": [f"which hosts would change is not known: {exc}"]}
 
 
 def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Promote, pause or halt the rollout of what is published; the module's result.
+    """Promote, pause or halt the rollout of the published release; the module's result.
 
-    Raises `ZooKeeperError` where there is none, or where it refuses that.
+    Raises `ZooKeeperError` if there is no rollout, or if it refuses.
     """
     paths = AppPaths(options["app"])
     asks, wanted = options["_asks"], wish(options)
@@ -1298,40 +1299,40 @@ def steer(client: Any, options: dict[str, Any], check: bool) -> dict[str, Any]:
         result.update(foreseen(lambda: foresee_command(client, paths, rollout)))
     if options["state"] == "promoted" and options["wait"] and not check and not asks:
         if decision.why:
-            # Its own message is that of the wait.
+            # `msg` is the wait's own message.
             result["not_promoted"] = f"nothing was promoted: {decision.why}"
         return wait(client, options, result, sorted(read_agents(client, paths)), begin)
     return result
 
 
 def moves_of_rollout(client: Any, paths: AppPaths, generation: int | None) -> int | None:
-    """The moves of a rollout now; None where it has not begun.
+    """The current moves of a rollout; None if it has not begun.
 
-    Who promotes wants the step after this one open, whoever else promotes at the same time or while a lock lasts.
+    A promotion is for the step after this one, even if others promote at the same time or while it waits for a lock.
     """
     rollout = None if generation is None else read_state(client, paths, generation)
     return rollout.state.moves if rollout else None
 
 
 def check_reason(reason: str | None) -> None:
-    """Raise `InvalidRecord` where a reason is longer than anybody reads: each server is told it."""
+    """Raise `InvalidRecord` if a reason is too long to show: it is sent to every server."""
     if len(reason or "") > LONGEST_SHOWN:
         raise InvalidRecord(f"reason: expected at most {LONGEST_SHOWN} characters, got {len(reason or '')}")
 
 
 def lock_seconds(options: dict[str, Any], check: bool) -> float:
-    """For how long a lock is waited for."""
+    """How many seconds to wait for a lock."""
     return 0.0 if check or options["_published"] else float(options["lock_timeout"])
 
 
 def overridden(lock: Lock | None) -> dict[str, Any]:
-    """What the result has of a lock that somebody holds, which was no obstacle."""
+    """The part of the result about a held lock that was overridden."""
     now = right_now()
     return {"overridden_lock": lock.to_object(now)} if lock and lock.holds(now) else {}
 
 
 def wish(options: dict[str, Any]) -> Command:
-    """What is to be done with the rollout: what a person wants, or what has become of that by its gates."""
+    """The command to the rollout: a person's, or what its gates have made of that."""
     person, given = options["publisher"] or user_and_host(), options["_command"]
     if given is None:
         return Command(VERBS[options["state"]], person, options["reason"] or "", force=options["force"])
@@ -1342,11 +1343,11 @@ def wish(options: dict[str, Any]) -> Command:
 def wait(
     client: Any, options: dict[str, Any], result: dict[str, Any], agents: list[str], begin: float
 ) -> dict[str, Any]:
-    """The result, with what became of the fleet's proof; a `ZooKeeperError` has it in its details."""
+    """The result, with that of the fleet's proof; a `ZooKeeperError` has it in its details."""
     paths = AppPaths(options["app"])
     gate = RolloutPaths(paths.rollout(result["generation"])).gate
     proof = ReleaseProof(paths.config, result["generation"], result["commit_id"], gate=gate)
-    # Who attends a rollout is told of each move, the first one included.
+    # Somebody who attends a rollout is told of each move, including the first.
     given = options["_published"] or {"stuck": 0.0, "moves": -1 if options["_attended"] else None}
     earlier = EarlierWait(agents, options["_told"], given["stuck"], given.get("moves"), given.get("outcomes"))
     try:
@@ -1365,7 +1366,7 @@ def wait(
 
 
 def overtaken(client: Any, paths: AppPaths, generation: int) -> dict[str, Any]:
-    """What the result has of what is published by now in the place of a generation; nothing where that is desired."""
+    """The part of the result about what has replaced a generation by now; empty if that is still desired."""
     try:
         published = read_published(client, paths)
     except ZooKeeperError:
@@ -1377,7 +1378,7 @@ def overtaken(client: Any, paths: AppPaths, generation: int) -> dict[str, Any]:
 
 
 def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """What is told to who attends a rollout that waits for its gates, while somebody holds the lock: `_lock`."""
+    """`_lock`, for whoever attends a rollout that waits for its gates while the lock is held."""
     if not options["_attended"] or options["force"] or result.get("rollout", {}).get("waits_for") != GATES:
         return {}
     try:
@@ -1388,16 +1389,16 @@ def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result:
 
 
 def in_time(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, where a later connection is waited for no longer than the fleet."""
+    """The options, with a later connection waiting no longer than the fleet."""
     published, seconds = options["_published"], options["connect_timeout"]
     limit = max(published["left"], LEAST_CONNECT_TIMEOUT) if published else seconds
     return {**options, "connect_timeout": min(seconds, limit)}
 
 
 def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """Wait for what was published before; what became of that. What its gates have come to is done first.
+    """Carry out the command of the gates, if any, then wait for what was published before; the result.
 
-    An answer that comes to nothing because somebody has locked meanwhile is forgotten: the gates are asked again.
+    A command that fails because of a lock taken meanwhile is dropped: the gates are asked again.
     """
     published, paths = options["_published"], AppPaths(options["app"])
     result = {name: published[name] for name in ("generation", "commit_id")}
@@ -1416,7 +1417,7 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(Locked):
             result.update(carry_out(client, paths, now_published, options))
     elif published["moves"] is not None and read_published(client, paths).generation is None:
-        # Its agents have left the rollout, which comes to no end.
+        # Its agents have left the rollout, so it never ends.
         raise ZooKeeperError(
             f"{paths.config}: the release was deleted meanwhile, so its rollout does not go on",
             **overtaken(client, paths, published["generation"]),
@@ -1425,13 +1426,13 @@ def wait_on(client: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def carry_out(client: Any, paths: AppPaths, published: Published, options: dict[str, Any]) -> dict[str, Any]:
-    """Do what gates have come to; what who attends the rollout is told of that. Raises `Locked`, `ZooKeeperError`."""
+    """Carry out the command of the gates; what to tell the attendant. Raises `Locked`, `ZooKeeperError`."""
     try:
         done = command(client, paths, published, wish(options))
     except Proving as exc:
         why = str(exc).partition(": ")[2].partition(";")[0]
         return {"_note": f"{why} meanwhile; the gates are asked again after that", "_proving": exc.hosts}
-    # Another controller may have asked its gates too, or a person was quicker.
+    # Another controller may have asked its gates too, or a person was faster.
     late = done.decision.why.removeprefix(REFUSED)
     return {"_note": f"that comes too late: {late}"} if late else {"_obeyed": True}
 
@@ -1472,7 +1473,7 @@ def main() -> None:
         with connect(options, patience) as client, kept_closed(client, app, options, acl) as rule:
             said = None if options["state"] in VERBS else warning(rule)
             waits_on = options["_published"] and not module.check_mode
-            if waits_on:  # the connection to the ensemble is a part of this wait
+            if waits_on:  # connecting to the ensemble is part of this wait
                 result = wait_on(client, begun(options, time.monotonic() - began))
             else:
                 does = steer if options["state"] in VERBS else converge
@@ -1480,7 +1481,7 @@ def main() -> None:
     except ZooKeeperError as exc:
         warn(module, exc.details)
         if said and rule.is_new:
-            module.warn(said)  # it may be why no agent has come
+            module.warn(said)  # it may be why no agent has registered
         module.fail(exc, **({"timed_out": is_outage(exc)} if options["_published"] else {}))
     except (InvalidRecord, CommitError) as exc:
         module.fail(exc)
@@ -1493,7 +1494,7 @@ def main() -> None:
 
 
 def warn(module: ZnodeModule, result: dict[str, Any]) -> None:
-    """Say whose lock was overridden, which hosts the rollout goes without, and what has had no effect."""
+    """Warn of an overridden lock, of hosts that the rollout leaves out, and of what has had no effect."""
     if "overridden_lock" in result:
         module.warn(f"{AppPaths(module.params['app']).lock}: {result['overridden_lock']['says']}; overridden by force")
     unknown = describe_unknown(Unknown(result.get("unknown_hosts", []), result.get("unknown_labels", [])))

@@ -2,7 +2,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an application should run, how it is rolled out, what was published before, and who may and may not publish."""
+"""Read an application's release, its rollout, what was published before, and who may or may not publish."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ if KAZOO_IMPORT_ERROR is None:
 
 
 def gather(client: Any, app: str) -> dict[str, Any]:
-    """All that the ensemble knows of an application's releases."""
+    """Everything the ensemble knows about an application's releases."""
     paths = AppPaths(app)
     published, history = read_published(client, paths), read_history(client, paths)
     words = outcomes(history, published.generation, read_rollouts(client, paths), bad_commits(client, paths))
@@ -260,12 +260,12 @@ def gather(client: Any, app: str) -> dict[str, Any]:
 
 
 def can_anybody_deploy(client: Any, app: AppPaths) -> bool | None:
-    """Whether anybody may write what hosts deploy, or replace it; None where there is no such application.
+    """Whether anybody may write or replace what hosts deploy; None if there is no such application.
 
     Raises `ZooKeeperError`.
     """
     found = []
-    # The root is closed first: where that was cut off, what steers hosts may be open yet.
+    # The root is closed first: if that was interrupted, the znodes that steer hosts may still be open.
     deciding = (app.root, app.config, app.history, app.rollouts, app.policy)
     pending = {path: client.get_acls_async(path) for path in deciding}
     for path, request in pending.items():
@@ -278,7 +278,7 @@ def can_anybody_deploy(client: Any, app: AppPaths) -> bool | None:
 
 
 def describe(entry: HistoryEntry) -> dict[str, Any]:
-    """A publication as the result has it."""
+    """A publication, as in the result."""
     return {
         "entry": entry.name,
         "generation": entry.generation,

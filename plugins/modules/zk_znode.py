@@ -519,7 +519,7 @@ DEFAULTS = {
 
 
 def argument_spec() -> dict[str, dict[str, Any]]:
-    """The options of the task; those of an entry of `znodes` are the same, but without defaults."""
+    """The options of the task; an entry of `znodes` has the same ones, without defaults."""
     task = {
         name: {**option, "default": DEFAULTS[name]} if name in DEFAULTS else option
         for name, option in ZNODE_SPEC.items()
@@ -534,7 +534,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> dict[str, Any]:
-    """What the module returns: one znode's result as it is, several ones' as `znodes`; `diff` where asked for."""
+    """The module's result: that of one znode, or several as `znodes`; with `diff` if asked for."""
     bare = [{key: value for key, value in result.items() if key != "diff"} for result in results]
     if not several:
         return dict(results[0]) if diff else bare[0]
@@ -546,7 +546,7 @@ def report(results: Sequence[dict[str, Any]], *, several: bool, diff: bool) -> d
 def acl_by_roles(
     client: Any, options: Mapping[str, Any], wanted: Sequence[DesiredZnode]
 ) -> Callable[[str], tuple[Any, ...] | None]:
-    """Gives the ACL that follows from the roles of `app` for what is created without one. Raises `ZooKeeperError`."""
+    """A function for the ACL that the roles of `app` give to what is created without one. Raises `ZooKeeperError`."""
     paths = [one.path for one in wanted if one.present]
     if options["app"] is None or not paths:
         return lambda _path: None
@@ -563,7 +563,7 @@ def find_open_values(
     wanted: Sequence[DesiredZnode],
     acl_of: Callable[[str], tuple[Any, ...] | None],
 ) -> list[str]:
-    """The values of `app` that anybody may change though nobody has asked for that. Raises `ZooKeeperError`."""
+    """The values of `app` that anybody may change although nobody has asked for that. Raises `ZooKeeperError`."""
     if options["app"] is None:
         return []
     paths = [one.path for one in wanted if one.present and one.acl is None and not one.sequence]

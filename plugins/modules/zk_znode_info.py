@@ -429,7 +429,7 @@ def argument_spec() -> dict[str, dict[str, Any]]:
 
 
 def gather(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the module returns. Raises `ZooKeeperError`, `InvalidRecord`."""
+    """The module's result. Raises `ZooKeeperError`, `InvalidRecord`."""
     several = options["paths"] is not None
     paths = [check_path(path) for path in (options["paths"] if several else [options["path"]])]
     values, given = options["values"], options["wait_for"]

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a directory of files, or from nested dictionaries, to the entries of `zk_znode`'s option `znodes`.
+"""From a directory of files, or from nested dictionaries, to entries for `zk_znode`'s option `znodes`.
 
-A name of a file, a directory or a key is the name of a znode. All errors are `InvalidRecord`s that say where.
+The name of a file, a directory or a key is the name of a znode. All errors are `InvalidRecord`s that say where.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ LEFT_OUT = frozenset({".git"})
 """Names in a directory that are not part of a configuration."""
 
 MAX_BYTES = 1_400_000
-"""More base64 than 1,040,000 bytes make, all that one transaction holds; `zk_znode` itself counts to the byte."""
+"""More base64 than 1,040,000 bytes, the most in one transaction, encode to; `zk_znode` itself counts exactly."""
 
 Entry = dict[str, Any]
 
 _KEPT = re.compile(r"/(?:(history)/release-\d{10}|(rollouts)/\d+|(bad)/[0-9a-f]{40,64})\Z")
-"""What an application keeps of what was published."""
+"""What an application keeps of its publications."""
 
 _ONLY_VALUES = "so nothing is deleted; take a path that has only values"
 
 
 def check_place(path: str, app: str) -> None:
-    """Raise `InvalidRecord` where a configuration would be in the way of an application's own znodes."""
+    """Raise `InvalidRecord` if a configuration would be in the way of an application's own znodes."""
     taken = whose(AppPaths(app), path)
     if taken:
         raise InvalidRecord(f"path: {taken}; take another, such as /config/shop")
 
 
 def from_directory(path: str, directory: str, read: Callable[[str], Content]) -> list[Entry]:
-    """The files of `directory` as znodes below `path`, an empty one as an empty znode. `read` gives a file's bytes."""
+    """The files of `directory` as znodes below `path`; an empty one is an empty znode. `read` gives a file's bytes."""
     if not os.path.isdir(directory):
         raise InvalidRecord(f"{directory}: no such directory")
     return _collect(_files(path, directory, read), directory)
@@ -74,7 +74,7 @@ def _files(path: str, directory: str, read: Callable[[str], Content]) -> Iterato
 
 
 def from_values(path: str, values: Any) -> list[Entry]:
-    """The keys of `values` as znodes below `path`, a nested dictionary's as deeper ones; none is an empty znode."""
+    """The keys of `values` as znodes below `path`, nested dictionaries as deeper ones; null is an empty znode."""
     if not isinstance(values, Mapping):
         raise InvalidRecord(f"values for {path}: expected a dictionary")
     return _collect(_items(path, values), path)
@@ -97,22 +97,22 @@ def _items(path: str, values: Mapping[Any, Any]) -> Iterator[Entry]:
 
 
 def _is_secret(value: Any) -> bool:
-    """Whether it is of Ansible Vault (`!vault`), or something in it is."""
+    """Whether it, or something in it, is encrypted by Ansible Vault (`!vault`)."""
     if isinstance(value, Mapping):
         return any(map(_is_secret, value.values()))
-    if isinstance(value, (list, tuple)):  # a filter such as zip makes tuples
+    if isinstance(value, (list, tuple)):  # a filter such as zip creates tuples
         return any(map(_is_secret, value))
     return bool(vault_encrypted(value))
 
 
 def _or_empty(path: str, inside: Iterator[Entry]) -> Iterator[Entry]:
-    """What is below a znode; where nothing is, the znode itself, without a value: that of before may be a secret."""
+    """What is below a znode, or else the znode itself, emptied: its former value may be a secret."""
     yield next(inside, {"path": path, "secret_value": ""})
     yield from inside
 
 
 def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
-    """All the entries. Stops at the first too many: the directory may be a whole disk, by mistake."""
+    """All the entries. Stops at the first too many: by mistake, the directory may be a whole disk."""
     collected, size = [], 0
     for entry in entries:
         collected.append(entry)
@@ -127,12 +127,12 @@ def _collect(entries: Iterable[Entry], source: str) -> list[Entry]:
 
 
 def deletions(entries: Iterable[Entry], there: Iterable[str | Mapping[str, Any]]) -> list[Entry]:
-    """Entries that delete what is `there` and neither in `entries` nor above one of them: each subtree by its top.
+    """Entries that delete what is in `there` and neither in `entries` nor above one of them, each subtree by its top.
 
-    A value that has become a dictionary is emptied; nobody knows here whether it was a secret. `there` are paths, or
-    znodes as `zk_znode_info` returns them, all below the configuration's own. Raises `InvalidRecord` where one of them
-    is no part of a configuration: it is somebody's live registration or status, or what was published once. Nobody can
-    tell from a name such as policy or lock whose it is, so that is refused too.
+    A value that has become a dictionary is emptied; whether it was a secret is not known here. `there` are paths, or
+    znodes as `zk_znode_info` returns them, all below the configuration's own. Raises `InvalidRecord` if one of them
+    does not belong to a configuration: it is a live registration or status, or was published once. A name such as
+    policy or lock does not tell whose znode it is, so that is refused too.
     """
     entries = list(entries)
     above = {path for entry in entries for path in ancestors(entry["path"])}
@@ -153,7 +153,7 @@ def deletions(entries: Iterable[Entry], there: Iterable[str | Mapping[str, Any]]
 
 
 def _why_kept(znode: Mapping[str, Any]) -> str:
-    """Why a znode is not deleted that no configuration has made, or perhaps none; empty for any other."""
+    """Why a znode is kept that does not, or may not, come from a configuration; empty for any other."""
     if znode.get("stat", {}).get("ephemeral_owner"):
         return f"is ephemeral, a registration or a status of somebody who lives, {_ONLY_VALUES}"
     found = _KEPT.search(znode["path"])

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be in a znode, as it is on the controller: the bytes of a file, and data that will be JSON."""
+"""The content of a znode on the controller: the bytes of a file, or data that will become JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import MAX_
 
 
 class Content(NamedTuple):
-    """What is in a file, and whether nobody is to see it."""
+    """The content of a file, and whether it must not be shown."""
 
     data: bytes
     secret: bool = False
@@ -30,10 +30,10 @@ class Content(NamedTuple):
 
 
 def check_json(data: Any, where: str) -> None:
-    """Raise `InvalidRecord`, which begins with `where`, for what JSON has not, wherever in the data it is.
+    """Raise an `InvalidRecord` that begins with `where` for anything in the data, at any depth, that JSON can't hold.
 
-    That is a key that is no text: 8080 would become "8080", where another key may have that name, and which text was
-    meant by yes or 1.10 can't be known. And it is a number that is none, or is infinite.
+    That is a key that is not a string: 8080 would become "8080", which may be another key, and which string yes or
+    1.10 stands for can't be known. And it is a number that is NaN or infinite.
     """
     if isinstance(data, Mapping):
         for key, inner in data.items():
@@ -48,12 +48,12 @@ def check_json(data: Any, where: str) -> None:
 
 
 def read_content(loader: DataLoader, path: str) -> Content:
-    """The bytes of a file, decrypted where Ansible Vault has encrypted it; then they are secret.
+    """The bytes of a file. If Ansible Vault has encrypted it, they are decrypted and secret.
 
-    Raises an `InvalidRecord` that begins with the path, also for more than a znode holds.
+    Raises an `InvalidRecord` that begins with the path, also if it is more than a znode can hold.
     """
     try:
-        # What is encrypted is decrypted to a file of its own, for as long as it is read.
+        # An encrypted file is decrypted to a temporary one while it is read.
         plain = loader.get_real_file(path)
     except AnsibleError as exc:
         raise InvalidRecord(f"{path}: {exc.message}") from None

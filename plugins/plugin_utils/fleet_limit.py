@@ -21,13 +21,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_phases import (
 from ansible_collections.zoo.deploy.plugins.module_utils.rollout_plan import Plan, read_plan
 
 UNLIMITED = 30 * 24 * 3600.0
-"""Seconds to wait where nobody has set a limit and something else does: as long as anything of a rollout may last."""
+"""Seconds to wait if there is no limit except the rollout's own: as long as any part of a rollout may last."""
 CARRIED_OUT = frozenset({RUNNING, SOAKING, ROLLING_BACK})
-"""The phases in which a rollout goes on by its agents only."""
+"""The phases in which only agents move a rollout."""
 
 
 class Limit:
-    """When a long wait is over: after some seconds, or where nobody is live who could carry the rollout out."""
+    """When a long wait is over: after some seconds, or if no live agent could carry out the rollout."""
 
     def __init__(self, seconds: float, *, by_rollout: bool) -> None:
         self._seconds = seconds
@@ -37,7 +37,7 @@ class Limit:
         self._deserted_at: float | None = None
 
     def left(self, result: Mapping[str, Any], latest: Mapping[str, Any], passed: float) -> float:
-        """Seconds that are left after those that have passed; `latest` is what the last turn has seen."""
+        """Seconds left after those that have `passed`; `latest` is what the last turn has seen."""
         if not self._by_rollout:
             return self._seconds - passed
         self._seconds = limit_by_rollout(result, self._seconds)
@@ -46,7 +46,7 @@ class Limit:
         return 0.0 if self._is_deserted else self._seconds - passed
 
     def why_over(self) -> dict[str, Any]:
-        """The message of a rollout that nobody carries out; nothing where it is not over for that."""
+        """The failure of a rollout that nobody carries out; empty if the wait is not over for that reason."""
         if not self._is_deserted:
             return {}
         nobody = f"for {self._deadline:g} s (progressDeadline), no agent has been live that could carry out the rollout"
@@ -58,7 +58,7 @@ class Limit:
         return self._deserted >= self._deadline
 
     def _note(self, latest: Mapping[str, Any], passed: float) -> None:
-        """Count the seconds between two looks that found nobody; an outage is no look."""
+        """Count the seconds between two looks that found no agent; an outage is not a look."""
         since, self._deserted_at = self._deserted_at, None
         if not is_seen(latest):
             return
@@ -70,7 +70,7 @@ class Limit:
 
 
 def progress_deadline(result: Mapping[str, Any]) -> float:
-    """How long a rollout may come no further, in seconds; the default where its plan can't be read."""
+    """How many seconds a rollout may make no progress; the default if its plan can't be read."""
     try:
         plan = read_plan((result.get("rollout") or {}).get("plan"))
     except InvalidRecord:
@@ -79,14 +79,14 @@ def progress_deadline(result: Mapping[str, Any]) -> float:
 
 
 def is_seen(result: Mapping[str, Any]) -> bool:
-    """Whether a turn has seen the fleet, the ensemble having answered."""
+    """Whether a turn has seen the fleet: the ensemble has answered."""
     return "agents" in result and UNANSWERED not in str(result.get("msg"))
 
 
 def limit_by_rollout(result: Mapping[str, Any], limit: float) -> float:
-    """The limit; none while there is a rollout, which has deadlines of its own, and soaks as long as it says.
+    """The limit; none during a rollout, which has its own deadlines, and soaks as long as its plan says.
 
-    Who is left when it has ended is waited for as long as without one.
+    After its end, the remaining agents are waited for as long as without a rollout.
     """
     phase = (result.get("rollout") or {}).get("phase", DONE)
     if phase not in FINAL:

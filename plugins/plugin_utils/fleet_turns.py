@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A long wait for a fleet, in turns of some seconds between which it is shown how far the fleet is.
+"""A long wait for a fleet, in turns of some seconds, with the fleet's progress shown between them.
 
-`zk_release` and `zk_fleet_info` wait so.
+`zk_release` and `zk_fleet_info` wait like this.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from .progress.rollout_line import on_their_way
 PATIENCE = 10.0
 """Seconds between two lines of progress."""
 PAUSE = 1.0
-"""Seconds before the module is run again that an outage has ended early."""
+"""Seconds before the module is run again after an outage has ended it early."""
 FLEET = (
     *("agents", "failed_agents", "pending_agents", "lost_agents", "converged", "degraded"),
     *("generation", "commit_id", "release", "served", "states", "failures", "missing_agents", "rollout"),
 )
-"""What the module knows better each time that it has seen the fleet."""
+"""What the module knows better each time it has seen the fleet."""
 NAMED = 5
-"""How many of the agents that are waited for a line of progress names."""
+"""How many of the pending agents a line of progress names."""
 
 
 class FleetTurn(NamedTuple):
-    """One more wait: its `seconds`, those that are `left` of all, and what the module is to know of the turns before.
+    """One more wait: its `seconds`, the seconds `left` in all, and what the module must know about earlier turns.
 
-    `agents` were live already; for `stuck` seconds none could go on; the reasons `told` were shown, and so was the
-    rollout with so many `moves`, and what the agents had come to (`outcomes`; None where that is no news).
+    `agents` were live before; none has been able to continue for `stuck` seconds; the reasons in `told` have been
+    shown, and so have the rollout with this many `moves` and the agents' `outcomes` (None if those are not news).
     """
 
     seconds: float
@@ -55,7 +55,7 @@ class FleetTurn(NamedTuple):
 
 
 def limit_of(options: Mapping[str, Any]) -> float | None:
-    """Seconds to wait; None where the module is to refuse the option itself."""
+    """Seconds to wait; None if the module is to refuse the option itself."""
     limit = options.get("wait_timeout")
     try:
         return float(WAITING_OPTIONS["wait_timeout"]["default"] if limit is None else limit)
@@ -73,12 +73,12 @@ def wait_on(
     *,
     by_rollout: bool = False,
 ) -> dict[str, Any]:
-    """Run the module again while its wait has timed out, until `limit` seconds after its beginning; the result then.
+    """Run the module again while its wait has timed out, until `limit` seconds after its beginning; the last result.
 
-    That is `elapsed` seconds before the end of the first turn. An ensemble that does not answer has timed out too.
-    `files` are the znodes whose files are waited for, in words, instead of a release. Who is `named` is waited for
-    without having been live. `show` prints how far the fleet is before each run. `by_rollout`: nobody has set the
-    limit, and a rollout has none, whenever it begins.
+    The beginning is `elapsed` seconds before the end of the first turn. An ensemble that does not answer counts as
+    timed out. `files` names the znodes whose files are waited for instead of a release. Agents in `named` are waited
+    for even if they have not been live. `show` prints the fleet's progress before each run. `by_rollout`: nobody has
+    set the limit, and during a rollout there is none.
     """
     show, latest, memory = show or Show(""), result, _Memory(files, named)
     began = time.monotonic()
@@ -104,7 +104,7 @@ def wait_on(
 
 
 class _Memory:
-    """What the turns of a wait have seen, as the next one is to know it. Nothing of it is about `files`."""
+    """What the turns of a wait have seen, for the next one. Nothing in it is about `files`."""
 
     def __init__(self, files: str, named: Collection[str]) -> None:
         self.told: list[str] = []
@@ -114,7 +114,7 @@ class _Memory:
         self._stuck_since: float | None = None
 
     def turn(self, result: dict[str, Any], left: float, now: float) -> FleetTurn:
-        """The next turn, after a `result` that was shown."""
+        """The next turn, after a `result` that has been shown."""
         self._live.update(seen(result, self._named))
         turn = FleetTurn(min(left, PATIENCE), left, sorted(self._live), 0.0, [])
         moves = (result.get("rollout") or {}).get("moves")
@@ -127,16 +127,16 @@ class _Memory:
 
 
 def seen(result: dict[str, Any], named: Collection[str]) -> set[str]:
-    """The names of all agents that were live at some time.
+    """The names of all agents that have ever been live.
 
-    So were those that are waited for, unless they are `named`; an outage leaves no others.
+    Pending agents have been, unless they are `named`; in an outage, the result has no others.
     """
     names = {agent["name"] for agent in result.get("agents", [])}
     return names.union(result.get("lost_agents", []), set(result.get("pending_agents", [])).difference(named))
 
 
 def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
-    """What the module had published, and what became of the wait later: of the fleet, what was last seen."""
+    """The result of the publication with that of the later wait: for the fleet, what was seen last."""
     fleet = FLEET if "agents" in later else ()
     of_then = {"rollout"} if fleet and later.get("generation") != before.get("generation") else set()
     ended = {"msg", "exception", "failed", "timed_out", *of_then}
@@ -147,26 +147,26 @@ def combined(before: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
 
 
 def statuses(result: dict[str, Any], which: str) -> dict[str, AgentStatus]:
-    """The statuses of the agents that a list in the result names, as far as they were read."""
+    """The statuses of the agents in one of the result's lists, as far as they were read."""
     known = {agent["name"]: agent for agent in result.get("agents", [])}
     return {name: AgentStatus.from_object(known[name]) for name in result.get(which, []) if name in known}
 
 
 def is_stuck(result: dict[str, Any]) -> bool:
-    """Whether nobody who is waited for can go on."""
+    """Whether no pending agent can continue."""
     pending = statuses(result, "pending_agents")
     return bool(pending) and len(_stopped(result)) == len(pending)
 
 
 def _stopped(result: dict[str, Any]) -> dict[str, AgentStatus]:
-    """Who is waited for and can't go on; what an agent still says of an earlier generation is no reason."""
+    """The pending agents that can't continue; a status about an earlier generation does not count."""
     generation = result.get("generation")
     pending = statuses(result, "pending_agents").items()
     return {name: status for name, status in pending if status.waits_for and status.generation == generation}
 
 
 def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
-    """Why agents have failed, or try again, and which."""
+    """Why agents have failed or are retrying: the names by reason."""
     why: dict[str, list[str]] = {}
     for name, status in sorted({**_stopped(result), **statuses(result, "failed_agents")}.items()):
         reason = reason_of(status)
@@ -176,7 +176,7 @@ def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def counted(result: Mapping[str, Any]) -> list[int] | None:
-    """What the agents have come to; of a rollout, not their states. None where that is no news."""
+    """The agents' outcomes as counts, in a rollout without their states. None if that is not news."""
     agents = result.get("agents", [])
     if not 0 < len(agents) <= MANY:
         return None
@@ -193,10 +193,10 @@ def progress(
     files: str = "",
     shown: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """How far the fleet is, and who is waited for or missing.
+    """The fleet's progress, and which agents are pending or missing.
 
-    Further lines are what hosts have come to that were not `shown`, and the reasons that are not `told`.
-    In an outage the line is about that. An agent's state and its reason are about the release, and say nothing of
+    Further lines are the outcomes of hosts that were not `shown`, and the reasons that were not `told`.
+    In an outage the line is about that. An agent's state and reason are about the release, so they are left out for
     `files`.
     """
     line = f"{seconds:5.0f} s  {_how_far(result, files)}"
@@ -224,7 +224,7 @@ def _how_far(result: dict[str, Any], files: str) -> str:
 
 
 def _how_far_rolled_out(result: dict[str, Any]) -> str:
-    """The rollout's line; of one that is done, who is still waited for, as nobody is on the way."""
+    """The rollout's line; once it is done and nobody is in progress, it names the pending agents."""
     way = on_their_way(result["rollout"])
     missing = f"; missing: {listed(result['missing_agents'])}" if result.get("missing_agents") else ""
     going = f"; on their way: {listed(way)}" if way else ""
@@ -238,7 +238,7 @@ def _states(result: dict[str, Any]) -> dict[str, str]:
 
 
 def _waited_for(result: dict[str, Any], files: str = "") -> str:
-    """Who is pending, and in which state; empty where nobody is."""
+    """The pending agents and their states; empty if there are none."""
     states, pending = _states(result), result["pending_agents"]
     waiting = {name: "pending" if files and name in states else states.get(name, NOT_LIVE.what) for name in pending}
     named = ", ".join(f"{name} is {state}" for name, state in list(waiting.items())[:NAMED])
@@ -246,5 +246,5 @@ def _waited_for(result: dict[str, Any], files: str = "") -> str:
 
 
 def short(commit_id: str | None) -> str:
-    """A commit as a line of progress names it. Where none is published, agents have only to be live."""
+    """A commit in a line of progress. If none is published, agents only have to be live."""
     return commit_id[:10] if commit_id else "that they are live"

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sessions that a process keeps from one lookup to the next: to begin and end one takes many times as long as a read.
+"""Sessions that a process keeps between lookups: opening and closing one takes many times as long as a read.
 
-Ansible forks a process for each task of each host. kazoo does not survive a fork, so all sessions end before one; those
-of a process that was forked end with it, or expire where Ansible terminates that as it ends.
+Ansible forks a process for each task of each host. kazoo does not survive a fork, so all sessions are closed before
+one. Those of a forked process end with it, or expire if Ansible terminates it at its end.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
 from ansible_collections.zoo.deploy.plugins.module_utils.identity import named
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import chroot_named, connect
 
-with contextlib.suppress(ImportError):  # `connect` says so
+with contextlib.suppress(ImportError):  # `connect` reports it
     from kazoo.handlers.threading import KazooTimeoutError
 
 Result = TypeVar("Result")
 
 
 class _Session(NamedTuple):
-    """A client, and what ends its session: called, or at the end of the process, whichever is first."""
+    """A client, and what ends its session: on a call or at the end of the process, whichever is first."""
 
     client: Any
     end: Finalize[Any]
 
 
 _SESSIONS: dict[tuple[str, ...], _Session] = {}
-"""Those of this process, by the connection's options."""
+"""The sessions of this process, by the connection's options."""
 
 
 def ask(options: Mapping[str, Any], question: Callable[[Any], Result]) -> Result:
-    """What `question` finds out with a client for the options. Raises `ZooKeeperError`.
+    """The answer to `question` by a client for the options. Raises `ZooKeeperError`.
 
-    The client may be one of before. Where that has lost its connection, the question is asked anew with another one.
+    The client may be an earlier one. If that has lost its connection, the question is asked again with a new one.
     """
     key = tuple(repr(options[name]) for name in CONNECTION_OPTIONS)
     if key in _SESSIONS:
@@ -60,13 +60,13 @@ def ask(options: Mapping[str, Any], question: Callable[[Any], Result]) -> Result
 
 
 def _answer(question: Callable[[Any], Result], client: Any) -> Result:
-    """What a question finds out; its errors say who the client is, and of a missing chroot, as within `connect`."""
+    """The answer to a question; errors name the client, and mention a missing chroot, as within `connect`."""
     with named(client), chroot_named(client):
         return question(client)
 
 
 def _is_lost(exc: ZooKeeperError) -> bool:
-    """Whether it was the connection. An ensemble that did not answer in time is not asked for as long once more."""
+    """Whether the connection was lost. An ensemble that did not answer in time is not asked again for as long."""
     return is_outage(exc) and not isinstance(exc.__cause__, KazooTimeoutError)
 
 

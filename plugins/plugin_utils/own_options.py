@@ -3,9 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The connection options of lookup and inventory, as strict as those of a module.
 
-Ansible itself takes whatever it does not know as a boolean for false, and an empty environment variable for a value:
-TLS, or what it checks, would be off. An empty path it takes for the current directory, and a template for the name of a
-file in that.
+Ansible itself takes any unknown boolean for false, and an empty environment variable for a value: TLS, or its checks,
+would be off. It takes an empty path for the current directory, and a template for the name of a file in it.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ PATHS = [name for name, spec in CONNECTION_OPTIONS.items() if spec["type"] == "p
 
 
 def forget_empty_variables() -> None:
-    """Let an empty environment variable be none; before Ansible reads them into a plugin's options."""
+    """Remove empty environment variables, before Ansible reads them into a plugin's options."""
     for variable in map(environment_variable, CONNECTION_OPTIONS):
         if os.environ.get(variable) == "":
             del os.environ[variable]
 
 
 def converted(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, those that are true or false as booleans, numbers as texts, paths absolute, None where one is empty.
+    """The options with booleans converted, numbers as strings, paths absolute, and None for an empty one.
 
-    Raises `ZooKeeperError` where one is nothing of its kind, as what a template gave may be.
+    Raises `ZooKeeperError` if one is not of its type, as the result of a template may not be.
     """
     if not isinstance(options["hosts"], (str, Sequence, type(None))):
         raise ZooKeeperError(f"hosts: expected host:port, or a list of such, got {options['hosts']!r}")
@@ -54,7 +53,7 @@ def _boolean(name: str, value: Any) -> bool:
 
 
 def _text(name: str, value: Any) -> str | None:
-    """A number too, as a template may give of a password; what else it gave is not told, for it may be a secret."""
+    """Also for a number, such as a template's password; any other result is not shown, since it may be a secret."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):

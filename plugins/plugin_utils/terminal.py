@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where what a wait has to say is printed, between Ansible's own lines."""
+"""Where the output of a wait is printed, between Ansible's own lines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ display = Display()
 
 
 def say(text: str, color: str | None = None) -> None:
-    """Print some lines in one piece: those of other hosts come between no two of them, and none moves a cursor.
+    """Print some lines at once, so that those of other hosts can't come between them; none moves a cursor.
 
-    Where Ansible's output is JSON, as that of the callback `ansible.posix.json` is, they are on standard error.
+    If Ansible's output is JSON, as with the callback `ansible.posix.json`, they go to standard error.
     """
     lines = "\n".join(map(printable, text.split("\n")))
     display.display(lines, color=color, stderr="json" in str(constants.DEFAULT_STDOUT_CALLBACK))

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the controller does for a rollout while it waits for it: it asks gates, and notifies of each change of phase.
+"""What the controller does for a rollout while it waits: it asks gates, and notifies of each change of phase.
 
-The rollout is in ZooKeeper, and goes on or rests without the controller. What gates have come to is written as a
-person's wish is: for the state that it is about, and for no other.
+The rollout is in ZooKeeper, and continues or rests without the controller. The gates' decision is written like a
+person's command: for the state that it is about, and no other.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .gates import FAILED, INCONCLUSIVE, GateAnswer, GateVerdict, StepGate, judg
 from .options import Notification
 
 VERBS = {FAILED: "halt", INCONCLUSIVE: "pause"}
-"""What becomes of a rollout by what its gates have come to, where they did not pass."""
+"""The command to a rollout whose gates did not pass, by their outcome."""
 
 display = Display()
 
 
 class Attendant:
-    """Attends one rollout of an application, for the task of one worker of Ansible's; a `silent` one prints nothing."""
+    """Attends one rollout of an application, for one task of an Ansible worker; a `silent` one prints nothing."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Attendant:
     ) -> None:
         self.answers: list[dict[str, Any]] = []
         self.has_moved_it = False
-        """Whether the rollout has been moved by what gates have come to during the wait."""
+        """Whether the gates' decision has moved the rollout during the wait."""
         self.proving: list[str] = []
-        """Hosts that prove the release once more; no gate is asked as long as all of them do."""
+        """Hosts that are proving the release once more; no gate is asked while all of them still are."""
         self._silent = silent
         self._lock: str | None = None
         self._app = app
@@ -64,7 +64,7 @@ class Attendant:
 
     @property
     def is_locked_out(self) -> bool:
-        """Whether no gate is asked now, for somebody holds the lock."""
+        """Whether gates are not asked now, because somebody holds the lock."""
         return self._lock is not None
 
     @property
@@ -73,10 +73,10 @@ class Attendant:
         return bool(self._gates)
 
     def saw(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The module's result, to be waited on where gates are to be asked; tells of a change of phase, and of a lock.
+        """The module's result, with `timed_out` if gates are to be asked; reports a change of phase, and a lock.
 
-        It tells, too, why an answer counts for nothing, as where somebody was quicker. A wait that has failed has
-        ended, as where another release is published: nobody asks for that rollout any more.
+        It also reports why an answer has no effect, for example if somebody was faster. A wait that has failed is over,
+        for example after another release was published: nobody asks for that rollout any longer.
         """
         lock, note = result.pop("_lock", None), result.pop("_note", None)
         self.proving = result.pop("_proving", [])
@@ -101,7 +101,7 @@ class Attendant:
         return self.has_gates and rollout["phase"] == PAUSED and rollout["waits_for"] == GATES
 
     def next_command(self) -> dict[str, Any] | None:
-        """What is to be done with the rollout as it was seen last, by what its gates say; None for nothing."""
+        """The command, by its gates, for the rollout as last seen; None for nothing."""
         rollout = self._latest.get("rollout") or {}
         if not rollout or not self.has_gates or self._lock or self.proving:
             return None
@@ -113,7 +113,7 @@ class Attendant:
         return None
 
     def command_for(self, result: Mapping[str, Any], passed: str) -> dict[str, Any]:
-        """Ask the gates; what is to be done then: `passed` where they pass, with the state in the result only."""
+        """Ask the gates; the resulting command, `passed` if they pass, for the state in the result only."""
         decided = self._ask(event_of(self._app, result))
         self.check_parent()
         if decided.decided_by is None:
@@ -122,9 +122,9 @@ class Attendant:
         return command_about(result, VERBS[decided.outcome], gate, str(decided.decided_by))
 
     def check_parent(self) -> None:
-        """Raise an `AnsibleActionFail` where ansible-playbook has ended.
+        """Raise an `AnsibleActionFail` if ansible-playbook has exited.
 
-        A worker outlives one that was killed: it would wait for ever, and nobody would know what it does.
+        A worker outlives it if it was killed: it would wait for ever, and nobody would know what it does.
         """
         if os.getppid() != self._parent:
             raise AnsibleActionFail("ansible-playbook has ended, so nothing is waited for, and no gate opens anything")
@@ -152,14 +152,14 @@ class Attendant:
             display.warning(f"notify: the command {why}; nobody may know that the rollout is {event['phase']}")
 
     def at_end(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The result once the wait is over: a rollout that still waits for its gates has not been proved in time."""
+        """The result after the wait: a rollout that still waits for its gates has not been proved in time."""
         if not result.get("timed_out") or result.get("failed"):
             return result
         why = f"not proved in time: step {result['rollout']['step']} still waits for its gates"
         return {**result, "failed": True, "msg": f"{why}; promote it, with the gates, to go on (promote.yml)"}
 
     def explain(self, result: dict[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-        """The result of a command: where gates did not pass, it has failed if that halts, and the message says it."""
+        """The result of a command; if gates did not pass, with the reason, and failed if that halts the rollout."""
         if given and given["verb"] in VERBS.values():
             if not result.get("changed") or given["reason"] not in str(result.get("msg")):
                 result["msg"] = "; ".join(filter(None, [given["reason"], result.get("msg")]))
@@ -169,12 +169,12 @@ class Attendant:
 
 
 def command_about(result: Mapping[str, Any], verb: str, by: str = "", reason: str = "") -> dict[str, Any]:
-    """A command that is about the state in the result only."""
+    """A command for the state in the result only."""
     return {"verb": verb, "by": by, "reason": reason, "moves": result["rollout"]["moves"]}
 
 
 def ask(gate: StepGate, event: Mapping[str, Any]) -> GateAnswer:
-    """What a gate says now; it takes its timeout at the most."""
+    """A gate's answer now; this takes at most its timeout."""
     if gate.command:
         environment = {**environment_of(event), **(gate.environment or {})}
         return judge_command(gate, command.run(gate.command, gate.timeout, environment, text_of(event)))
@@ -182,5 +182,5 @@ def ask(gate: StepGate, event: Mapping[str, Any]) -> GateAnswer:
 
 
 def is_unattended(rollout: Mapping[str, Any]) -> bool:
-    """Whether a rollout goes on where nobody asks its gates."""
+    """Whether a rollout continues if nobody asks its gates."""
     return isinstance(rollout["plan"], Mapping) and bool(rollout["plan"].get("unattended"))

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A command of the user's that runs on the controller, told by its environment and its input how a rollout is."""
+"""A user's command that runs on the controller; its environment and its input describe the rollout."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ansible_collections.zoo.deploy.plugins.module_utils.child_session import en
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its beginning."""
 LAST_WORDS = 1.0
-"""Seconds in which the output is read to its end, once the command has ended: what it left behind may hold it open."""
+"""Seconds to read the output to its end after the command has exited: processes it left behind may hold it open."""
 
 
 class CommandEnd(NamedTuple):
-    """How a command ended: its exit status, None where it has none, then `problem` says why; and what it printed."""
+    """How a command ended: its exit status (None if it has none, then `problem` has the reason) and its output."""
 
     status: int | None
     output: str = ""
@@ -29,11 +29,11 @@ class CommandEnd(NamedTuple):
 
 
 def run(words: Sequence[str], seconds: float, environment: Mapping[str, str], given: str) -> CommandEnd:
-    """Run a command without a shell, for `seconds` at the most; `environment` is added to that of the controller.
+    """Run a command without a shell, for at most `seconds`; `environment` is added to that of the controller.
 
-    `given` is its input. Where it takes too long, and where Ansible is told to end, all that it has started ends too.
+    `given` is its input. If it takes too long, or Ansible is told to stop, everything it has started is stopped too.
     """
-    # A pipe would hold up who does not read it.
+    # A pipe would block if the command did not read it.
     with tempfile.TemporaryFile() as told, ended_with_this() as started:
         told.write(given.encode())
         told.seek(0)
@@ -67,6 +67,6 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> CommandEnd:
 
 
 def _read(pipe: Any, kept: bytearray) -> None:
-    """Read to the end, so that the command is never held up; the beginning is kept."""
+    """Read to the end, so that the command is never blocked; the beginning is kept."""
     for chunk in iter(lambda: pipe.read1(LONGEST), b""):
         kept.extend(chunk[: LONGEST - len(kept)])

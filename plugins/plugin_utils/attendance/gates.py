@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Gates: what is asked before a rollout goes on, and what each answer means. Pure; `asking` asks.
+"""Gates: what is asked before a rollout continues, and what each answer means. Pure; `ask` does the asking.
 
-A gate passes, fails, or is inconclusive. A command passes with the exit status 0 and fails with 1. A URL passes where
-it answers as expected, and fails where it answers otherwise. Whatever else happens says nothing about the release.
+A gate passes, fails, or is inconclusive. A command passes with exit status 0 and fails with 1. A URL passes if it
+answers as expected, and fails if it answers otherwise. Anything else says nothing about the release.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ PASSED = "passed"
 FAILED = "failed"
 INCONCLUSIVE = "inconclusive"
 LONGEST_LINE = 300
-"""Characters of what a gate says that are told: every host reads the reason of a rollout."""
+"""Characters shown of a gate's answer: every host reads the reason of a rollout."""
 
 
 @dataclass(frozen=True)
 class ExpectedValue:
-    """What a value in an answer in JSON has to be: `path` leads to it, through keys and, in lists, places from 0."""
+    """What a value in a JSON answer must be: `path` leads to it, through keys and, in lists, indexes from 0."""
 
     path: tuple[str, ...]
     equals: Any = None
@@ -37,7 +37,7 @@ class ExpectedValue:
 
     @property
     def limits(self) -> bool:
-        """Whether it has to be a number within limits."""
+        """Whether it must be a number within limits."""
         return self.at_least is not None or self.at_most is not None
 
     def __str__(self) -> str:
@@ -50,10 +50,10 @@ class ExpectedValue:
 
 @dataclass(frozen=True)
 class StepGate:
-    """One gate: a `command`, with an `environment`, or a `url`, with what it has to answer; `secrets` are never told.
+    """One gate: a `command` with an `environment`, or a `url` with what it must answer; `secrets` are never shown.
 
-    `options` are those of the request. With a `value`, a status that is not expected says nothing, for what was asked
-    was not answered.
+    `options` are those of the request. With a `value`, an unexpected status is inconclusive, because the question was
+    not answered.
     """
 
     name: str
@@ -69,27 +69,27 @@ class StepGate:
 
 
 class GateAnswer(NamedTuple):
-    """What a gate has come to, and what it said: one line, without secrets."""
+    """A gate's outcome and the reason: one line, without secrets."""
 
     name: str
     outcome: str
     says: str
 
     def __str__(self) -> str:
-        """It in a line."""
+        """The answer on one line."""
         verb = "is inconclusive" if self.outcome == INCONCLUSIVE else self.outcome
         return f"gate {self.name} {verb}" + (f": {self.says}" if self.says else "")
 
 
 class GateVerdict(NamedTuple):
-    """What the gates have come to together, and the answer that decides it; None where all passed."""
+    """The outcome of all gates, and the answer that decides it; None if all passed."""
 
     outcome: str
     decided_by: GateAnswer | None = None
 
 
 def verdict(answers: Sequence[GateAnswer]) -> GateVerdict:
-    """One that failed decides, else one that is inconclusive."""
+    """A failure decides, otherwise an inconclusive answer."""
     for outcome in (FAILED, INCONCLUSIVE):
         for answer in answers:
             if answer.outcome == outcome:
@@ -98,7 +98,7 @@ def verdict(answers: Sequence[GateAnswer]) -> GateVerdict:
 
 
 def judge_command(gate: StepGate, ended: CommandEnd) -> GateAnswer:
-    """What a command's end means."""
+    """The answer of a gate from the end of its command."""
     outcome = {0: PASSED, 1: FAILED}.get(-1 if ended.status is None else ended.status, INCONCLUSIVE)
     said = first_line(ended.output)
     status = "" if ended.status in {None, 0, 1} else f"exit status {ended.status}"
@@ -107,7 +107,7 @@ def judge_command(gate: StepGate, ended: CommandEnd) -> GateAnswer:
 
 
 def judge_answer(gate: StepGate, answer: WebAnswer) -> GateAnswer:
-    """What the answer to a request means."""
+    """The answer of a gate from the response to its request."""
     if answer.status is None:
         return _answer(gate, INCONCLUSIVE, answer.problem)
     if answer.status not in gate.statuses:
@@ -141,7 +141,7 @@ def _judge_value(gate: StepGate, value: ExpectedValue, text: str) -> GateAnswer:
 
 
 def value_at(content: Any, path: Sequence[str]) -> Any:
-    """The value to which a path leads. Raises `LookupError`."""
+    """The value that a path leads to. Raises `LookupError`."""
     for word in path:
         if isinstance(content, list) and word.isdigit():
             content = content[int(word)]
@@ -153,7 +153,7 @@ def value_at(content: Any, path: Sequence[str]) -> Any:
 
 
 def number_of(found: Any) -> float | None:
-    """A number, also one in a text, as Prometheus has it; None for what is none."""
+    """A number, possibly in a string, as in Prometheus; None for anything else."""
     if isinstance(found, bool) or not isinstance(found, (int, float, str)):
         return None
     try:

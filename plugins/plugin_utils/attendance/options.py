@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options `gates` and `notify`, read and checked before anything is published. Their values are never told."""
+"""The options `gates` and `notify`, read and checked before anything is published. Their values are never shown."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .gates import ExpectedValue, StepGate, first_line, number_of
 
 TIMEOUT = 30.0
 LONGEST = 3600.0
-"""Seconds that a gate, or a notification, may take: where nobody says another number, and at the most."""
+"""Seconds that a gate or a notification may take: by default, and at most."""
 SHORTEST_SECRET = 4
-"""Characters of a text that is kept out of what is told; a shorter one is a part of any sentence."""
+"""The least characters of a string that is hidden in output; a shorter one is a part of any sentence."""
 OF_COMMANDS = ("command", "environment")
 OF_URLS = (
     *("url", "headers", "url_username", "url_password", "status_code", "matches", "json"),
@@ -34,7 +34,7 @@ PASSED_ON = ("validate_certs", *PATHS, "url_username", "url_password")
 
 
 class InvalidOption(ValueError):
-    """A gate, or a notification, that nobody can carry out; the message says where and why."""
+    """A gate or a notification that can't be carried out; the message says where and why."""
 
 
 class Notification(NamedTuple):
@@ -59,7 +59,7 @@ def read_gates(option: Any) -> list[StepGate]:
 
 
 def read_notification(option: Any) -> Notification | None:
-    """The notification in an option: a command, or an object with one, which may be JSON; None for none.
+    """The notification in an option: a command, or an object with one, which may be JSON; None if unset.
 
     Raises `InvalidOption`.
     """
@@ -135,7 +135,7 @@ def _secrets(texts: Collection[Any]) -> frozenset[str]:
 
 
 def _words(header: str) -> list[str]:
-    """What the value of a header holds: its words, what those name, as a cookie does, and who Basic says one is."""
+    """The parts of a header's value: its words, their values, as in a cookie, and the login and password of Basic."""
     words = [header, *header.split(), *re.split(r"[\s;,]+", header)]
     words += [word.partition("=")[2].strip('"') for word in words]
     basic = re.fullmatch(r"basic\s+(\S+)", header.strip(), re.IGNORECASE)
@@ -147,26 +147,26 @@ def _words(header: str) -> list[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """How a text may come back in a line: as it is, without what a line does not have, and as HTML and JSON have it."""
+    """The forms of a string in a line of output: unchanged, without unprintable characters, in HTML and JSON."""
     plain = {text, first_line(text)}
     plain |= {form for one in plain for form in _in_html(one)}
     return {*plain, *(json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in plain for ascii_only in (True, False))}
 
 
 def _in_html(text: str) -> tuple[str, ...]:
-    """How a page has it, with quotation marks as they are, by name, or by number."""
+    """Its forms in a page, with quotation marks as they are, by name, or by number."""
     bare = html.escape(text, quote=False)
     return bare, html.escape(text), bare.replace('"', "&#34;").replace("'", "&#39;")
 
 
 def _query_values(query: str) -> list[str]:
-    """What parameters of a URL are, as they are written there and decoded."""
+    """The values of a URL's parameters, as written and decoded."""
     values = [parameter.partition("=")[2] for parameter in query.split("&")]
     return [*values, *map(unquote_plus, values)]
 
 
 def _basic(user: str | None, password: str | None) -> str:
-    """What a request has in its header for a user and a password."""
+    """The request's header value for a user and a password; empty without a password."""
     return base64.b64encode(f"{user or ''}:{password}".encode()).decode() if password else ""
 
 
@@ -202,7 +202,7 @@ def _url(where: str, value: Any) -> str:
 
 
 def _texts(where: str, value: Any) -> dict[str, str]:
-    """A mapping of texts, as an environment is one."""
+    """A mapping of strings, such as an environment."""
     if value is None:
         return {}
     texts = [*value, *value.values()] if isinstance(value, Mapping) else [None]

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One GET request from the controller, whose answer comes within a time, or does not."""
+"""One GET request from the controller, answered within a time limit or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST = 1_000_000
 
 
 class WebAnswer(NamedTuple):
-    """An answer's status and the beginning of its body; the status is None where there was none, for a `problem`."""
+    """An answer's status and the beginning of its body; without one, the status is None and `problem` is set."""
 
     status: int | None
     body: bytes = b""
@@ -25,9 +25,9 @@ class WebAnswer(NamedTuple):
 
 
 def get(url: str, seconds: float, options: Mapping[str, Any]) -> WebAnswer:
-    """Ask for a URL; a redirect is an answer. `options` are further ones of `open_url`.
+    """Request a URL; a redirect is an answer. `options` are further ones of `open_url`.
 
-    A server that sends byte by byte would make each timeout of a socket begin anew, so the time is kept by a thread.
+    A server that sends byte by byte would restart each socket timeout, so a thread keeps the time.
     """
     answers: list[WebAnswer] = []
     asking = threading.Thread(target=lambda: answers.append(_ask(url, seconds, options)), daemon=True)

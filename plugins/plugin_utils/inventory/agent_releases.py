@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, 
 def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By an agent's name: its `commit`, `generation`, `state`, and whether that is a `drift` from what is published.
 
-    A text for each status that can't be read comes second. Raises `ZooKeeperError`, also where `app` is no znode path.
+    The second value has a message for each unreadable status. Raises `ZooKeeperError`, also if `app` is not a path.
     """
     try:
         paths = AppPaths(app)
@@ -49,7 +49,7 @@ def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]
 
 
 def _release(status: AgentStatus, generation: int | None) -> dict[str, Any]:
-    """What a host has of it. Raises `InvalidRecord`: anything may be in a status that another program has written."""
+    """A status in the form of `zk_release`. Raises `InvalidRecord`: another program may have written anything."""
     if not isinstance(status.generation, (int, type(None))):
         raise InvalidRecord(f"generation: expected a whole number, got {quote(status.generation)}")
     return {

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`compose`, `groups` and `keyed_groups` for all hosts at once, with the outcome of Ansible's own methods.
+"""`compose`, `groups` and `keyed_groups` for all hosts at once, with the results of Ansible's own methods.
 
-First every expression is evaluated for all hosts, while nothing changes. Then hosts are taken in their order, and the
-options in theirs, so that groups are added, and errors raised, as Ansible does it: a value is applied, and where there
-is none Ansible's own method is called.
+First every expression is evaluated for all hosts, while nothing changes. Then hosts are processed in their order, and
+the options in theirs, so that groups are added and errors raised as in Ansible: a value is applied, and where there is
+none, Ansible's own method is called.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _MAGIC = frozenset({"inventory_hostname", "inventory_hostname_short"})
 
 
 class BulkConstructable(Constructable):
-    """A `Constructable` that constructs for many hosts in one go."""
+    """A `Constructable` for many hosts at a time."""
 
     _key_value: Any = ASK
 
     def construct(self, names: Sequence[str]) -> None:
         """Set the variables and add the groups that the options ask for, for the hosts of these names, in this order.
 
-        Raises what Ansible's own methods raise: an `AnsibleError` where `strict` is set and an expression fails.
+        Raises what Ansible's own methods raise: an `AnsibleError` if `strict` is set and an expression fails.
         """
         plan = _Plan(self)
         if plan.is_empty:
@@ -81,17 +81,17 @@ class BulkConstructable(Constructable):
             self._key_value = ASK
 
     def _compose(self, template: Any, variables: Any, *args: Any, **kwargs: Any) -> Any:
-        """The value of a keyed group's key where it is evaluated already; all the rest is as Ansible does it."""
+        """The value of a keyed group's key if it has been evaluated; otherwise as in Ansible."""
         if self._key_value is not ASK:
             return self._key_value
         return super()._compose(template, variables, *args, **kwargs)
 
 
 class Constructor(BaseInventoryPlugin, BulkConstructable):
-    """Constructs for another plugin, with that one's options, and so is needed only where they ask for it.
+    """Constructs for another plugin, with that plugin's options, and so is needed only if they ask for it.
 
-    `clashes` are the groups that go by another name, because a host goes by theirs. `problems` are texts about hosts
-    whose value makes no group: it depends on what somebody has registered, so it ends nothing, unless `strict` is set.
+    `clashes` are the groups that get another name, because a host has theirs. `problems` are messages about hosts
+    whose value is no group name: it depends on what somebody has registered, so it is fatal only with `strict`.
     """
 
     def __init__(self, plugin: Any) -> None:
@@ -108,7 +108,7 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         return self._plugin.get_option(option, hostvars)
 
     def construct(self, names: Sequence[str]) -> None:
-        """As it is documented there; an `AnsibleError` also where a keyed group's value makes none for all hosts."""
+        """As documented there; also raises an `AnsibleError` if a keyed group's value is no name for any host."""
         super().construct(names)
         for key, refused in self._refused.items():
             name, exc = refused[0]
@@ -122,7 +122,7 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         self._parent = entry.get("parent_group") if isinstance(entry, dict) else None
         try:
             super()._key_one(plan, name, entry, value, variables)
-        except Exception as exc:  # Ansible raises this very one of a group that would be its own parent
+        except Exception as exc:  # Ansible raises exactly this for a group that would be its own parent
             if plan.strict:
                 raise
             self._refused.setdefault(key, []).append((name, exc))
@@ -130,8 +130,8 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
             self._parent = None
 
     def _sanitize_group_name(self, name: Any) -> str:
-        """A safe name for a group, which no host has: Ansible would take the host for the group."""
-        if name == "all" and self._parent not in (None, "all"):  # Ansible would find that loop later, and end
+        """A safe name for a group that no host has: Ansible would take the host for the group."""
+        if name == "all" and self._parent not in (None, "all"):  # Ansible would find that loop later, and exit
             raise AnsibleError(f"all can't be a group in {self._parent}")
         safe = str(super()._sanitize_group_name(name))
         unused = unused_group_name(safe, self.inventory)
@@ -165,7 +165,7 @@ class _Plan:
         rows = self._rows(names, {name for bulk in (*composed, *conditions, *keys) if bulk for name in bulk.names})
         columns = self._columns(composed, self._with_extra(rows))
         for variable, column in zip(self.compose, columns):
-            if variable not in _MAGIC:  # which count more than what a host has
+            if variable not in _MAGIC:  # which take precedence over a host's own
                 _overlay(rows, variable, column)
         columns += [_booleans(column) for column in self._columns(conditions, rows)]
         columns += self._columns(keys, self._with_extra(rows))
@@ -174,14 +174,14 @@ class _Plan:
     def _columns(
         self, expressions: Sequence[BulkExpression | None], rows: Sequence[Mapping[str, Any]]
     ) -> list[list[Any]]:
-        """The values of each expression. Where errors are to be raised, Ansible is asked to raise them."""
+        """The values of each expression. If errors are to be raised, Ansible is asked to raise them."""
         columns = [evaluate(self._templar, bulk, rows) for bulk in expressions]
         if self.strict:
             columns = [[ASK if value is FAILS else value for value in column] for column in columns]
         return columns
 
     def _rows(self, names: Sequence[str], variables: set[str]) -> list[dict[str, Any]]:
-        """Of every host those `variables` that it has."""
+        """For every host those of `variables` that it has."""
         rows = []
         for name in names:
             host = self._inventory.get_host(name)
@@ -193,7 +193,7 @@ class _Plan:
         return rows
 
     def _with_extra(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows with the extra variables over them, where the options ask for that."""
+        """The rows, overlaid with the extra variables if the options ask for that."""
         if not self._extra:
             return rows
         covered = [dict(row) for row in rows]
@@ -203,7 +203,7 @@ class _Plan:
 
 
 def _of_type(value: Any, expected: type) -> Any:
-    """`value`, or an empty one where it is of another type: Ansible's own methods pass over such an option."""
+    """`value`, or an empty one if it is of another type: Ansible's own methods skip such an option."""
     return value if isinstance(value, expected) else expected()
 
 
@@ -212,7 +212,7 @@ def _unchanging(bulk: BulkExpression | None) -> BulkExpression | None:
 
 
 def _bulk_key(templar: Any, entry: Any) -> BulkExpression | None:
-    """How to evaluate a keyed group's key; not in bulk where the name of its parent is a template."""
+    """How to evaluate a keyed group's key; not in bulk if the name of its parent is a template."""
     if not isinstance(entry, dict) or templar.is_possibly_template(entry.get("parent_group")):
         return None
     return bulk_expression(entry.get("key"))
@@ -228,5 +228,5 @@ def _overlay(rows: Sequence[dict[str, Any]], variable: str, values: Sequence[Any
 
 
 def _booleans(column: Sequence[Any]) -> list[Any]:
-    """Values of conditions; what is no boolean is an error, or a deprecated habit, and Ansible's to judge."""
+    """Values of conditions; one that is not a boolean is an error or a deprecated habit, for Ansible to judge."""
     return [value if isinstance(value, bool) or value is FAILS else ASK for value in column]

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One Jinja2 expression for many hosts, compiled once.
 
-Since 2.19, ansible-core compiles an expression anew for each host, which costs ten times its evaluation. Here one
-template loops over all rows instead. It gives a value only where that can't differ from the one that Ansible gives for
-a host on its own; for any other row it gives `ASK`.
+Since 2.19, ansible-core compiles an expression again for each host, which costs ten times its evaluation. Here one
+template loops over all rows instead. It gives a value only if that can't differ from the one that Ansible gives for a
+single host; for any other row it gives `ASK`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from jinja2.tests import TESTS
 
 try:
     from ansible.template import is_trusted_as_template, trust_as_template
-except ImportError:  # ansible-core 2.18 and earlier, where an expression by itself is not slow
+except ImportError:  # ansible-core 2.18 and earlier, where a single expression is not slow
     CAN_BULK = False
 else:
     CAN_BULK = True
 
 BLOCK = 64
-"""Where a template over all rows fails, it is tried again over this many at a time."""
+"""If a template over all rows fails, it is tried again over this many at a time."""
 
 
 class NoValue(Enum):
-    """What stands in place of a value."""
+    """A placeholder for a value."""
 
     ASK = "Ansible has to be asked for this host"
     FAILS = "undefined, omitted or an error"
@@ -50,9 +50,9 @@ _GLOBALS = frozenset(
     {"caller", "cycler", "dict", "finalize", "joiner", "kwargs", "lipsum", "lookup", "loop", "namespace", "now", "omit"}
     | {"q", "query", "range", "self", "super", "undef", "varargs", "vars"}
 )
-"""Names that mean something else than a host's variable, in a template or inside a loop."""
+"""Names that mean something other than a host's variable, in a template or inside a loop."""
 _HARMLESS_GLOBALS = frozenset({"dict", "namespace", "range", "undef"})
-"""Those of them that mean the same in both, as long as no host has a variable of that name."""
+"""Those of them with the same meaning in both, as long as no host has a variable of that name."""
 
 
 class BulkExpression(NamedTuple):
@@ -63,7 +63,7 @@ class BulkExpression(NamedTuple):
 
 
 def bulk_expression(expression: object) -> BulkExpression | None:
-    """How to evaluate `expression` in bulk; None where it has to be done host by host."""
+    """How to evaluate `expression` in bulk; None if it has to be done host by host."""
     if not CAN_BULK or not isinstance(expression, str) or not is_trusted_as_template(expression):
         return None
     if any(mark in expression for mark in _DELIMITERS):
@@ -78,7 +78,7 @@ def bulk_expression(expression: object) -> BulkExpression | None:
 
 
 def _parse(expression: str) -> nodes.Template | None:
-    """The syntax tree of a text that is exactly one expression, so that it can't end the tag that it is put into."""
+    """The syntax tree of a string that is exactly one expression, so that it can't close the tag around it."""
     environment = Environment()  # noqa: S701 - nothing is rendered with it
     try:
         parser = Parser(environment, expression, state="variable")
@@ -93,9 +93,9 @@ def _parse(expression: str) -> nodes.Template | None:
 
 
 def syntax_mistake(expression: object) -> str:
-    """What is wrong with an expression, or a template, whatever it is about; empty where nothing is, for all we know.
+    """What is wrong with an expression or a template, for any host; empty if nothing is known to be.
 
-    Of statements nothing is known: there are extensions that bring further ones.
+    Nothing is known about statements: extensions may add further ones.
     """
     if not isinstance(expression, str) or "{%" in expression or expression.startswith("#jinja2:"):
         return ""
@@ -110,7 +110,7 @@ def syntax_mistake(expression: object) -> str:
 
 
 def _asked(tree: nodes.Node) -> Iterator[tuple[str, Any]]:
-    """The filters and tests that are asked for each host: not those of a branch, which may never be taken."""
+    """The filters and tests that run for each host: not those of a branch, which may never be taken."""
     if isinstance(tree, nodes.CondExpr):
         return
     if isinstance(tree, (nodes.Filter, nodes.Test)):
@@ -120,14 +120,14 @@ def _asked(tree: nodes.Node) -> Iterator[tuple[str, Any]]:
 
 
 def _is_known(kind: str, name: str) -> bool:
-    """Whether Ansible or Jinja2 has a filter or test of this name, as far as can be told."""
+    """Whether Ansible or Jinja2 has a filter or test of this name, as far as can be known."""
     loader, own = (filter_loader, FILTERS) if kind == "filter" else (test_loader, TESTS)
     plain = name.removeprefix(_BUILTIN)
     try:
         return plain in own or loader.get_with_context(name).object is not None
     except KeyError:  # there is no such collection
         return False
-    except AnsibleError:  # it is there, and was removed, or can't be loaded
+    except AnsibleError:  # it exists, but was removed or can't be loaded
         return True
 
 
@@ -137,7 +137,7 @@ def _plugins(tree: nodes.Template) -> Iterator[Any]:
 
 
 def _is_foreign(plugin: str) -> bool:
-    """Whether a filter or test is of another collection, and so may look at the host's variables by itself."""
+    """Whether a filter or test is from another collection, and so may read the host's variables on its own."""
     return "." in plugin and not plugin.startswith(_BUILTIN)
 
 
@@ -153,7 +153,7 @@ def evaluate(templar: Templar, bulk: BulkExpression | None, rows: Sequence[Mappi
 
 
 def _alike(bulk: BulkExpression, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, ...], list[int]]:
-    """The rows by which of the names they have: one that is missing stays undefined, as it is for a host on its own."""
+    """The rows grouped by the names they have: a missing one stays undefined, as for a single host."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for index, row in enumerate(rows):
         names = tuple([name for name in bulk.names if name in row])
@@ -163,7 +163,7 @@ def _alike(bulk: BulkExpression, rows: Sequence[Mapping[str, Any]]) -> dict[tupl
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value means the same inside a row: no template of its own, nothing that is made on access."""
+    """Whether a value means the same inside a row: not a template itself, and not computed on access."""
     if value is None or isinstance(value, (int, float)):
         return True
     if isinstance(value, str):
@@ -189,19 +189,19 @@ def _values(
 
 
 def _table(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """What the template loops over: a value for each row where there is one name, else a tuple for each."""
+    """What the template loops over: a value for each row if there is one name, otherwise a tuple for each."""
     if len(names) == 1:
         return [row[names[0]] for row in rows]
     return [tuple([row[name] for name in names]) for row in rows]
 
 
 def _fast_template(expression: str, names: Sequence[str]) -> str:
-    """For the common case: a row that is undefined, or omitted, is missing in the list, so that its length tells."""
+    """For the common case: a row that is undefined or omitted is missing from the list, which its length shows."""
     return _template(names, f"{{% set {_UNUSED} = {_VALUES}.append(({expression})) %}}")
 
 
 def _careful_template(expression: str, names: Sequence[str]) -> str:
-    """A list for each row: empty where it is undefined or omitted."""
+    """A list for each row: empty if it is undefined or omitted."""
     return _template(
         names,
         f"{{% set {_VALUE} = ({expression}) %}}"
@@ -218,7 +218,7 @@ def _template(names: Sequence[str], body: str) -> str:
 
 
 def _render(templar: Templar, template: str, table: Sequence[Any]) -> list[Any] | None:
-    """A result for each row, or None where the template failed as a whole."""
+    """A result for each row, or None if the template failed as a whole."""
     templar.available_variables = {_ROWS: table}
     try:
         results = templar.template(template)

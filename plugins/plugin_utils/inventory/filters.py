@@ -14,9 +14,9 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.expressions i
 
 
 class Filter(NamedTuple):
-    """One entry of the option `filters`: a condition, and what becomes of an entry for which it is true, or is not.
+    """One entry of the option `filters`: a condition, and what happens to a registration if it is true or not.
 
-    True lets it in, False leaves it out, None leaves it to the filters that follow.
+    True keeps it, False leaves it out, None leaves it to the filters that follow.
     """
 
     condition: str | bool
@@ -25,7 +25,7 @@ class Filter(NamedTuple):
 
     @classmethod
     def from_option(cls, given: Any) -> Filter:
-        """From an entry as the file has it. Raises `ZooKeeperError`."""
+        """From an entry as in the file. Raises `ZooKeeperError`."""
         if _is_condition(given):
             return cls(given, None, False)
         if isinstance(given, Mapping) and len(given) == 1:
@@ -38,10 +38,10 @@ class Filter(NamedTuple):
     def judge(
         self, values: Sequence[Any], paths: Sequence[str], others: Iterable[Any] = ()
     ) -> tuple[list[bool | None], list[str]]:
-        """What becomes of the znodes of `paths`, by the condition's values; a text where some values are no boolean.
+        """Which znodes of `paths` are kept, by the condition's values; a message if some values are not booleans.
 
-        Whether one is may depend on what somebody has registered: that one is left out. Raises `ZooKeeperError` where
-        all are none, the `others` too, of whom earlier filters have decided: then it is no condition.
+        Whether one is may depend on what somebody has registered: that one is left out. Raises `ZooKeeperError` if none
+        is, not even for the `others` that earlier filters have decided: then it is not a condition.
         """
         odd = [place for place in zip(values, paths) if _is_odd(place[0])]
         judged = [False if _is_odd(value) else self.if_true if value is True else self.otherwise for value in values]
@@ -59,5 +59,5 @@ def _is_condition(given: Any) -> bool:
 
 
 def _is_odd(value: Any) -> bool:
-    """Whether it is neither true nor false, nor of a condition that fails, which is no match."""
+    """Whether it is not a boolean, nor from a condition that fails, which is no match."""
     return not isinstance(value, bool) and value not in (None, FAILS)

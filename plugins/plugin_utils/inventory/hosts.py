@@ -18,18 +18,18 @@ except ImportError:  # ansible-core 2.18 and earlier
     _trust_as_template = None
 
 CONTROLLER = "localhost"
-"""The host that Ansible has without any inventory, for all that a play does on the controller."""
+"""The host that Ansible has without any inventory, for everything that a play does on the controller."""
 
 CONTROLLER_NAMES = (CONTROLLER, "127.0.0.1", "::1")
-"""What Ansible takes for that host while no source has one of these."""
+"""The names that Ansible takes for that host unless a source has one of them."""
 NO_ADDRESS = ""
-"""Stands among the names that are taken in place of an address: that name is the controller's."""
+"""Instead of an address among the taken names: the name is the controller's."""
 
 _SERVICE_KEYS = frozenset({"zk_address", "zk_port", "zk_id", "zk_path", "zk_service", "zk_role"})
 """The variables of a registration that its entry in the host's `zk_services` has, without `zk_`."""
 
 _MADE: WeakKeyDictionary[Any, tuple[str, Any]] = WeakKeyDictionary()
-"""Where each host is registered that files of this plugin have made, and the `ansible_host` that `compose` left it."""
+"""Where each host from files of this plugin is registered, and the `ansible_host` that `compose` left it."""
 
 
 class Host(NamedTuple):
@@ -43,10 +43,11 @@ class Host(NamedTuple):
 def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> tuple[list[Host], list[str]]:
     """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
 
-    `taken` are names that mean something already: a group, or a host of another source or file, of which it has the
-    address, or the controller.
-    Where such a name, or one name, stands for several things, each host is `name@address`, with the address once more
-    where that is taken too; a text for each such name comes second. No host's name has more than `MAX_NAME_BYTES`.
+    `taken` are names that already mean something: a group (None), a host of another source or file (its address), or
+    the controller.
+    If such a name, or one name in the entries, means several things, each host is `name@address`, with the address
+    repeated if that is taken too. The second value has a message for each such name. No host's name has more than
+    `MAX_NAME_BYTES`.
     """
     entries = list(named)
     clashes = dict(_clashes(entries, taken))
@@ -60,7 +61,7 @@ def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | N
 
 
 def registered_as(named: Iterable[tuple[str, Registration]], known: Mapping[str, str]) -> dict[str, str]:
-    """Those of the hosts that are known, with their addresses, that entries are: there is nothing to be replaced."""
+    """The known hosts, with their addresses, that the entries are about: nothing needs to be replaced."""
     own = {
         (one, _address(entry)) for name, entry in named for one in (_fitting(name), _unique(name, _address(entry), {}))
     }
@@ -68,7 +69,7 @@ def registered_as(named: Iterable[tuple[str, Registration]], known: Mapping[str,
 
 
 def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
-    """The names that stand for several things, and a text for each."""
+    """The names that mean several things, and a message for each."""
     by_name: dict[str, set[str]] = {}
     for name, registration in entries:
         by_name.setdefault(name, set()).add(_address(registration))
@@ -89,13 +90,13 @@ def _clashes(entries: Iterable[tuple[str, Registration]], taken: Mapping[str, st
 
 
 def _unique(name: str, address: str, taken: Mapping[str, str | None]) -> str:
-    """What the host of a name is called that stands for several things: nothing else has this name."""
+    """The host's name if `name` means several things: nothing else has this one."""
     unique = _fitting(f"{name}@{address}")
     return unique if taken.get(unique, address) == address else _unique(unique, address, taken)
 
 
 def _fitting(name: str) -> str:
-    """A name that Ansible's files of it can have: of a longer one the beginning, and a digest of the whole."""
+    """A name that fits into the names of Ansible's files: the beginning of a longer one, and a digest of the whole."""
     whole = name.encode()
     if len(whole) <= MAX_NAME_BYTES:
         return name
@@ -115,13 +116,13 @@ def _host(name: str, registrations: Sequence[Registration]) -> Host:
         services.setdefault((service["path"], service["port"]), service)
     groups = list(dict.fromkeys(registration.group for registration in registrations))
     variables: dict[str, Any] = {}
-    for registration in registrations:  # the first one's; what only another says is said too
+    for registration in registrations:  # the first one wins; variables that only another has are added
         variables = {**registration.variables, **variables}
     return Host(name, groups, {**variables, "zk_services": list(services.values())})
 
 
 def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The variables of a host with, first, what another file has found it to be registered as at this address."""
+    """A host's variables, preceded in `zk_services` by what another file found registered at this address."""
     services = variables["zk_services"]
     own = {service["path"]: service for service in services}
     found = [one for one in earlier if isinstance(one, Mapping)] if isinstance(earlier, list) else []
@@ -130,23 +131,23 @@ def with_services_of(earlier: Any, variables: Mapping[str, Any]) -> dict[str, An
 
 
 def note_made(registered: Mapping[Any, str]) -> None:
-    """These hosts of the inventory, with where they are registered, are as a file of this plugin has made them."""
+    """Remember these hosts, with where they are registered, as a file of this plugin has left them."""
     _MADE.update({host: (address, host.vars.get("ansible_host")) for host, address in registered.items()})
 
 
 def known_address(host: Any) -> str:
     """Where a host of the inventory is: at its address for Ansible, which another source may have set.
 
-    While that is what a file of this plugin left, with what it composes, the host is where it is registered.
+    As long as that is what a file of this plugin left, with what it composes, the host is where it is registered.
     """
     registered, left = _MADE.get(host, ("", None))
     address = host.vars.get("ansible_host")
-    # Another source may have set what is equal to it.
+    # Another source may have set an equal value.
     return registered if registered and address is left else str(host.name if address is None else address)
 
 
 def untrusted(value: Any) -> Any:
-    """`value`, marked where Ansible would take it for a template; since 2.19 it takes only what is marked as one."""
+    """`value`, marked unsafe up to ansible-core 2.18; since 2.19 only what is marked as a template is one."""
     if _trust_as_template is not None:
         return value
     from ansible.utils.unsafe_proxy import wrap_var  # noqa: PLC0415 - deprecated where it isn't needed
@@ -155,9 +156,9 @@ def untrusted(value: Any) -> Any:
 
 
 def unused_group_name(name: str, inventory: Any) -> str:
-    """A group's name with underscores after it, as long as a host goes by it and no group does.
+    """A group's name, with underscores appended as long as a host has it and no group does.
 
-    The controller always does: a play for it would be one for the group's hosts.
+    The controller always has its name: a play for it would become one for the group's hosts.
     """
     while name == CONTROLLER or (name in inventory.hosts and name not in inventory.groups):
         name += "_"

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last good answer of each registry, as it is kept in a cache of Ansible's: plain JSON values."""
+"""The last good answer of each registry, as stored in one of Ansible's caches: plain JSON values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.discovery import Child, Reading, Registry
 
 _VERSION = 1
-"""Of the form of what is cached, in which the parents are called `folders`; another form has another version."""
+"""The version of the cached form, in which the parents are called `folders`; another form has another version."""
 
 
 class LastGood(NamedTuple):
     """The last good answer of one registry: how it was read, how many entries of it were alive, and when that was.
 
-    `at` is in seconds since 1970; 0 where nobody asks.
+    `at` is in seconds since 1970; 0 if nobody asks.
     """
 
     reading: Reading
@@ -26,7 +26,7 @@ class LastGood(NamedTuple):
 
 
 def to_cache(hosts: str, registries: Sequence[Registry], answers: Sequence[LastGood | None]) -> dict[str, Any]:
-    """The answers as a cache plugin takes them. `hosts` is the ensemble's connection string."""
+    """The answers in the form for a cache plugin. `hosts` is the ensemble's connection string."""
     entries = {
         _key(registry): {
             "live": answer.live,
@@ -48,7 +48,7 @@ def _child_to_cache(child: Child) -> list[Any]:
 
 
 def from_cache(hosts: str, registries: Sequence[Registry], cached: Any, since: float = 0.0) -> list[LastGood | None]:
-    """What a cache has for each registry, None where it has nothing of this ensemble and this registry since then."""
+    """What a cache has for each registry; None if it has nothing of this ensemble and this registry since then."""
     try:
         if cached["version"] != _VERSION or cached["hosts"] != hosts:
             return [None] * len(registries)
@@ -62,7 +62,7 @@ def _key(registry: Registry) -> str:
 
 
 def _last_good(entry: Mapping[str, Any] | None, since: float) -> LastGood | None:
-    # Without a time it was written by an earlier version, for which the age of the whole cache counted.
+    # Without a time, an earlier version wrote it, for which the age of the whole cache counted.
     if entry is None or entry.get("at", since) < since:
         return None
     children = [

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a whole divides into parts, as bars in which the smallest part is still seen."""
+"""How a whole divides into parts, as bars in which even the smallest part is visible."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 WIDTH = 1000.0
 """The width of a whole bar, in units of its drawing."""
 LEAST = 15.0
-"""That of the smallest part: one host of ten thousand is seen too."""
+"""The width of the smallest part: even one host of ten thousand is visible."""
 
 
 class Segment(NamedTuple):
-    """A part of a bar: its kind, how many are of it, where it begins and how wide it is."""
+    """A part of a bar: its kind, its count, its start and its width."""
 
     kind: Any
     size: int
@@ -24,7 +24,7 @@ class Segment(NamedTuple):
 
 
 def segments(parts: Iterable[tuple[Any, int]]) -> list[Segment]:
-    """The parts that are not empty side by side, as wide as they are large, but none less than `LEAST`."""
+    """The parts that are not empty, side by side, as wide as they are large, but none narrower than `LEAST`."""
     there = [(kind, count) for kind, count in parts if count > 0]
     widths = _widths([count for _kind, count in there])
     begins = [round(sum(widths[:number]), 2) for number in range(len(widths))]
@@ -32,7 +32,7 @@ def segments(parts: Iterable[tuple[Any, int]]) -> list[Segment]:
 
 
 def _widths(counts: Sequence[int]) -> list[float]:
-    """The larger ones give what the smallest ones need beyond their share."""
+    """The larger parts give up what the smallest ones need beyond their share."""
     small: set[int] = set()
     while True:
         left = WIDTH - LEAST * len(small)
@@ -44,7 +44,7 @@ def _widths(counts: Sequence[int]) -> list[float]:
 
 
 def percent(count: int, whole: int) -> str:
-    """How much of a whole, for a person: neither nothing nor all where it is not that."""
+    """A share of a whole, for a person: never shown as nothing or all if it is neither."""
     share = 100 * count / whole if whole else 0
     if 0 < share < 1:
         return "< 1 %"

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fleet of an application on a page, or as JSON.
 
-One file of HTML that asks for nothing outside of itself. Statuses are anybody's text: Jinja2 escapes each of them, what
-a terminal or a browser would not show is shown as an escape, and the page's own policy (CSP) runs no other script than
-the one that belongs to it. `releases` is what `zk_release_info` returns, `fleet` what `zk_fleet_info` does.
+One HTML file that loads nothing from outside. Statuses are untrusted strings: Jinja2 escapes each of them, characters
+that a terminal or a browser would not show are shown as escapes, and the page's own policy (CSP) runs no script except
+its own. `releases` is what `zk_release_info` returns, `fleet` what `zk_fleet_info` does.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from .summary import MOST_REASONS, Reason, reasons, summarize
 
 HERE = os.path.dirname(__file__)
 MOST_COMMITS = 8
-"""How many of the commits that are served have a bar."""
+"""How many of the served commits have a bar."""
 NAME = 64
-"""How much of a text is shown at the top of the page, of which anybody may have written any length."""
+"""How much of a string is shown at the top of the page; anybody may have written any length."""
 ANSIBLES = frozenset({"invocation", "exception", "changed", "failed", "warnings", "deprecations"})
 """What Ansible puts into a result; the invocation has the connection options."""
 LEAST_SHARE = 1.5
@@ -51,7 +51,7 @@ LEAST_SHARE = 1.5
 def to_document(
     app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, form: str, reload: int = 0
 ) -> str:
-    """The fleet in a `form`, `html` or `json`; a page loads itself again after `reload` seconds, with 0 never."""
+    """The fleet in a `form`, `html` or `json`; a page reloads itself after `reload` seconds, with 0 never."""
     releases, fleet = cleaned(releases), cleaned(fleet)
     hosts = read_hosts(fleet, now)
     groups = group_hosts(hosts)
@@ -72,7 +72,7 @@ def to_document(
 def machine_readable(
     app: str, releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[PageHost]
 ) -> dict[str, Any]:
-    """What a program may want of it: what both modules have returned, and the names of the hosts of each kind."""
+    """The fleet for a program: what both modules have returned, and the names of the hosts of each kind."""
     results = {"releases": _own_keys(releases), "fleet": _own_keys(fleet)}
     return {"app": app, "read_at": now.isoformat(timespec="seconds"), "kinds": names_by_kind(hosts), **results}
 
@@ -84,7 +84,7 @@ def _own_keys(result: Mapping[str, Any]) -> dict[str, Any]:
 def page_of(
     releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, hosts: list[PageHost], groups: list[Group]
 ) -> dict[str, Any]:
-    """What the sections of the page show."""
+    """The content of the page's sections."""
     told = reasons(groups, hosts)
     stopped = stopped_for(fleet.get("rollout") or {})
     files = fleet_files(host.status for host in hosts if host.status)
@@ -135,18 +135,18 @@ def release_view(releases: Mapping[str, Any], fleet: Mapping[str, Any], now: dat
 
 
 def stopped_for(rollout: Mapping[str, Any]) -> list[str]:
-    """Why a rollout does not go on, in lines; nothing where it does, or does not say."""
+    """Why a rollout does not continue, in lines; empty if it does, or does not say."""
     return lines(rollout.get("reason")) if rollout.get("phase") in WORDS else []
 
 
 def is_among(stopped: Sequence[str], told: Iterable[Reason]) -> bool:
-    """Whether what has stopped a rollout is what a host that failed says: it begins with the host's name then."""
+    """Whether the reason that stopped a rollout is also a failed host's: then it begins with the host's name."""
     why = " ".join(stopped)
     return any(reason.kind == FAILED and reason.text and why.endswith(f": {reason.text}") for reason in told)
 
 
 def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | None:
-    """The rollout, where there is one."""
+    """The rollout; None if there is none."""
     rollout = fleet.get("rollout")
     if not rollout:
         return None
@@ -166,7 +166,7 @@ def rollout_view(fleet: Mapping[str, Any], now: datetime) -> dict[str, Any] | No
 
 
 def block_groups(hosts: list[PageHost], fleet: Mapping[str, Any]) -> list[tuple[str, list[PageHost]]]:
-    """The hosts that have a block each, in the order of the rollout's steps where there are several."""
+    """The hosts that have a block each, in the order of the rollout's steps if there are several."""
     rollout = fleet.get("rollout") or {}
     if rollout.get("steps", 1) < 2:
         return [("", hosts)] if hosts else []
@@ -180,7 +180,7 @@ def block_groups(hosts: list[PageHost], fleet: Mapping[str, Any]) -> list[tuple[
 
 
 def served(fleet: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the live hosts serve: the commit, on how many hosts, how much of all that is; that of most hosts first."""
+    """What the live hosts serve: the commit, its number of hosts and their share; the most frequent one first."""
     groups = fleet.get("served") or []
     whole = sum(len(group["agents"]) for group in groups)
     counts = [(group, len(group["agents"])) for group in groups]
@@ -196,7 +196,7 @@ def served(fleet: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def versions(fleet: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """The versions of the agents, that of most hosts first; of hosts that say none, nothing."""
+    """The versions of the agents, the most frequent first; hosts without one are left out."""
     counts: dict[str, int] = {}
     for agent in fleet.get("agents", []):
         if isinstance(agent.get("version"), str):
@@ -225,7 +225,7 @@ def template() -> Any:
 
 
 def _own(name: str) -> Markup:
-    """A file of the collection's own, to stand in the page as it is."""
+    """A file of the collection itself, to be included in the page unchanged."""
     with open(os.path.join(HERE, name), encoding="utf-8") as file:
         return Markup(file.read())  # noqa: S704  # our own
 
@@ -235,5 +235,5 @@ def _digest(text: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What the template puts into the page: no text has anything in it that is not seen, or turns others round."""
+    """What the template puts into the page: no string contains anything invisible, or reorders others."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that a fleet renders from znodes: each once, with its states, and the hosts of each state."""
+"""The files that a fleet renders from znodes: each once, with its states, and the hosts in each state."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import FILE_STA
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import brief
 
 MOST = 100
-"""How many files are shown, those that have failed first."""
+"""How many files are shown, failed ones first."""
 ORDER = ("failed", "pending", "missing", "current")
 
 
 class FleetFile(NamedTuple):
     """A file of hosts: its path there, the znode and the format, and the hosts' names by its state.
 
-    `messages` are why it has failed, each once.
+    `messages` are the reasons of its failures, each once.
     """
 
     dest: str
@@ -31,12 +31,12 @@ class FleetFile(NamedTuple):
 
     @property
     def state(self) -> str:
-        """The worst state that it is in anywhere."""
+        """Its worst state on any host."""
         return next(state for state in ORDER if self.hosts.get(state))
 
 
 def fleet_files(statuses: Iterable[AgentStatus]) -> list[FleetFile]:
-    """Every file, those that have failed somewhere first."""
+    """Every file; those that have failed anywhere come first."""
     known: dict[tuple[str, str, str], FleetFile] = {}
     for status in statuses:
         for dest, file in files_of(status).items():

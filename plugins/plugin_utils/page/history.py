@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was published, as a page has it: when, by whom, and what it has come to."""
+"""The publications as a page shows them: when, by whom, and with which outcome."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from .moments import Moment, moment
 from .plain_data import mapping
 
 TONES = {PROVED: "good", BAD: "bad", "halted": "bad", "rolled back": "bad", "done with failures": "bad"}
-"""How an outcome is to be taken; any other one is neither good nor bad."""
+"""Good and bad outcomes; any other one is neither."""
 
 
 class OutcomeWord(NamedTuple):
-    """A word of what a publication has come to."""
+    """A word for a publication's outcome."""
 
     word: str
     tone: str
 
 
 class PublicationRow(NamedTuple):
-    """A publication. `is_desired` tells the one that counts now; one without a valid release has a `problem`."""
+    """A publication. `is_desired` marks the current one; one without a valid release has a `problem`."""
 
     entry: str
     commit: str
@@ -51,13 +51,13 @@ class PublicationRow(NamedTuple):
 
 
 def publications(releases: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime) -> list[PublicationRow]:
-    """The history, the newest first. Where the fleet was read later, what the desired one has come to is as of then."""
+    """The history, the newest first. If the fleet was read later, the outcome of the desired one is as of then."""
     desired = fleet.get("generation")
     return [_publication(_brought_up(entry, fleet), desired, now) for entry in releases.get("history") or []]
 
 
 def _brought_up(entry: Mapping[str, Any], fleet: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An entry whose rollout went on when the history was read, with how that is now."""
+    """An entry whose rollout was in progress when the history was read, with its present state."""
     words, rollout = entry.get("outcome") or [], fleet.get("rollout") or {}
     going = [word for word in words if word in OF_DESIRED.values()]
     if not going or not rollout or entry.get("generation") != fleet.get("generation"):
@@ -67,7 +67,7 @@ def _brought_up(entry: Mapping[str, Any], fleet: Mapping[str, Any]) -> Mapping[s
 
 
 def _word(rollout: Mapping[str, Any], release: Mapping[str, Any]) -> str:
-    """What a rollout has come to, or how it goes on."""
+    """The outcome of a rollout, or its state while in progress."""
     phase, counts = rollout["phase"], mapping(rollout.get("counts"))
     if phase != DONE:
         return OF_DESIRED.get(phase) or OF_ANY[phase]
@@ -94,7 +94,7 @@ def _publication(entry: Mapping[str, Any], desired: int | None, now: datetime) -
 
 
 def bad_commits(releases: Mapping[str, Any], fleet: Mapping[str, Any]) -> list[str]:
-    """The commits in the history that are marked as bad, and the one whose rollout is."""
+    """The commits in the history that are marked as bad, and the current one if its rollout is."""
     history: Sequence[Mapping[str, Any]] = releases.get("history") or []
     marked = [mapping(one.get("release")).get("commitId") for one in history if BAD in (one.get("outcome") or [])]
     own = fleet.get("commit_id") if (fleet.get("rollout") or {}).get("bad") else None

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hosts of a fleet as a page has them: the kind of each, why it is so, and all that its status says.
+"""The hosts of a fleet as a page shows them: the kind of each, the reason, and everything in its status.
 
 Pure: `fleet` is what `zk_fleet_info` returns.
 """
@@ -27,15 +27,15 @@ from .plain_data import lines, mapping, texts
 MOST_FILES = 50
 """How many files a host's details name."""
 MOST_BLOCKS = 300
-"""The largest fleet of which each host has a block and a row of its own."""
+"""The largest fleet in which each host has a block and a row of its own."""
 MOST_ROWS = 100
-"""Of a larger one, how many rows a kind has that needs attention; the others are counted, and found by name."""
+"""In a larger fleet, the rows of a kind that needs attention; the other hosts are counted, and found by name."""
 
 
 class PageHost(NamedTuple):
-    """A host. `why` is what there is to say of it, in lines; `entry` is what it has come to in the rollout.
+    """A host. `why` is what there is to say about it, in lines; `entry` is its entry in the rollout.
 
-    One that is missing has no `status`.
+    A missing host has no `status`.
     """
 
     name: str
@@ -49,7 +49,7 @@ class PageHost(NamedTuple):
 
     @property
     def anchor(self) -> str:
-        """The name of its row in a page: the same in each page, also where other hosts have come or gone."""
+        """The name of its row: the same in each page, even if other hosts have been added or removed."""
         return f"h-{hashlib.sha256(self.name.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
     @property
@@ -59,7 +59,7 @@ class PageHost(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it is so, in one line: the same for all to whom the same has happened."""
+        """The reason for its kind, in one line: the same for all hosts with the same problem."""
         return self.why[0] if self.why else ""
 
 
@@ -86,7 +86,7 @@ def read_hosts(fleet: Mapping[str, Any], now: datetime) -> list[PageHost]:
 
 
 def group_hosts(hosts: list[PageHost]) -> list[Group]:
-    """The kinds that there are, the worst first, with the rows that a page of so many hosts has."""
+    """The kinds that occur, the worst first, with the rows that a page for this many hosts has."""
     members: dict[Kind, list[PageHost]] = {}
     for host in hosts:
         members.setdefault(host.kind, []).append(host)
@@ -117,14 +117,14 @@ def _live(agent: Mapping[str, Any], fleet: Mapping[str, Any], now: datetime, *, 
 
 
 def _why(status: AgentStatus, kind: Kind, rollout: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[str]:
-    """What there is to say of a live host, the most important first."""
+    """What there is to say about a live host, the most important first."""
     reason = brief(reason_of(status) or "")
     if kind == FAILED:
         yield reason or brief(entry.get("message") or "it does not say why")
     elif kind == DRIFTED:
         yield reason or f"it is {status.state}, and has not taken up the desired release"
     elif kind not in {WAITS, WENT_BACK} or not rollout:
-        # What a rollout waits for is told once, not by each host that waits with it.
+        # What a rollout waits for is shown once, not for each host that waits with it.
         yield from [reason] if reason and kind != UP_TO_DATE else []
     for name in ("held", "drained"):
         mark = getattr(status, name)
@@ -135,14 +135,14 @@ def _why(status: AgentStatus, kind: Kind, rollout: Mapping[str, Any], entry: Map
 
 
 def details(host: PageHost, generation: int | None, now: datetime) -> list[tuple[str, list[str]]]:
-    """All that is known of a host, in lines under labels."""
+    """Everything known about a host, in lines under labels."""
     own = _of_status(host.status, generation) if host.status else ()
     known = [*own, ("In the rollout", _in_rollout(host.entry, now))]
     return [(label, said) for label, said in known if said]
 
 
 def _of_status(status: AgentStatus, generation: int | None) -> Iterator[tuple[str, list[str]]]:
-    """All that a status says, under labels; without lines where it says nothing of it."""
+    """Everything in a status, under labels; a label without lines if the status does not have it."""
     yield "Message", lines(status.message)
     for label, commit in (("Serves", status.commit_id), ("Can go back to", status.previous_commit_id)):
         yield label, [str(commit)] if commit else []
@@ -161,7 +161,7 @@ def _of_status(status: AgentStatus, generation: int | None) -> Iterator[tuple[st
 
 
 def _in_rollout(entry: Mapping[str, Any], now: datetime) -> list[str]:
-    """What a host has come to in the rollout, in which step and since when."""
+    """The host's state in the rollout, in which step and since when."""
     if not entry:
         return []
     since = moment(entry.get("since"), now)
@@ -177,7 +177,7 @@ def _failed_step(failed: Mapping[str, Any]) -> list[str]:
 
 
 def _timings(timings: Mapping[str, Any]) -> list[str]:
-    """The seconds of a deployment, its steps in their order, then what else there is."""
+    """The seconds of a deployment: its steps in their order, then anything else."""
     order = [*(step for step in STEPS if step in timings), *(step for step in timings if step not in STEPS)]
     said = [f"{brief(step)} {_seconds(timings[step])}" for step in order if _seconds(timings[step])]
     return [", ".join(said)] if said else []
@@ -202,7 +202,7 @@ def _missing(name: str, rollout: Mapping[str, Any]) -> PageHost:
 
 
 def names_by_kind(hosts: Iterable[PageHost]) -> dict[str, list[str]]:
-    """The names of the hosts of each kind, of every kind, for a program."""
+    """The names of the hosts of each kind, including empty kinds, for a program."""
     names: dict[str, list[str]] = {kind.name: [] for kind in KINDS}
     for host in hosts:
         names[host.kind.name].append(host.name)

@@ -15,9 +15,9 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.fleet_report i
 
 
 class Kind(NamedTuple):
-    """A kind of hosts. `name` is that of its symbol and colours; `says` is the predicate for one host, for several.
+    """A kind of hosts. `name` names its symbol and colours; `says` is the predicate for one host, and for several.
 
-    A kind that `needs_attention` is one that `status.yml` would have a person look at.
+    `status.yml` would ask a person to look at a kind that `needs_attention`.
     """
 
     name: str
@@ -42,7 +42,7 @@ ON_THE_WAY = frozenset({"queued", "fetching", "staging", "draining", "activating
 def kind_of(
     status: AgentStatus, generation: int | None, rollout: Mapping[str, Any], *, came_back: bool = False
 ) -> Kind:
-    """The kind of a live host: the first that applies. It `came_back` where its rollout took it back, being sound."""
+    """The kind of a live host: the first that applies. `came_back`: its rollout rolled it back though it is sound."""
     state = ((rollout.get("hosts") or {}).get(status.name) or {}).get("state")
     proved = generation is not None and status.converged(generation)
     gave_up = generation is not None and status.gave_up(generation)
@@ -60,6 +60,6 @@ def kind_of(
 
 
 def is_degraded(status: AgentStatus) -> bool:
-    """Whether something is not as it should be beside the release."""
+    """Whether anything other than the release is not as it should be."""
     failed = any(file.state == "failed" for file in files_of(status).values())
     return bool(status.controls or (isinstance(status.troubles, list) and status.troubles) or failed)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Times as a page has them: the moment, and how long ago that was when the fleet was read."""
+"""Times as a page shows them: the moment, and its age when the fleet was read."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.plain_text import cut, plain
 
 LONGEST = 32
-"""Characters that are shown of a time which is none."""
+"""Characters shown of a value that is not a time."""
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class Moment(NamedTuple):
-    """A time: for a program (RFC 3339; empty for one that can't be read), for a person, and its age in a word or two.
+    """A time: for a program (RFC 3339; empty if it can't be read), for a person, and its age in a word or two.
 
-    There is no age where the clock over there is ahead of this one.
+    There is no age if the other host's clock is ahead of this one.
     """
 
     iso: str
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
 
 
 def moment(value: Any, now: datetime) -> Moment | None:
-    """A time as a record has it; None where it has none."""
+    """A time from a record; None if the record has none."""
     if value in (None, ""):
         return None
     try:
@@ -40,7 +40,7 @@ def moment(value: Any, now: datetime) -> Moment | None:
 
 
 def age(seconds: float) -> str:
-    """How long ago, in one unit; empty for what is to come."""
+    """How long ago, in one unit; empty for the future."""
     if seconds < 0:
         return ""
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= size), UNITS[-1])

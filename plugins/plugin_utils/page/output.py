@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writing a fleet, as a page or as JSON, into a file of the controller: after a look, and on each turn of a wait.
+"""Writing a fleet, as a page or as JSON, to a file on the controller: after one look, and on each turn of a wait.
 
-The file is whole at every moment: who reads it has the one of before or the new one.
+The file is complete at any moment: a reader gets either the previous one or the new one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.fleet_limit import is_s
 from .document import to_document
 
 RELOAD_SECONDS = 10
-"""After how many seconds a page that is written anew is loaded again."""
+"""After how many seconds a page reloads itself while it is being rewritten."""
 
 
 class FleetFileError(Exception):
@@ -28,11 +28,11 @@ class FleetFileError(Exception):
 
 
 class FleetOutput:
-    """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is of `zk_release_info`.
+    """The file at `path` for the fleet of `app`, in a `form`, `html` or `json`; `releases` is from `zk_release_info`.
 
-    A page loads itself again after `reload` seconds, where that is given, or else while it is written anew. After each
-    turn, `read_again` returns what is published by then, or nothing where that is not known. Raises `FleetFileError` at
-    once where nothing can be written there.
+    A page reloads itself after `reload` seconds if that is given, otherwise only while it is being rewritten. After
+    each turn, `read_again` returns what is published by then, or nothing if that is not known. Raises `FleetFileError`
+    at once if the file can't be written there.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class FleetOutput:
             raise FleetFileError(f"zoo_output: {directory} is not a directory that a file can be written to")
 
     def look(self, fleet: Mapping[str, Any]) -> None:
-        """Take what one turn of a wait has returned. Where there will be another, a page is written meanwhile.
+        """Take the result of one turn of a wait. If there will be another turn, write the page meanwhile.
 
-        A disk that is full now may have room at the next one. In an outage the page stays, and says how old it is.
+        A disk that is full now may have room by the next one. In an outage the page stays, and shows its age.
         """
         if not is_seen(fleet):
             return
@@ -71,7 +71,7 @@ class FleetOutput:
                 self._write(fleet, RELOAD_SECONDS if self._reload is None else self._reload)
 
     def finish(self, fleet: Mapping[str, Any]) -> bool:
-        """Write how it is at the end, as of the last turn that has seen the fleet; whether one has."""
+        """Write the final state, as of the last turn that has seen the fleet; whether any has."""
         if self._read_at is None:
             return False
         self._write(fleet, self._reload or 0)
@@ -87,7 +87,7 @@ class FleetOutput:
 
 
 def _replace(path: str, text: str) -> None:
-    """Put a file in the place of the one that is there, with its mode, or else with that of any new file."""
+    """Replace a file, keeping its mode; a new one gets the mode of any new file."""
     descriptor, made = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)[:64]}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The steps of a rollout as a page has them: which are done, which one is open, what each takes and waits for."""
+"""The steps of a rollout as a page shows them: which are done, which is open, what each takes and waits for."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.progress.rollout_line i
 from .plain_data import mapping
 
 PAST, OPEN, AHEAD, STOPPED_HERE = "past", "open", "ahead", "stopped"
-"""Where a rollout is, seen from a step."""
+"""Where a rollout is, relative to a step."""
 WORDS = {PAUSED: "paused", HALTED: "halted", ROLLING_BACK: "rolling back", ROLLED_BACK: "rolled back"}
-"""What is said of a step at which a rollout has stopped."""
+"""The words for a step at which a rollout has stopped."""
 
 
 class StepView(NamedTuple):
-    """A step: its number, the hosts that it takes, what it waits for after them, how it is, and what hosts came to.
+    """A step: its number, the hosts that it takes, what it then waits for, its state, and its hosts' states.
 
     `place` is one of the above, `state` the same in words. A `canary` is the first of several.
     """
@@ -45,7 +45,7 @@ class StepView(NamedTuple):
 
 
 def step_views(rollout: Mapping[str, Any]) -> list[StepView]:
-    """The steps of a rollout; those of a plan that can't be read by their numbers only."""
+    """The steps of a rollout; only their numbers if the plan can't be read."""
     known = steps_of(rollout)
     entries = [mapping(entry) for entry in mapping(rollout.get("hosts")).values()]
     return [
@@ -63,12 +63,12 @@ def step_views(rollout: Mapping[str, Any]) -> list[StepView]:
 
 
 def is_canary_step(number: Any, rollout: Mapping[str, Any]) -> bool:
-    """Whether the hosts that were admitted in this step are those that try the release for all."""
+    """Whether the hosts admitted in this step try the release for all others."""
     return bool(number == 1 and rollout.get("steps", 1) > 1)
 
 
 def _then(step: RolloutStep) -> str:
-    """What has to pass before the next one is opened."""
+    """What has to pass before the next step is opened."""
     soak = f"soak {step.soak:g} s" if step.soak else ""
     return ", ".join(filter(None, [soak, "gates" if step.gate else "", "a person" if step.pause else ""]))
 
@@ -88,7 +88,7 @@ def _came_to(states: Any) -> str:
 
 
 def rules(rollout: Mapping[str, Any]) -> str:
-    """What else its plan says, for a person."""
+    """The plan's other rules, for a person."""
     plan = mapping(rollout.get("plan"))
     words = {
         "maxFailures": "failures accepted",

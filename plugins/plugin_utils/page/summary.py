@@ -24,9 +24,9 @@ from .hosts import Group, PageHost
 from .kinds import FAILED, KINDS, UNDER_WAY, UP_TO_DATE, Kind
 
 BAD, WARN, BUSY, GOOD = "bad", "warn", "busy", "good"
-"""How bad it is: something has failed, a person should look, it goes on by itself, all is well."""
+"""The levels: something has failed, a person should look, it continues on its own, all is well."""
 MOST_REASONS, MOST_NAMES, LONGEST_NAME = 8, 12, 48
-"""How many reasons are told, how many hosts are named with each, and how much of a name the first sentence has."""
+"""How many reasons are shown, how many hosts are named with each, and how much of a name the first sentence has."""
 ENDINGS = {
     HALTED: "the rollout is halted",
     ROLLING_BACK: "the rollout is rolling back",
@@ -57,7 +57,7 @@ class Reason(NamedTuple):
 
 
 def summarize(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Sequence[Group]) -> Summary:
-    """The sentence that stands above all others."""
+    """The sentence above all others."""
     counts = {group.kind: group.size for group in groups}
     whole = sum(counts.values())
     if releases.get("problem"):
@@ -81,7 +81,7 @@ def summarize(releases: Mapping[str, Any], fleet: Mapping[str, Any], groups: Seq
 
 
 def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
-    """How many hosts are of a kind, or which one is."""
+    """How many hosts are of a kind, or the only one's name."""
     if count == 1:
         name = next(group.rows[0].name for group in groups if group.kind == kind)
         return f"{cut(brief(name), LONGEST_NAME)} {kind.says[0]}"
@@ -89,7 +89,7 @@ def _counted(kind: Kind, count: int, groups: Sequence[Group]) -> str:
 
 
 def reasons(groups: Sequence[Group], hosts: Sequence[PageHost]) -> list[Reason]:
-    """What needs attention, each reason once, the worst kinds first, then the reason of most hosts."""
+    """What needs attention, each reason once, the worst kinds first, then the most frequent reason."""
     told = []
     for kind in (group.kind for group in groups if group.kind.needs_attention):
         members: dict[str, list[PageHost]] = {}

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How it is with a fleet, for a person: a table of its hosts, what it serves, and what to do next.
+"""The state of a fleet, for a person: a table of its hosts, what it serves, and what to do next.
 
 Pure: `result` is what `zk_release` and `zk_fleet_info` return.
 """
@@ -24,29 +24,29 @@ from .plain_text import brief, cut, plain, wrapped
 from .rollout_line import next_step, progress_bar, standing
 
 MOST_ROWS = 20
-"""How many hosts a table has; of a larger fleet those that matter are shown, and the rest is counted."""
+"""How many hosts a table has; of a larger fleet the most important ones are shown, and the rest is counted."""
 LONGEST_NAME = 32
 WAITING = {"waiting": "waits for its turn", "halted": ""}
-"""What is said of hosts that have not begun, in the state that they are in."""
+"""The text for hosts that have not started, by their state."""
 MOST_REASONS = 6
-"""How many reasons are told."""
+"""How many reasons are shown."""
 WHY = "why: "
-"""How the reason of a rollout begins that is no host's."""
+"""The prefix of a rollout's reason that is not a host's."""
 MOST_UNITS = 3
-"""How many units whose journals are worth a look are named."""
+"""How many units are named whose journals are worth a look."""
 UNIT = re.compile(r"[A-Za-z0-9_.@:][A-Za-z0-9_.@:-]{0,255}")
-"""A unit's name that a person may paste into a shell, whoever has written it."""
+"""A unit's name that is safe to paste into a shell, whoever wrote it."""
 WIDTH = 160
-"""Characters of a line where nobody says another number."""
+"""The default characters of a line."""
 
 
 IN_TROUBLE, ON_ITS_WAY, AT_REST, UP_TO_DATE = range(4)
 LEFT_OUT = ("are in trouble", "are on their way", "wait, or stay where they are", "are up to date")
-"""How it is with a host: which rows come first where there are too many, and what is said of those left out."""
+"""The ranks of hosts: which rows come first if there are too many, and the words for those left out."""
 
 
 class Row(NamedTuple):
-    """A host of a table. `reason` is why it has not proved the release, to be told once for all who have it."""
+    """A host in a table. `reason` is why it has not proved the release, to be shown once for all hosts with it."""
 
     name: str
     state: str
@@ -62,7 +62,7 @@ HEADER = Row("server", "state", "serves", "back to", "since (UTC)", "")
 
 
 def headline(result: Mapping[str, Any], app: str) -> str:
-    """Which application goes from what to what, by whom; empty where nothing is known to be published.
+    """Which application changes from what to what, and by whom; empty if nothing is known to be published.
 
     A commit that was desired already is published again.
     """
@@ -81,9 +81,9 @@ def headline(result: Mapping[str, Any], app: str) -> str:
 
 
 def ending(result: Mapping[str, Any]) -> str:
-    """How a wait has ended, and after how long; empty where nothing was waited for.
+    """How a wait has ended, and after how long; empty if nothing was waited for.
 
-    Of one that has failed, the first reason, with those who have it; of one that was overtaken, by what.
+    For a failed wait, the first reason and its hosts; for an overtaken one, what has overtaken it.
     """
     if "agents" not in result or "elapsed" not in result:
         return ""
@@ -99,28 +99,28 @@ def ending(result: Mapping[str, Any]) -> str:
 
 
 def _named(commit_id: str, release: Mapping[str, Any]) -> str:
-    """A commit, with its subject where the publisher has noted it."""
+    """A commit, with its subject if the publisher has recorded it."""
     subject = release.get(SUBJECT)
     return short(commit_id) + (f' "{cut(plain(subject), 40)}"' if subject else "")
 
 
 def report(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
-    """How far it is, a row for each host, why some are no further, what they serve instead, and what to do next.
+    """The progress, a row for each host, why some are not done, what they serve instead, and what to do next.
 
-    Where another release was published during a wait, that is of the one which is desired now.
+    If another release was published during a wait, all this is about the one that is desired now.
     """
     return [*overview(result, now, width), *listed_reasons(reasons(result), width), *outlook(result)]
 
 
 def overview(result: Mapping[str, Any], now: datetime, width: int = WIDTH) -> list[str]:
-    """How far it is, or was where it is deleted by now, and a row for each host."""
+    """The progress, as it last was if the release has been deleted, and a row for each host."""
     shown = current(result)
     counted = {**shown, "generation": result.get("generation")} if _is_deleted(result) else shown
     return [how_far(counted, now), *(table(list(table_rows(shown)), width) if "agents" in result else [])]
 
 
 def reasons(result: Mapping[str, Any]) -> list[str]:
-    """Why the rollout has stopped, and why hosts have not proved it: each reason once, with those who have it."""
+    """Why the rollout has stopped, and why hosts have not proved it: each reason once, with its hosts."""
     if _is_deleted(result):
         return []
     result = current(result)
@@ -132,7 +132,7 @@ def reasons(result: Mapping[str, Any]) -> list[str]:
 
 
 def outlook(result: Mapping[str, Any]) -> list[str]:
-    """What the hosts serve, where that is not only what is desired, what to do next, and whose journal to look at."""
+    """What the hosts serve, unless it is only the desired commit, what to do next, and whose journal to look at."""
     later, result = result.get("overtaken_by"), current(result)
     rollout = result.get("rollout") or {}
     step = after_failure(result) if later is None else after_overtaking(**later)
@@ -142,40 +142,40 @@ def outlook(result: Mapping[str, Any]) -> list[str]:
 
 
 def _is_refused(result: Mapping[str, Any]) -> bool:
-    """Whether a command was refused, before any look at the fleet; its message says what helps."""
+    """Whether a command was refused before the fleet was read; its message says what helps."""
     return bool(result.get("failed")) and not {"agents", "elapsed"}.intersection(result)
 
 
 def after_failure(result: Mapping[str, Any]) -> str:
-    """What a person can do where hosts have failed that are not rolled out to; empty where none has."""
+    """What a person can do if hosts have failed without a rollout; empty if none has."""
     return "rollback.yml, or deploy a fix" if result.get("failed_agents") else ""
 
 
 def current(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The result, of what is desired now."""
+    """The result, for what is desired now."""
     later = result.get("overtaken_by")
     return result if later is None else {**result, **later, "rollout": None, "failed_agents": []}
 
 
 def _is_deleted(result: Mapping[str, Any]) -> bool:
-    """Whether nothing is desired any more."""
+    """Whether nothing is desired any longer."""
     return (result.get("overtaken_by") or {"generation": 0})["generation"] is None
 
 
 def logs(result: Mapping[str, Any]) -> list[str]:
-    """How to read the journal of hosts that have not proved the release, and why; only units that agents name."""
+    """How to read the journals of hosts that have not proved the release, if they have a reason or gave up."""
     named = {row.name for row in table_rows(result) if row.reason or row.state in GAVE_UP}
     return log_command(agent.get("unit") for agent in result.get("agents", []) if plain(agent["name"]) in named)
 
 
 def log_command(units: Iterable[Any]) -> list[str]:
-    """How to read the journals of those of most hosts among these units; nothing where none has a sensible name."""
+    """How to read the journals of the most frequent of these units; empty if none has a sensible name."""
     known = Counter(unit for unit in units if isinstance(unit, str) and UNIT.fullmatch(unit)).most_common(MOST_UNITS)
     return [f"Logs: journalctl {' '.join(f'-u {unit}' for unit, _number in sorted(known))}"] if known else []
 
 
 def after_overtaking(commit_id: str | None, generation: int | None) -> str:
-    """What a person can do whose wait was overtaken by this generation; None: the release was deleted."""
+    """What a person can do after this generation overtook the wait; None: the release was deleted."""
     if generation is None:
         return "deploy.yml publishes a release; this one was deleted meanwhile"
     if commit_id is None:
@@ -184,14 +184,14 @@ def after_overtaking(commit_id: str | None, generation: int | None) -> str:
 
 
 def listed_reasons(told: Sequence[str], width: int) -> list[str]:
-    """Some reasons, each in as many lines as it needs."""
+    """Some reasons, each on as many lines as it needs."""
     lines = [line for one in told[:MOST_REASONS] for line in wrapped(one, width, "  ")]
     left = len(told) - MOST_REASONS
     return [*lines, *([f"  and {left} more reasons"] if left > 0 else [])]
 
 
 def how_far(result: Mapping[str, Any], now: datetime) -> str:
-    """How many have proved it, and where its rollout is; of a fleet that nobody has looked at, only that."""
+    """How many have proved it, and where its rollout is; only the latter if the fleet was not read."""
     if "agents" not in result:
         return standing(result["rollout"], now)
     rollout, missing = result.get("rollout"), result.get("missing_agents") or []
@@ -203,7 +203,7 @@ def how_far(result: Mapping[str, Any], now: datetime) -> str:
 
 
 def proved_agents(result: Mapping[str, Any]) -> list[str]:
-    """The names of those who have proved the desired release."""
+    """The names of the agents that have proved the desired release."""
     return [agent["name"] for agent in result["agents"] if _has_proved(agent, result.get("generation"))]
 
 
@@ -228,7 +228,7 @@ def table_rows(result: Mapping[str, Any]) -> Iterable[Row]:
 
 
 def _unproved_rows(result: Mapping[str, Any]) -> list[Row]:
-    """The rows of those who have not proved it: nobody else has a reason to tell."""
+    """The rows of hosts that have not proved it: only they have a reason to show."""
     generation = result.get("generation")
     agents = [agent for agent in result.get("agents", []) if not _has_proved(agent, generation)]
     return list(table_rows({**result, "agents": agents}))
@@ -239,7 +239,7 @@ def _row(agent: Mapping[str, Any], generation: int | None, rollout: Mapping[str,
     proved = _has_proved(agent, generation)
     marks = [brief(describe_mark(mark, agent[mark])) for mark in ("held", "drained") if agent.get(mark)]
     troubles = [brief(trouble) for trouble in agent["troubles"]] if isinstance(agent.get("troubles"), list) else []
-    # What the rollout waits for is told once, not by each host that waits with it.
+    # What the rollout waits for is shown once, not for each host that waits with it.
     waits = bool(rollout) and status.state in WAITING
     reason, stopped = brief(reason_of(status) or ""), brief(rollout.get("reason") or "")
     said = WAITING[status.state] if waits else "" if stopped and stopped in reason else reason
@@ -271,7 +271,7 @@ def _joined(drift: str, shown: str) -> str:
 
 
 def _entry(name: str, rollout: Mapping[str, Any]) -> str:
-    """What a host has come to in a rollout that is not done, and in which step."""
+    """A host's state in a rollout that is not done, and in which step."""
     entry = rollout.get("hosts", {}).get(name)
     if not entry or rollout.get("phase") == DONE:
         return ""
@@ -280,12 +280,12 @@ def _entry(name: str, rollout: Mapping[str, Any]) -> str:
 
 
 def _moment(since: object) -> str:
-    """A time of a status as a table has it: to the second."""
+    """A time from a status, to the second."""
     return plain(since)[:19].replace("T", " ") if isinstance(since, str) else ""
 
 
 def table(rows: Sequence[Row], width: int = WIDTH) -> list[str]:
-    """The hosts, a line each; of more than `MOST_ROWS` those that matter most, and how many are left out."""
+    """The hosts, one per line; if more than `MOST_ROWS`, the most important ones, and how many are left out."""
     if not rows:
         return ["no agent is live"]
     shown = list(rows) if len(rows) <= MOST_ROWS else sorted(rows, key=lambda row: row.rank)[:MOST_ROWS]
@@ -303,7 +303,7 @@ def _line(row: Row, name: int, width: int) -> str:
 
 
 def why(rows: Iterable[Row]) -> list[str]:
-    """Why hosts have not proved it, each reason once, with those who have it, that of those in trouble first."""
+    """Why hosts have not proved it: each reason once, with its hosts; hosts in trouble first."""
     groups: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: row.rank):
         if row.reason:
@@ -312,7 +312,7 @@ def why(rows: Iterable[Row]) -> list[str]:
 
 
 def serves(result: Mapping[str, Any]) -> list[str]:
-    """What the fleet serves, where that is not only what is desired."""
+    """What the fleet serves, unless it is only what is desired."""
     if not result.get("commit_id") or "agents" not in result:
         return []
     desired = result["commit_id"]

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prints what a wait for a fleet has to show, between Ansible's own lines, and how it has ended."""
+"""Prints the progress of a wait for a fleet, between Ansible's own lines, and how it has ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .plain_text import plain
 GOES_ON = "Ctrl-C ends this waiting only: the agents go on"
 ASKS_GATES = "Ctrl-C ends this waiting, and nobody asks the gates then: the agents go on until the next ones"
 NARROWEST = 120
-"""Columns of what is printed where there is no terminal, or a narrower one, which breaks lines itself."""
+"""Columns of the output without a terminal, or on a narrower one, which breaks lines itself."""
 
 display = Display()
 
 
 class Show:
-    """What is shown of one task's wait for the fleet of `app`; nothing where the task is `silent` (`no_log`)."""
+    """The output of one task's wait for the fleet of `app`; none if the task is `silent` (`no_log`)."""
 
     def __init__(self, app: str, *, silent: bool = False, asks_gates: bool = False) -> None:
         self._app = app
@@ -35,26 +35,26 @@ class Show:
         self._silent = silent
         self._has_begun = False
         self.shown: dict[str, str] = {}
-        """What hosts have come to that was shown."""
+        """The hosts' outcomes that have been shown."""
 
     def begin(self, result: Mapping[str, Any]) -> None:
-        """What is waited for, and what ends that; once."""
+        """Print what is waited for, and what stops the waiting; only once."""
         if self._has_begun:
             return
         self._has_begun = True
         goes_on = self._goes_on if result.get("rollout") else ""
-        # A person has to know this before the release is everywhere; a warning comes with the end of the task.
+        # A person has to know this before the release is everywhere; a warning appears only when the task ends.
         self.tell([headline(result, self._app), result.get("without_steps", ""), goes_on])
 
     def tell(self, lines: Iterable[str], color: str | None = None) -> None:
-        """Print some lines, in each of which others may have written."""
+        """Print some lines, any of which may contain what others have written."""
         text = "\n".join(map(plain, filter(None, lines)))
         if text and not self._silent:
             say(text, color)
 
     def end(self, result: dict[str, Any], *, tells: bool = True) -> dict[str, Any]:
-        """The result with `report`, all of it for a person, where there is any; it is printed where this `tells`."""
-        # What others have written is in these too.
+        """The result with a full `report` for a person, if there is one; it is printed if this `tells`."""
+        # These, too, contain what others have written.
         result.update({"msg": plain(result["msg"])} if "msg" in result else {})
         result.update({"degraded": list(map(plain, result["degraded"]))} if "degraded" in result else {})
         if "agents" not in result and not result.get("rollout"):
@@ -75,6 +75,6 @@ class Show:
         return {**result, "report": [*map(plain, filter(None, [headline(result, self._app), *report(result, now)]))]}
 
     def _failures(self, result: Mapping[str, Any]) -> list[str]:
-        """What those have come to that failed since the last line; who has proved it is in the table."""
+        """Failures and other outcomes since the last line; the table has the hosts that have proved it."""
         proved = {name: one for name, one in outcomes(result).items() if one == PROVED}
         return [f"{'':9}{line}" for line in news(result, {**self.shown, **proved})] if result.get("commit_id") else []

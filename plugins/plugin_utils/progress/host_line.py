@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment has come to on one host, in a line. Pure: an agent is its status, as a module returns it."""
+"""The outcome of a deployment on one host, on one line. Pure: an agent is its status, as a module returns it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PROVED = "proved"
 FAILED = "failed"
 RETURNED = "returned"
 BACK = frozenset({"returning", RETURNED})
-"""What hosts have in a rollout that goes back with them: also one that failed, of which a step has."""
+"""The states of hosts that the rollout rolls back. A host that failed can have them too; it has a failed step."""
 GONE = "gone"
 KINDS = (FAILED, GONE, RETURNED, PROVED)
-"""What a host may have come to, in the order in which a person wants to know it."""
+"""A host's possible outcomes, in the order in which a person wants to know them."""
 MOST_NEWS = 10
-"""How many hosts that have come to something a line of progress is followed by; of more, a line has all of a kind."""
+"""How many hosts' outcomes follow a line of progress; if there are more, one line has all of a kind."""
 _UPPER = {FAILED: "FAILED"}
-"""How a line has what nobody should miss."""
+"""The form of outcomes that nobody should miss."""
 STEPS = ("fetching", "staging", "before_activate", "activating", "after_activate", "checking")
-"""The steps of a deployment of which a line gives the seconds, in their order."""
+"""The steps of a deployment whose seconds are shown, in their order."""
 
 
 def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
-    """What each agent that has come to something has come to, by name, as the module last saw it."""
+    """The outcome of each agent that has one, by name, as the module last saw it."""
     if "agents" not in result:
         return {}
     failed = set(result.get("failed_agents", []))
@@ -50,7 +50,7 @@ def outcomes(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def news(result: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
-    """What hosts have come to that was not `shown`, those in trouble first; of many, a line has all of a kind."""
+    """The outcomes that were not `shown`, hosts in trouble first; if there are many, one line has all of a kind."""
     known = {agent["name"]: agent for agent in result.get("agents", [])}
     changed = {name: one for name, one in outcomes(result).items() if shown.get(name) != one}
     order = sorted(changed, key=lambda name: (KINDS.index(changed[name]), name))
@@ -61,7 +61,7 @@ def news(result: Mapping[str, Any], shown: Mapping[str, str]) -> list[str]:
 
 
 def course(agent: Mapping[str, Any], outcome: str) -> str:
-    """The steps of a deployment with their seconds, and what has come of it."""
+    """The steps of a deployment with their seconds, and the outcome."""
     back = f"back on {short(agent.get('commitId'))}"
     if outcome == GONE:
         return "gone: its agent is not live any more"
@@ -76,7 +76,7 @@ def course(agent: Mapping[str, Any], outcome: str) -> str:
 
 
 def _failure(agent: Mapping[str, Any]) -> str:
-    """The step that has failed, and after how many seconds, where the agent says that."""
+    """The step that has failed, and after how many seconds, if the agent reports that."""
     failed = agent.get("failedStep")
     if not isinstance(failed, Mapping) or failed.get("step") not in STEPS:
         return "FAILED"
@@ -90,5 +90,5 @@ def _is_seconds(value: Any) -> bool:
 
 
 def short(commit_id: object) -> str:
-    """A commit as a line names it; `-` for none."""
+    """A commit as shown in a line; `-` for none."""
     return plain(commit_id)[:SHORT] if isinstance(commit_id, str) and commit_id else "-"

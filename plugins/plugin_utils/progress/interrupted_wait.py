@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says, where Ctrl-C has ended a wait, that only the wait has ended, and what a person can do.
+"""If Ctrl-C has ended a wait, says that only the wait has ended, and what a person can do.
 
-A worker that waits is killed by Ctrl-C, before its last words could arrive anywhere. The process that a person has
-started imports this too, before it forks workers, and says it at its end; a byte of each, in memory that they share,
+Ctrl-C kills a worker that waits, before its last words could arrive anywhere. The process that the person started
+imports this too, before it forks workers, and prints the message at its end. A byte for each worker, in shared memory,
 tells it how far they were.
 """
 
@@ -28,28 +28,28 @@ COMMANDS = """\
 
 UNKNOWN = "It was interrupted before it knew whether anything has been published: see status.yml.\n"
 _TOLD = {1: UNKNOWN, 2: GOES_ON + COMMANDS, 3: NO_GATES + COMMANDS}
-"""What is said at the end, by the byte that tells what was going on; nothing for 0."""
+"""The message at the end, by the byte for what was in progress; none for 0."""
 
 _states = mmap.mmap(-1, mmap.PAGESIZE)
 _started = os.getpid()
 
 
 class Waiting:
-    """A publication and the wait after it, told of where they are broken off; not where they end, or by an error."""
+    """A publication and the wait after it: noted for the message if interrupted, not if they end or fail."""
 
     def __init__(self, *, asks_gates: bool = False) -> None:
         self._published = 3 if asks_gates else 2
 
     def __enter__(self) -> None:
-        """It begins."""
+        """Note the beginning."""
         _note(1)
 
     def note_published(self) -> None:
-        """What there was to publish is published: only the wait is left."""
+        """Note that everything is published: only the wait is left."""
         _note(self._published)
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
-        """It has ended by itself, by an error such as a timeout of the task, or is broken off."""
+        """Note the end, on its own or by an error such as a timeout of the task, but not an interruption."""
         if kind is None or not issubclass(kind, (KeyboardInterrupt, SystemExit)):
             _note(0)
 

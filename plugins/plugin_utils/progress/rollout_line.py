@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How far a rollout is, in a line: its step, its phase, a bar. Pure: `rollout` is what a module returns of it."""
+"""The progress of a rollout on one line: its step, its phase, a bar. Pure: `rollout` is from a module's result."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollout_records import 
 from .plain_text import plain
 
 BAR = 14
-"""How wide the bar is."""
+"""The width of the bar."""
 FEW = 3
-"""How many names a step is told by."""
+"""How many names describe a step."""
 NEXT = {
     PAUSED: "promote.yml to go on, abort.yml to stop",
     HALTED: "rollback.yml, or deploy a fix; promote.yml with zoo_force=true goes on in spite of it",
@@ -42,7 +42,7 @@ GOES_ON = "it goes on by itself; status.yml shows it, pause.yml or abort.yml sto
 
 
 def standing(rollout: Mapping[str, Any], now: datetime) -> str:
-    """Which step is open, and the phase; of a soak, what is left of it, or for whom it waits."""
+    """Which step is open, and the phase; for a soak, the time left, or the hosts that it waits for."""
     phase, step = rollout["phase"], _step_of(rollout)
     number = f"step {rollout['step']} of {rollout['steps']}"
     where = f"{number} ({described(step)})" if step else number
@@ -78,12 +78,12 @@ def progress_bar(done: int, whole: int) -> str:
 
 
 def on_their_way(rollout: Mapping[str, Any]) -> list[str]:
-    """The hosts that have a place now."""
+    """The hosts that occupy a place now."""
     return [name for name, host in rollout["hosts"].items() if host["state"] in IN_FLIGHT]
 
 
 def next_step(rollout: Mapping[str, Any]) -> str:
-    """What a person can do; empty where nothing is left to do."""
+    """What a person can do; empty if nothing is left to do."""
     phase = rollout["phase"]
     if phase == PAUSED and rollout.get("waits_for") == GATES:
         return AT_GATES
@@ -91,30 +91,30 @@ def next_step(rollout: Mapping[str, Any]) -> str:
 
 
 def steps_of(rollout: Mapping[str, Any]) -> Sequence[RolloutStep]:
-    """The steps of a rollout; none where the plan does not say, which other versions may have written."""
+    """The steps of a rollout; none if the plan does not tell, since another version may have written it."""
     try:
         plan = read_plan(rollout.get("plan"))
     except InvalidRecord:
         return ()
-    # Without a release on which hosts could wait, there are no steps.
+    # Without an earlier release for hosts to wait on, there are no steps.
     plans = [plan, plan.without_steps()] if plan else []
     return next((one.steps for one in plans if len(one.steps) == rollout["steps"]), ())
 
 
 def _step_of(rollout: Mapping[str, Any]) -> RolloutStep | None:
-    """The step that is open; None where the plan does not say."""
+    """The step that is open; None if the plan does not tell."""
     steps = steps_of(rollout)
     return steps[rollout["step"] - 1] if rollout["step"] <= len(steps) else None
 
 
 def _waits_for(rollout: Mapping[str, Any]) -> str:
-    """Who has to prove the release once more before another step is opened."""
+    """The hosts that have to prove the release once more before another step is opened."""
     proving = rollout.get("proving")
     return f", {plain(describe_proving(proving))}" if proving else ""
 
 
 def _left(rollout: Mapping[str, Any], step: RolloutStep | None, now: datetime) -> str:
-    """How much of a soak is left; where the clocks here and there differ by more than it lasts, only how long it is."""
+    """The time left of a soak; only its length if the clocks here and there differ by more than that."""
     if step is None:
         return ""
     try:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is registered now: the children of every registry, read in bulk.
 
-The parents are listed first, level by level where a path has a `*`, then all their children are read. Where an earlier
-reading is at hand, one pass over its znodes tells whether it still holds: a parent whose `pzxid` is the same has the
-same children, and those are read again, since a change of a child's data does not show in its parent.
+The parents are listed first, level by level if a path has a `*`, then all their children are read. If there is an
+earlier reading, one pass over its znodes tells whether it still holds: a parent with the same `pzxid` has the same
+children. Those are read again, because a change of a child's data does not show in its parent.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import FORMATS
 
 _GENERIC = frozenset({"children", "ids", "instances", "live_nodes", "members", "nodes", "providers", "rs"})
-"""Last segments that name no service: /brokers/ids, /hbase/rs, /dubbo/com.example.Api/providers."""
+"""Last segments that do not name a service: /brokers/ids, /hbase/rs, /dubbo/com.example.Api/providers."""
 
 
 class InvalidRegistry(ValueError):
-    """An entry of the option `registries` that makes no sense; the text says which and why."""
+    """An invalid entry of the option `registries`; the message says which and why."""
 
 
 class Registry(NamedTuple):
     """One entry of the option `registries`: a path (a `*` stands for any part of one segment), a format and a group.
 
-    `listener` is which of an entry's listeners counts, in a format that has several; empty for the format's own choice.
+    `listener` selects one of an entry's listeners, in a format that has several; empty for the format's own choice.
     """
 
     path: str
@@ -66,10 +66,10 @@ class Registry(NamedTuple):
         )
 
     def group_of(self, segments: Sequence[str]) -> str:
-        """The group, before it is made a safe name, of what is below `segments`, the parts that a `*` stood for.
+        """The group, not yet a safe name, of what is below `segments`, the parts that a `*` stood for.
 
         A `*` in `group` stands for the segment that its counterpart in the path matched. Without `group` it is the last
-        segment that was matched, or the path's last one that says something.
+        matched segment, or the path's last one that is not generic.
         """
         if self.group is not None:
             left = iter(segments)
@@ -80,13 +80,13 @@ class Registry(NamedTuple):
         return next((name for name in reversed(names) if name not in _GENERIC), names[-1] if names else "root")
 
     def leader_of(self, path: str) -> str | None:
-        """The znode that says which of a child and its siblings leads; None where the format has none."""
+        """The znode that names the leader among a child and its siblings; None if the format has none."""
         name = FORMATS[self.format].leader
         return f"{path.rsplit('/', 2)[0]}/{name}" if name else None
 
 
 def _check_names(entry: Mapping[Any, Any]) -> None:
-    """Refuse an entry of the option `registries` with `InvalidRegistry` where one of its keys makes no sense."""
+    """Raise `InvalidRegistry` if a key in an entry of the option `registries` is invalid."""
     where = f"registries: {entry['path']}"
     unknown = sorted(set(map(str, entry)) - set(Registry._fields))
     if unknown:
@@ -104,7 +104,7 @@ def _check_names(entry: Mapping[Any, Any]) -> None:
 
 
 class Child(NamedTuple):
-    """A child of a registry, as it was read. Times are in milliseconds since 1970; `owner` is the session's id, or 0.
+    """A child of a registry, as read. Times are in milliseconds since 1970; `owner` is the session's id, or 0.
 
     `segments` are what each `*` in the registry's path stood for.
     """
@@ -125,8 +125,8 @@ class Child(NamedTuple):
 class Reading(NamedTuple):
     """One registry as it was read: its children, and the `pzxid` of every parent that was listed.
 
-    It is None for a parent that isn't there. `problems` are texts for warnings. `leaders` has, by the path of the znode
-    that says so, the name of the child that leads; empty where none does.
+    That is None for a missing parent. `problems` are messages for warnings. `leaders` has, by the path of the znode
+    that names it, the name of the leading child; empty if there is none.
     """
 
     parents: Mapping[str, int | None]
@@ -136,12 +136,12 @@ class Reading(NamedTuple):
 
 
 def discover(client: Any, registries: Sequence[Registry], earlier: Sequence[Reading | None]) -> list[Reading]:
-    """What every registry holds now, in order. A parent that isn't there, or a child that can't be read, is a problem.
+    """What every registry holds now, in order. A missing parent, or a child that can't be read, is a problem.
 
-    `earlier` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` where a parent can't be
+    `earlier` has for each registry an earlier reading of it, or None. Raises `ZooKeeperError` if a parent can't be
     listed, or the ensemble does not answer.
     """
-    client.sync_async("/")  # answered before what is asked next: nothing older than this moment is read
+    client.sync_async("/")  # answered before later requests: nothing older than this moment is read
     sound = [reading if reading and not reading.problems else None for reading in earlier]
     readings = _confirm(client, registries, sound)
     changed = [registry for registry, reading in zip(registries, readings) if reading is None]
@@ -150,7 +150,7 @@ def discover(client: Any, registries: Sequence[Registry], earlier: Sequence[Read
 
 
 def _confirm(client: Any, registries: Sequence[Registry], earlier: Sequence[Reading | None]) -> list[Reading | None]:
-    """The earlier readings brought up to date, None where a parent has changed."""
+    """The earlier readings brought up to date; None if a parent has changed."""
     paths = {path for registry, reading in zip(registries, earlier) if reading for path in _evidence(registry, reading)}
     if not paths:
         return [None] * len(registries)
@@ -205,10 +205,10 @@ def _read_anew(client: Any, registries: Sequence[Registry]) -> list[Reading]:
 
 
 class _Contents(NamedTuple):
-    """What is in a registry.
+    """The contents of a registry.
 
-    The parents (path and pzxid), the children's paths with what each `*` stood for, problems, and the paths that say
-    which child leads.
+    The parents (path and pzxid), the children's paths with what each `*` stood for, problems, and the paths of the
+    znodes that name the leading child.
     """
 
     parents: dict[str, int | None]
@@ -239,7 +239,7 @@ def _list(client: Any, registry: Registry) -> _Contents:
 
 
 def levels(path: str) -> Iterator[tuple[str, re.Pattern[str] | None]]:
-    """A path cut after each segment that has a `*`: what is fixed, and the pattern below it (None at the end)."""
+    """A path split after each segment with a `*`: the fixed part, and the pattern below it (None at the end)."""
     fixed = ""
     for segment in path.split("/")[1:]:
         if "*" in segment:

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The formats in which software registers itself in ZooKeeper; all that is known of a format stands at its reader.
+"""The formats in which software registers itself in ZooKeeper; everything about a format stands at its reader.
 
-`read` turns a child's name and data into an `Endpoint`, or refuses with an `InvalidEntry`. Anybody who may write to
-the registry wrote them, so an address that is none (an option for ssh, say) is refused.
+`read` turns a child's name and data into an `Endpoint`, or raises `InvalidEntry`. Anybody who may write to the registry
+can have written them, so an invalid address (such as an option for ssh) is refused.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class InvalidEntry(ValueError):
-    """A child that can't be read; the text says why."""
+    """A child that can't be read; the message has the reason."""
 
 
 class Endpoint(NamedTuple):
-    """What one child says: where its service is, and the rest as `data` (plain JSON values).
+    """The content of one child: where its service is, and the rest as `data` (plain JSON values).
 
-    `names_host` says that the child's name is the host's; `alive` is false where the entry itself says that it does
-    not serve. `role` is what it says that it does in its cluster, `leader` where it leads; empty where it says nothing.
+    `names_host` means that the child's name is the host's; `alive` is false if the entry itself says that it does not
+    serve. `role` is the role in its cluster that it reports, `leader` if it leads; empty if it reports none.
     """
 
     address: str
@@ -52,13 +52,13 @@ Chooser = Callable[[Endpoint, str], Endpoint]
 
 
 class Format(NamedTuple):
-    """All that is known of one format.
+    """Everything about one format.
 
     `summary` completes the sentence `V(name) reads ...` in the documentation of the inventory plugin. A child whose
-    name matches `name_pattern`, or whose decoded JSON `matches`, is taken for one in this format by `auto`.
-    `reads_data` is false where the child's name holds everything. `at_listener` moves an endpoint to another listener
-    that its data names, or refuses with an `InvalidEntry`. `leader` is the name of a znode beside the registry, whose
-    value is the name of the child that leads.
+    name matches `name_pattern`, or whose decoded JSON `matches`, is taken as this format by `auto`. `reads_data` is
+    false if the child's name holds everything. `at_listener` moves an endpoint to another listener that its data
+    names, or raises `InvalidEntry`. `leader` is the name of a znode next to the registry whose value is the name of the
+    leading child.
     """
 
     read: Reader
@@ -71,11 +71,11 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {}
-"""The formats by name. `auto` takes the first that fits, so more telling keys stand above fewer."""
+"""The formats by name. `auto` takes the first that fits, so more specific keys stand above less specific ones."""
 
 
 def _format(name: str, summary: str, **signs: Any) -> Callable[[Reader], Reader]:
-    """Make the function below the reader of a format. `signs` are the other fields of `Format`."""
+    """Make the decorated function the reader of a format. `signs` are the other fields of `Format`."""
 
     def add(reader: Reader) -> Reader:
         FORMATS[name] = Format(reader, summary, **signs)
@@ -97,7 +97,7 @@ def _is_address_list(value: Any) -> bool:
 def read(registry_format: str, name: str, data: bytes, listener: str = "") -> Endpoint:
     """The endpoint in a child with this name and data, in one of `FORMATS`. Raises `InvalidEntry`.
 
-    `listener` is for a format that has several in an entry.
+    `listener` is for a format with several in an entry.
     """
     entry_format = FORMATS[registry_format]
     endpoint = entry_format.read(name, data)
@@ -109,7 +109,7 @@ def read(registry_format: str, name: str, data: bytes, listener: str = "") -> En
 
 
 def is_address(text: str) -> bool:
-    """Whether `text` is a host name or an IP address, and so can't be an option, a path or a command for anybody."""
+    """Whether `text` is a host name or an IP address, and so can't be taken for an option, a path or a command."""
     if ":" not in text:
         return _HOST_NAME.fullmatch(text) is not None
     parts = _IPV6.fullmatch(text)
@@ -121,7 +121,7 @@ def is_address(text: str) -> bool:
 
 @_format("auto", "each child in the format that its name and data look like")
 def read_auto(name: str, data: bytes) -> Endpoint:
-    """By a telling name, by its data, or by `host:port` as a name: last, since Dubbo 3 has such names with JSON."""
+    """By a specific name, by its data, or by `host:port` as a name: last, since Dubbo 3 has such names with JSON."""
     reader = _reader_by_name(name) or _reader_by_data(data) or (read_host_port if _HOST_PORT.fullmatch(name) else None)
     if reader is None:
         raise InvalidEntry(f"neither its name nor its data is in a format known here; {_why_unknown(data)}")
@@ -129,7 +129,7 @@ def read_auto(name: str, data: bytes) -> Endpoint:
 
 
 def _why_unknown(data: bytes) -> str:
-    """What is wrong with data that was to be JSON, or what to do about any other."""
+    """What is wrong with data meant to be JSON, or what to do about any other."""
     if data.lstrip()[:1] in {b"{", b"["}:
         try:
             _json(data)
@@ -222,7 +222,7 @@ def read_serverset(_name: str, data: bytes) -> Endpoint:
 
 
 def _at_kafka_listener(broker: Endpoint, listener: str) -> Endpoint:
-    """The broker at its listener of this name, or else the first with this security protocol; both are in capitals."""
+    """The broker at its listener of this name, or else the first with this security protocol; both are upper case."""
     places = dict(_kafka_listeners(broker.data.get("endpoints")))
     protocols = broker.data.get("listener_security_protocol_map")
     wanted = listener.upper()
@@ -235,7 +235,7 @@ def _at_kafka_listener(broker: Endpoint, listener: str) -> Endpoint:
 
 
 def _kafka_listeners(endpoints: Any) -> Iterator[tuple[str, str]]:
-    """Name and `host:port` of each of `["EXTERNAL://host:port"]`."""
+    """The name and `host:port` of each of `["EXTERNAL://host:port"]`."""
     for text in endpoints if isinstance(endpoints, list) else ():
         name, separator, place = text.partition("://") if isinstance(text, str) else ("", "", "")
         if separator:
@@ -318,7 +318,7 @@ _PATRONI_ROLES = {"master": "leader", "primary": "leader", "promoted": "leader",
 
 
 def _postgres_address(url: Any) -> tuple[str, int | None]:
-    """What a URL such as `postgres://host:port/database` leads to. No message has the URL: a password may be in it."""
+    """The address in a URL such as `postgres://host:port/database`. No message has the URL: it may have a password."""
     try:
         parts = urlsplit(url if isinstance(url, str) else "")
         address, port = parts.hostname, parts.port
@@ -330,7 +330,7 @@ def _postgres_address(url: Any) -> tuple[str, int | None]:
 
 
 def elected_role(role: str, *, leads: bool) -> str:
-    """The role of a member that gives its own as `role`, where the cluster's leader key is known to name it, or not."""
+    """The role of a member that reports `role`, if the cluster's leader key is known to name it (`leads`), or not."""
     if leads:
         return role if role in _LEADING else "leader"
     return "replica" if role in _LEADING else role
@@ -344,7 +344,7 @@ _DATA_CONDITIONS = [(entry.matches, entry.read) for entry in FORMATS.values() if
 
 
 def _object_in(name: str) -> dict[str, Any] | None:
-    """The JSON object in a name like `base64_<length>_<base64>_<sequence>`; None where there is none."""
+    """The JSON object in a name like `base64_<length>_<base64>_<sequence>`; None if there is none."""
     coded = _NERVE.fullmatch(name)
     if not coded:
         return None
@@ -393,7 +393,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _decoded(data: bytes) -> Any:
-    """The JSON or the text in the data; None where there is none."""
+    """The JSON or the string in the data; None if it is empty."""
     try:
         return _json(data)
     except InvalidEntry:

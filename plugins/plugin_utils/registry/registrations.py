@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the children of a registry to registrations: who serves, under which name, and its variables."""
+"""From the children of a registry to registrations: what serves, under which name, and its variables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PLAIN_NAME = re.compile(r"[^\W_][\w.-]{0,252}")
 _HOST_NAME = re.compile(r"[\w:][\w.:%+-]{0,252}")
 _WITH_PORT = re.compile(r"[^:]+:\d{1,5}")
 MAX_NAME_BYTES = 240
-"""A host's variables and facts are in files of its name, with `.yml` after it or `s1_` before it, of 255 at most."""
+"""The files of a host's variables and facts have its name, followed by `.yml` or after `s1_`, in at most 255 bytes."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -35,7 +35,7 @@ class Registration(NamedTuple):
 
 
 def registrations(registry: Registry, reading: Reading, now: float) -> tuple[list[Registration], list[str]]:
-    """What is alive in a registry, and a text for each child that can't be read. `now` is in seconds since 1970."""
+    """What is alive in a registry, and a message for each unreadable child. `now` is in seconds since 1970."""
     live, problems = [], list(reading.problems)
     for child in reading.children:
         try:
@@ -54,7 +54,7 @@ def registrations(registry: Registry, reading: Reading, now: float) -> tuple[lis
 
 
 def _role(endpoint: Endpoint, child: Child, leader: str | None) -> str:
-    """By the cluster's word for who leads, where there is one; else by the child's own."""
+    """From the cluster's leader znode if there is one, otherwise from the child itself."""
     return endpoint.role if leader is None else elected_role(endpoint.role, leads=leader == child.name)
 
 
@@ -83,7 +83,7 @@ def _variables(child: Child, endpoint: Endpoint, now: float) -> dict[str, Any]:
 
 
 def session_id(number: int) -> str:
-    """A session's id as ZooKeeper's own logs have it; it is below 0 where the member that made it is above 127."""
+    """A session's id as in ZooKeeper's own logs; `number` is negative if its server has an id over 127."""
     return f"0x{number & 0xFFFFFFFFFFFFFFFF:x}"
 
 
@@ -92,10 +92,10 @@ def _moment(milliseconds: int) -> str:
 
 
 def is_host_name(name: object, address: str) -> bool:
-    """Whether Ansible may know a host with this address by `name`: no path, no pattern, no option, no template.
+    """Whether Ansible may know a host with this address by `name`: not a path, pattern, option or template.
 
-    `localhost`, by whichever of its names, is the controller, for everything that is delegated to it, and so no name
-    for another machine.
+    `localhost`, by any of its names, is the controller for everything that is delegated to it, so it can't name
+    another machine.
     """
     if not isinstance(name, str) or not _HOST_NAME.fullmatch(name) or len(name.encode()) > MAX_NAME_BYTES:
         return False
@@ -105,7 +105,7 @@ def is_host_name(name: object, address: str) -> bool:
 
 
 def _is_ipv6(name: str) -> bool:
-    """Whether the colons in a name are those of an address; between others Ansible's patterns are cut."""
+    """Whether the colons in a name are those of an address; Ansible splits patterns at any others."""
     try:
         return ipaddress.ip_address(name).version == 6
     except ValueError:

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an event of `zk_watch` holds: plain JSON values that a rule engine can take, and nothing that is a template.
+"""The content of an event of `zk_watch`: plain JSON values that a rule engine accepts, and no templates.
 
-ansible-rulebook hands an event to a playbook as extra vars, and Ansible takes those for templates: a value like
-`{{ lookup('pipe', 'id') }}` would run on the controller. So no text in an event has the beginning of a template in it.
+ansible-rulebook passes an event to a playbook as extra vars, which Ansible takes for templates: a value like
+`{{ lookup('pipe', 'id') }}` would run on the controller. So no string in an event contains the start of a template.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.formats import
 from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations import Registration, session_id
 
 _TEMPLATE = re.compile(r"\{[{%#]|#jinja2:")
-"""Where a template begins; the last one, at the beginning of a text, sets other marks for its templates."""
+"""Where a template begins; the last one, at the beginning of a string, sets other delimiters for its templates."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -42,7 +42,7 @@ def session_event(change: str, session: int) -> dict[str, Any]:
 def service_event(change: str, registry: str, service: Registration) -> dict[str, Any]:
     """An event about a service; its keys are the inventory's variables without `zk_`.
 
-    What the service says of itself is null where it can't be in an event, as `service`, the decoded data, or `role`.
+    What the service itself reports, such as `service`, the decoded data, or `role`, is null if it can't be in an event.
     """
     own = {key[3:]: value for key, value in service.variables.items() if key.startswith("zk_") and key != "zk_age"}
     fields = {key: value if _fits(value) else None for key, value in own.items()}
@@ -52,9 +52,9 @@ def service_event(change: str, registry: str, service: Registration) -> dict[str
 
 
 def event_value(data: bytes) -> dict[str, Any]:
-    """`value`, `encoding`, and `json` where it is JSON, as `zk_znode_info` has them.
+    """`value`, `encoding`, and `json` if it is JSON, as in `zk_znode_info`.
 
-    A value with a template is sent in base64, and in `json` each text that is one is null.
+    A value with a template is sent in base64, and any string in `json` that is one becomes null.
     """
     fields: dict[str, Any] = value_fields(data)
     if fields["encoding"] == "text" and is_template(fields["value"]):
@@ -67,7 +67,7 @@ def event_value(data: bytes) -> dict[str, Any]:
 
 
 def _without_templates(value: Any, levels: int = MAX_DEPTH + 1) -> Any:
-    """`value` with null for each text that is a template, but for what is nested too deeply for an event."""
+    """`value` with null for each string that is a template, except where it is nested too deeply for an event."""
     if isinstance(value, str):
         return None if is_template(value) else value
     if levels and isinstance(value, dict):
@@ -80,7 +80,7 @@ def _without_templates(value: Any, levels: int = MAX_DEPTH + 1) -> Any:
 def _fits(value: Any) -> bool:
     """Whether `value` can be in an event.
 
-    The rule engine refuses what is nested too deeply, infinite, or too long a number, and the event with it.
+    The rule engine refuses an event with anything nested too deeply, infinite, or a number that is too long.
     """
     level = [value]
     for _depth in range(MAX_DEPTH + 1):

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The thread that reads what is watched, and sends an event for what has changed.
 
-One thing happens after the other: read a few znodes, with a watch on each; send what is new; read on. While an event is
-not taken nothing is read, so no watch is set anew, and all that can pile up is the set of the paths to be read again.
+One thing happens at a time: read a few znodes, with a watch on each; send what is new; read on. As long as an event is
+not taken, nothing is read, so no watch is set again, and only the set of paths to be read again can grow.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ with contextlib.suppress(ImportError):  # `connect` reports it
     from kazoo.protocol.states import EventType, KazooState, KeeperState
 
 BATCH = 32
-"""How many znodes are read at once; their values, 1 MB each at the most, are in memory together."""
+"""How many znodes are read at once; their values, at most 1 MB each, are in memory together."""
 REFUSED_AGAIN = 30.0
-"""Seconds after which a znode that may not be read is asked for again."""
+"""Seconds after which a znode is tried again whose reading was refused."""
 TRANSITIONS = 16
 """How many changes of the session's state are kept for a rulebook that takes none."""
 
@@ -52,7 +52,7 @@ class Transition(NamedTuple):
 
 
 class WatchLoop:
-    """Watches as `options` ask. `send` sends an event on its way; its future is done when the event is taken."""
+    """Watches as `options` ask. `send` sends an event; its future is done when the event is taken."""
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class WatchLoop:
         self._read_again_at = math.inf
 
     def run(self) -> None:
-        """Watch until `stop`. Raises a `ZooKeeperError` where there is no session within `connect_timeout`.
+        """Watch until `stop`. Raises a `ZooKeeperError` if there is no session within `connect_timeout`.
 
-        An ensemble that is unreachable later on is waited for, however long; credentials that are refused then are an
+        An ensemble that becomes unreachable later is waited for without limit; credentials that are refused then are an
         error.
         """
         try:
@@ -97,12 +97,12 @@ class WatchLoop:
             pass
 
     def stop(self) -> None:
-        """End `run`, soon."""
+        """Make `run` return soon."""
         with self._wake:
             self._stopped = True
             self._wake.notify_all()
 
-    # What kazoo's threads call: they note what happened, and no more.
+    # Called by kazoo's threads: they only note what happened.
 
     def _note_state(self, client: Any, state: str) -> None:
         refused = client.client_state == KeeperState.AUTH_FAILED
@@ -113,15 +113,15 @@ class WatchLoop:
 
     def _note_event(self, event: Any) -> None:
         if event.type == EventType.NONE:
-            return  # of the connection, whose state the listener gets
+            return  # about the connection, whose state the listener gets
         with self._wake:
             self._noticed.add(event.path)
             self._wake.notify_all()
 
-    # What the loop does.
+    # Called by the loop.
 
     def _deliver(self, event: dict[str, Any]) -> None:
-        """Send an event and wait until it is taken, however long."""
+        """Send an event and wait, without limit, until it is taken."""
         taken = self._send(event)
         while True:
             try:
@@ -132,7 +132,7 @@ class WatchLoop:
                     raise StoppedError from exc
 
     def _follow_session(self, reader: ZnodeReader) -> None:
-        """Send how the session's state has changed; after each connection everything is read again."""
+        """Send the changes of the session's state; after each connection everything is read again."""
         while self._transitions:
             state, session, refused = self._transitions.popleft()
             if refused:
@@ -155,7 +155,7 @@ class WatchLoop:
             watch.reread()
 
     def _advance(self, reader: ZnodeReader) -> bool:
-        """Read the next few znodes and send what has changed; False where there is nothing to read."""
+        """Read the next few znodes and send what has changed; False if there is nothing to read."""
         batch = self._next_batch()
         if not batch:
             return False
@@ -185,7 +185,7 @@ class WatchLoop:
         return batch
 
     def _take_notices(self) -> None:
-        """All has been read, so what was noticed since then is news."""
+        """Everything has been read, so what was noticed since then is news."""
         with self._wake:
             noticed, self._noticed = self._noticed, set()
         again = [refused for refused, due in self._refused.items() if due <= time.monotonic()]
@@ -199,7 +199,7 @@ class WatchLoop:
             self._read_all()
 
     def _note_refusal(self, watch: Watch, path: str, error: Exception) -> None:
-        """Permission was denied. At the beginning that is an error; later on it may be granted again."""
+        """Note that permission was denied: an error at the beginning; later it may be granted again."""
         text = f"{path}: {explain(error)}"
         if path == watch.root and not watch.synced:
             raise ZooKeeperError(text, path=path)
@@ -209,7 +209,7 @@ class WatchLoop:
         self._refused[watch, path] = time.monotonic() + REFUSED_AGAIN
 
     def _settle(self) -> None:
-        """All is read: send what was held back until now, then wait for the next thing to happen."""
+        """Everything is read: send what was held back until now, then wait for the next thing to happen."""
         for watch in self._options.watches:
             for event in watch.overdue():
                 self._deliver(event)
@@ -218,7 +218,7 @@ class WatchLoop:
         self._rest(max(0.0, min(due) - time.monotonic()))
 
     def _await_transition(self, client: Any) -> None:
-        """Wait until there is a connection; once the session is over, also to an ensemble that was set up anew."""
+        """Wait until there is a connection; after the end of the session, even to an ensemble that was rebuilt."""
         with self._wake:
             seconds = ENDED * self._options.connection["connect_timeout"]
             if not self._wake.wait_for(lambda: self._transitions or self._stopped, seconds):

@@ -39,11 +39,11 @@ _SPEC: dict[str, dict[str, Any]] = {
 
 
 class InvalidOptions(ValueError):
-    """An option makes no sense; the text names it."""
+    """An invalid option; the message names it."""
 
 
 class Options(NamedTuple):
-    """What is watched, and how the ensemble is reached (`ARGSPEC`)."""
+    """What is watched, and how to reach the ensemble (`ARGSPEC`)."""
 
     connection: dict[str, Any]
     watches: list[Watch]
@@ -69,7 +69,7 @@ def read_options(args: Mapping[str, Any], warn: Callable[[str], None]) -> Option
 
 
 def _with_connection(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, with those of `connection` where they do not give them themselves."""
+    """The arguments, completed with those of `connection`."""
     further = args.get("connection") or {}
     if not isinstance(further, Mapping) or not further.keys() <= ARGSPEC.keys():
         raise InvalidOptions("connection: expected a mapping of connection options, such as tls and digest_username")

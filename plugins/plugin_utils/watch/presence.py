@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which services of a registry are there, whatever the names of their entries are.
+"""Which services of a registry are present, whatever the names of their entries are.
 
-An entry is a child of a registry. A service that registers anew often does so under another child's name, and may do it
-before its old entry is deleted; so a service is what the inventory takes for one host: the same name at the same
+An entry is a child of a registry. A service that registers again often does so as a child with another name, possibly
+before its old entry is deleted. So a service is what the inventory takes for one host: the same name at the same
 address, with its port.
 """
 
@@ -34,17 +34,17 @@ class AbsentService(NamedTuple):
 
 
 class ServiceChange(NamedTuple):
-    """`joined`, `changed` or `left`, and the service as it is, or was last."""
+    """`joined`, `changed` or `left`, and the service as it is, or last was."""
 
     change: str
     service: Registration
 
 
 class Presence:
-    """The services of one registry, and what was told of each. What a service is, its newest entry says.
+    """The services of one registry, and what was reported of each. A service is described by its newest entry.
 
-    That a service has changed, or has left for `settle` seconds, is told when it is `overdue`. Where `settle` is 0 that
-    is still after all has been read: another entry of the same service may be among it.
+    That a service has changed, or has been gone for `settle` seconds, is reported by `overdue`. Even with a `settle` of
+    0 this is after everything has been read: that may include another entry of the same service.
     """
 
     def __init__(self, settle: float) -> None:
@@ -56,7 +56,7 @@ class Presence:
         self._touched: dict[ServiceIdentity, None] = {}
 
     def put(self, path: str, service: Registration | None) -> Iterator[ServiceChange]:
-        """The entry at `path` is this service now; None where it is deleted, can't be read, or does not serve."""
+        """Set the entry at `path` to this service; None if it is deleted, can't be read, or does not serve."""
         before = self._entries.get(path)
         if before is not None and (service is None or _identity(before) != _identity(service)):
             self._remove(path, before)
@@ -64,7 +64,7 @@ class Presence:
             yield from self._add(path, service)
 
     def overdue(self) -> Iterator[ServiceChange]:
-        """The services that have changed or been absent for too long; to be asked for only when all has been read."""
+        """The services that have changed or been absent for too long; to be called only after reading everything."""
         touched, self._touched = self._touched, {}
         for identity in [identity for identity in touched if identity in self._present]:
             newest = self._newest(identity)
@@ -76,14 +76,14 @@ class Presence:
             yield self._leave(identity)
 
     def next_deadline(self) -> float | None:
-        """When the next service will have been absent for too long; None where all are there."""
+        """When the next service will have been absent for too long; None if none is absent."""
         return min((absent.deadline for absent in self._absent.values()), default=None)
 
     def _add(self, path: str, service: Registration) -> Iterator[ServiceChange]:
         identity = _identity(service)
         absent = self._absent.get(identity)
         if absent is not None and not self._settle and absent.last.variables["zk_path"] == path:
-            yield self._leave(identity)  # deleted and created again, before all was read
+            yield self._leave(identity)  # deleted and created again before everything was read
         self._absent.pop(identity, None)
         self._entries[path] = service
         self._present.setdefault(identity, set()).add(path)
@@ -106,7 +106,7 @@ class Presence:
         return ServiceChange("left", self._absent.pop(identity).last)
 
     def _newest(self, identity: ServiceIdentity) -> Registration:
-        """The entry that was created last; of those of one second, the last by name, which may have a number in it."""
+        """The entry that was created last; within one second, the last by name, which may have a sequence number."""
         entries = [self._entries[path] for path in self._present[identity]]
         return max(entries, key=lambda entry: (entry.variables["zk_created"], entry.variables["zk_path"]))
 

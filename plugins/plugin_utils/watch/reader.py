@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads znodes for the watches, a few at once, and sets a watch of ZooKeeper's on each."""
+"""Reads znodes for the watches, a few at once, and sets a ZooKeeper watch on each."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ except ImportError:
     pass  # `connect` reports it
 
 GRACE = 2.0
-"""For so many seconds after a connection a refusal may be kazoo's haste: it reports that it is connected before it has
+"""Seconds after a connection in which a refusal may be premature: kazoo reports a connection before it has
 authenticated."""
 PAUSE = 0.2
 """Seconds between two tries while there is no answer."""
 
 
 class StoppedError(Exception):
-    """Nobody takes the events any more."""
+    """Nobody takes the events any longer."""
 
 
 class _NoAnswerError(Exception):
-    """There is no connection now, or what was read is old by now: read again."""
+    """There is no connection now, or what was read is out of date: read again."""
 
 
 class ZnodeReader:
-    """Reads with one client. `on_event` is called, in a thread of kazoo's, with the event of each watch that fires."""
+    """Reads with one client. One of kazoo's threads calls `on_event` with the event of each watch that fires."""
 
     def __init__(self, client: Any, on_event: Callable[[Any], None], is_stopped: Callable[[], bool]) -> None:
         self._client = client
@@ -43,14 +43,14 @@ class ZnodeReader:
         self._connected_at = -math.inf
 
     def start_anew(self) -> None:
-        """A connection was made: what is read from now on is nothing older."""
+        """Note a new connection: whatever is read from now on is at least as new."""
         self._connected_at = time.monotonic()
-        self._client.sync_async("/")  # answered before what is asked next: this member may be behind the last one
+        self._client.sync_async("/")  # answered before later requests: this member may be behind the last one
 
     def read(self, interests: Sequence[tuple[str, Interest | None]]) -> list[Observation | Exception | None] | None:
-        """What is at each path, in order, each with a watch; None where there is no answer, or not yet.
+        """What is at each path, in order, each with a watch; None if there is no answer, or not yet.
 
-        A znode that may not be read is an exception; one that is not there, or of no interest, is None.
+        A znode that may not be read is an exception; one that is missing or of no interest is None.
         """
         try:
             requests = [
@@ -82,12 +82,12 @@ class ZnodeReader:
             return refused
 
     def _await_creation(self, path: str) -> None:
-        """Set a watch for a znode that isn't there. One that was created meanwhile is read once more."""
+        """Set a watch for a missing znode. If it was created meanwhile, it is read once more."""
         if self._answer(self._client.exists_async(path, self._on_event)):
             raise _NoAnswerError
 
     def _answer(self, request: Any) -> Any:
-        """The answer; requests wait in kazoo for as long as there is no connection, so look up from time to time."""
+        """The answer; without a connection kazoo holds requests indefinitely, so check from time to time."""
         while True:
             try:
                 return request.get(timeout=PAUSE)

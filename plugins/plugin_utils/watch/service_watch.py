@@ -36,7 +36,7 @@ class ServiceWatch(Watch):
         self._has_begun = False
 
     def interest(self, path: str) -> Interest | None:
-        """The children of a parent, which is awaited unless the znode above names it; the value of an entry."""
+        """The children of a parent, which is awaited unless the znode above names it; or the value of an entry."""
         if path not in self._positions:
             return None
         if self._is_entry(path):
@@ -47,13 +47,13 @@ class ServiceWatch(Watch):
     def overdue(self) -> Iterator[dict[str, Any]]:
         """The events of services that have changed, or did not return."""
         changes = list(self._presence.overdue())
-        # What was read at the beginning is no change of what nobody was told.
+        # What was read at the beginning is not a change if nothing was reported before.
         told = self._has_begun or self._initial
         self._has_begun = True
         yield from self._events(one for one in changes if told or one.change != "changed")
 
     def next_deadline(self) -> float | None:
-        """When the next service will not have returned in time."""
+        """When the next absent service will be overdue."""
         return self._presence.next_deadline()
 
     def _change_events(self, path: str, before: LastSent | None, observed: Observation) -> Iterator[dict[str, Any]]:
@@ -68,7 +68,7 @@ class ServiceWatch(Watch):
         return self._positions[path].level == len(self._levels)
 
     def _registration(self, path: str, observed: Observation) -> Registration | None:
-        """The service, as the inventory has it; None where it can't be read, or does not serve."""
+        """The service, as in the inventory; None if it can't be read, or does not serve."""
         stat, segments = observed.stat, self._positions[path].segments
         entry = Child(path, segments, observed.data, stat.ctime, stat.mtime, stat.ephemeralOwner)
         live, problems = registrations(self._registry, Reading({}, [entry]), time.time())

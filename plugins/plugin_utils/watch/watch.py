@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is watched: which znodes are read for it, what was sent of each, and which events a change makes.
 
-A watch of ZooKeeper's fires once, and says only that something happened. So a znode is read again after each notice,
-and everything after each reconnection; what is read is compared with what was sent last. Whatever happened in between,
-the newest state is sent, and nothing where nothing has changed. A znode with another `czxid` was created anew.
+A ZooKeeper watch fires once, and says only that something happened. So a znode is read again after each notice, and
+everything after each reconnection; what is read is compared with what was sent last. Whatever happened in between, the
+newest state is sent, and nothing if nothing has changed. A znode with another `czxid` was recreated.
 
-Nothing here knows the connection: `WatchLoop` reads `unread`, in that order, and hands each answer to `update`.
+Nothing here knows the connection: `WatchLoop` reads `unread`, in that order, and passes each answer to `update`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import is_
 
 
 class Interest(NamedTuple):
-    """What of a znode is to be read: its value, the names of its children. `awaited` where it may be created later."""
+    """What to read of a znode: its value, the names of its children. `awaited` if it may be created later."""
 
     value: bool
     names: bool
@@ -29,7 +29,7 @@ class Interest(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """A znode as it was read; `names` is empty where they are of no interest."""
+    """A znode as it was read; `names` is empty if they are of no interest."""
 
     stat: Any
     data: bytes
@@ -37,7 +37,7 @@ class Observation(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where a znode is in what is watched: how deep, below which, as whose child, and what each `*` above stood for."""
+    """A znode's place in what is watched: how deep, below which, as whose child, and what each `*` above stood for."""
 
     level: int
     above: str | None
@@ -46,7 +46,7 @@ class Position(NamedTuple):
 
 
 class LastSent(NamedTuple):
-    """The state of a znode of which events were sent last; where there was nothing to send, that was read last."""
+    """The state of a znode that was last sent in events; or last read, if there was nothing to send."""
 
     czxid: int
     mzxid: int
@@ -57,7 +57,7 @@ class LastSent(NamedTuple):
 class Watch(ABC):
     """One znode, and what of it and below it is watched. `unread` are the paths to be read next, in order.
 
-    While it is not `synced` what is read is the state at the beginning: `present`, or no event without `initial`.
+    Until it is `synced`, what is read is the state at the beginning: `present`, or no event without `initial`.
     """
 
     kind = ""
@@ -74,19 +74,19 @@ class Watch(ABC):
 
     @abstractmethod
     def interest(self, path: str) -> Interest | None:
-        """What is to be read of the znode at `path`; None where it is of no interest any more."""
+        """What to read of the znode at `path`; None if it is no longer of interest."""
 
     def notice(self, path: str) -> None:
-        """Something happened to the znode at `path`."""
+        """Note that something happened to the znode at `path`."""
         if path in self._positions:
             self.unread[path] = None
 
     def reread(self) -> None:
-        """Anything may have happened."""
+        """Note that anything may have happened."""
         self.unread.update(dict.fromkeys(self._positions))
 
     def update(self, path: str, observed: Observation | None) -> Iterator[dict[str, Any]]:
-        """The events of what was read of the znode at `path`, None where it is not there."""
+        """The events for what was read of the znode at `path`, None if it is missing."""
         if path not in self._positions:
             return
         before = self._last_sent.get(path)
@@ -104,7 +104,7 @@ class Watch(ABC):
             self._forget(path)
 
     def overdue(self) -> Iterator[dict[str, Any]]:
-        """The events that have been held back for long enough. To be asked for only when all has been read."""
+        """The events that have been held back for long enough. To be called only when everything has been read."""
         yield from ()
 
     def next_deadline(self) -> float | None:
@@ -113,18 +113,18 @@ class Watch(ABC):
 
     @abstractmethod
     def _change_events(self, path: str, before: LastSent | None, observed: Observation) -> Iterator[dict[str, Any]]:
-        """The events of a znode that is there. `before` is None where it was not."""
+        """The events for an existing znode. `before` is None if it did not exist."""
 
     def _deletion_events(self, path: str) -> Iterator[dict[str, Any]]:
-        """The events of a znode that was there, and is not any more."""
+        """The events for a znode that no longer exists."""
         yield znode_event(self.kind, "deleted", path)
 
     def _below(self, _path: str, _name: str) -> tuple[str, Position] | None:
-        """The znode that is watched for the sake of the child `name`; None where there is none."""
+        """The znode that is watched because of the child `name`; None if there is none."""
         return None
 
     def _creation(self) -> str | None:
-        """The change of a znode that was not there before; None where no event is sent of it."""
+        """The change for a znode that did not exist before; None if no event is sent for it."""
         if self.synced:
             return "created"
         return "present" if self._initial else None
@@ -134,7 +134,7 @@ class Watch(ABC):
         return interest is not None and interest.awaited
 
     def _without_templates(self, path: str, names: Iterable[str]) -> set[str]:
-        """The names that can be in an event; a warning, once for each znode, where some can't."""
+        """The names that can be in an event; a warning, once for each znode, if some can't."""
         kept = {name for name in names if not is_template(name)}
         refused = set(names) - kept
         if refused and path not in self._warned:
@@ -143,7 +143,7 @@ class Watch(ABC):
         return kept
 
     def _descend(self, path: str, names: set[str]) -> Iterator[dict[str, Any]]:
-        """Watch what is below the children that are new, no more what is below those that were deleted."""
+        """Watch what is below new children, and no longer what is below deleted ones."""
         before = self._last_sent[path].names
         for name in sorted(before - names):
             below = self._below(path, name)
@@ -159,9 +159,9 @@ class Watch(ABC):
         before.update(names)
 
     def _delete(self, path: str, since: int | None = None) -> Iterator[dict[str, Any]]:
-        """The znode was deleted, and so was all below it: before it, so their events are sent before.
+        """The events for a deleted znode and everything below it, which was deleted, and so is sent, before it.
 
-        `since` is the transaction that created it anew: what was created since then is below the new one.
+        `since` is the transaction that recreated it: what was created since then is below the new one.
         """
         deleted, place = [path], 0
         while place < len(deleted):
@@ -181,7 +181,7 @@ class Watch(ABC):
         return transaction is not None and last_sent is not None and last_sent.czxid >= transaction
 
     def _forget(self, path: str) -> None:
-        """The znode is of no interest, unless the one above it names it again."""
+        """Drop a znode that is of no interest, unless the one above it names it again."""
         self.unread.pop(path, None)
         self._warned.discard(path)
         position = self._positions.pop(path, None)

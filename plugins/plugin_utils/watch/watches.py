@@ -44,7 +44,7 @@ class DataWatch(Watch):
 
 
 class SubtreeWatch(DataWatch):
-    """The values of a znode and of all below it."""
+    """The values of a znode and of everything below it."""
 
     kind = "subtree"
 

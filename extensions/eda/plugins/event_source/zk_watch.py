@@ -178,13 +178,13 @@ from typing import Any
 logger = logging.getLogger("zoo.deploy.zk_watch")
 
 STOP_TIMEOUT = 5.0
-"""Seconds that the end may take; a session is closed within two."""
+"""Seconds that stopping may take; a session is closed within two."""
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Send to `queue` what `args`, the options, ask for; until the rulebook ends, or with an error of one line."""
+    """Send to `queue` the events that the options `args` ask for, until the rulebook ends or a one-line error."""
     find_collection()
-    # ansible-rulebook loads only this file; the rest can only be imported now.
+    # ansible-rulebook loads only this file; the rest can't be imported before this.
     from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop  # noqa: PLC0415
     from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.options import read_options  # noqa: PLC0415
 
@@ -203,10 +203,10 @@ async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
 
 
 def find_collection() -> None:
-    """Make `ansible_collections.zoo.deploy` the collection that this file is in.
+    """Make `ansible_collections.zoo.deploy` the collection that contains this file.
 
-    ansible-rulebook has no collection loader. An `ansible_collections` that this Python has already, such as the one of
-    the package `ansible`, gets this place before its own. A checkout has its tree in `collections`.
+    ansible-rulebook has no collection loader. If this Python already has an `ansible_collections`, such as that of the
+    package `ansible`, this place is put before its own. A checkout has its tree in `collections`.
     """
     above = os.path.abspath(__file__).split(os.sep)[:-5]
     installed = above[-3:] == ["ansible_collections", "zoo", "deploy"]
@@ -220,7 +220,7 @@ def find_collection() -> None:
 
 
 def in_thread(work: Callable[[], None]) -> concurrent.futures.Future[None]:
-    """Run `work` in a thread that does not keep Python from ending."""
+    """Run `work` in a thread that does not keep Python from exiting."""
     outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
 
     def run() -> None:

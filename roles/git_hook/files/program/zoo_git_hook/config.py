@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hook's configuration: a JSON object, written by the role.
 
-Nothing of it is taken from the environment, which whoever pushes may have a say in: by another `ZK_HOSTS` they could
-have the hook send its password to a server of theirs.
+Nothing is taken from the environment, which the person pushing may influence: with another `ZK_HOSTS` they could have
+the hook send its password to a server of theirs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **WAITING_OPTIONS,
     **SIGNING_OPTIONS,
 }
-"""What goes to the connection, to publishing, waiting and signing, as the modules have it; `pushers` is the hook's."""
+"""Options of the connection, publishing, waiting and signing, as in the modules; `pushers` is the hook's own."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -50,12 +50,12 @@ TARGET_KEYS = ("branch", "app", "relative_path")
 
 
 class HookConfigError(Exception):
-    """The configuration can't be used; the text is one line that says each mistake."""
+    """The configuration can't be used; the message is one line with every mistake."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where a branch's commits go: an application, and the place below each server's base."""
+    """Where a branch's commits are published: an application, and the path below each server's base."""
 
     branch: str
     app: AppPaths
@@ -66,7 +66,7 @@ class Target:
 class HookConfig:
     """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default.
 
-    `acl` is what is created where nothing else says who may have it; None for the connection's own rule.
+    `acl` is for znodes that are created with no other rule for their access; None for the connection's own rule.
     """
 
     url: str
@@ -76,7 +76,7 @@ class HookConfig:
 
     @classmethod
     def load(cls, path: str) -> HookConfig:
-        """The configuration in a file. Raises `HookConfigError`."""
+        """Read the configuration from a file. Raises `HookConfigError`."""
         try:
             with open(path, encoding="utf-8") as file:
                 content = json.load(file)
@@ -96,7 +96,7 @@ class HookConfig:
 
     @property
     def force(self) -> bool:
-        """Whether a commit is published also where it is the desired one already."""
+        """Whether to publish a commit even if it is the desired one already."""
         return bool(self.options["force"])
 
 
@@ -161,7 +161,7 @@ def _branch_problems(branches: Any) -> Iterator[str]:
 
 
 def _acl_problems(acl: Any, content: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with it; no value is told, for it may be a password."""
+    """The mistakes in an ACL; no value is shown, since it may be a password."""
     shape = "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all strings"
     if not isinstance(acl, list) or not all(isinstance(entry, dict) and _is_entry(entry) for entry in acl):
         yield f"{shape}; perms a list of {', '.join([*PERMISSIONS, 'all'])}"

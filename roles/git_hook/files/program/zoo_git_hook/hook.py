@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's commands. What they say goes to standard error, which git shows to the person pushing.
+"""The hook's commands. Their messages go to standard error, which git shows to the person pushing.
 
 `pre-receive` refuses a push whose commit could not be published; at that moment nobody could fetch it yet, so nothing
-is published. `post-receive` publishes, and refuses nothing: the branch has moved already. `check` looks at a
+is published. `post-receive` publishes, and refuses nothing: the branch has moved already. `check` checks a
 configuration.
 """
 
@@ -46,15 +46,15 @@ from .znode_names import InvalidRecord, without_control
 from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
-"""What a person who gives up, or a connection that ends, sends to a hook."""
+"""The signals that reach a hook when the person gives up or the connection ends."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
 NOT_PUSHED = "push again, when it is unlocked"
 NOT_BEGUN = -1
-"""The moves of a rollout of which nothing was said yet."""
+"""The moves of a rollout about which nothing has been reported yet."""
 
 
 class Publication(NamedTuple):
-    """A release that has been published now, and where; `agents` were live before, where they are waited for."""
+    """A release that has just been published, and where; `agents` were live before, if they are waited for."""
 
     target: Target
     release: Release
@@ -63,7 +63,7 @@ class Publication(NamedTuple):
 
 
 def main(words: list[str]) -> int:
-    """Run one of the commands; the exit status."""
+    """Run one of the commands; its exit status."""
     parser = argparse.ArgumentParser(prog="zoo_git_hook")
     parser.add_argument("command", choices=sorted(COMMANDS))
     parser.add_argument("--config", required=True, metavar="FILE")
@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
 
 
 def check(config: HookConfig) -> int:
-    """Refuse options with which no session can be had, or nothing be signed, whatever the ensemble says."""
+    """Refuse options with which no session can be opened or nothing can be signed, whatever the ensemble answers."""
     make_client(config.options)
     key = config.options["sign_with"]
     if key:
@@ -89,7 +89,7 @@ def check(config: HookConfig) -> int:
 
 
 def pre_receive(config: HookConfig) -> int:
-    """Have the ensemble rehearse what is to be published, where anything is."""
+    """Have the ensemble rehearse the publications, if there are any."""
     wanted = _wanted(config)
     if wanted:
         with connect(config.options) as client:
@@ -109,7 +109,7 @@ def pre_receive(config: HookConfig) -> int:
 
 
 def post_receive(config: HookConfig) -> int:
-    """Publish what was pushed, and wait for the fleet where that is wanted."""
+    """Publish what was pushed, and wait for the fleet if asked to."""
     wanted = _wanted(config)
     if not wanted:
         return 0
@@ -123,8 +123,8 @@ def post_receive(config: HookConfig) -> int:
 
 
 def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
-    """What is to be published where. Of a symbolic ref and what it leads to, git names only the one pushed to."""
-    # A branch may have any bytes for a name; one that is no text is in no configuration.
+    """What to publish where. Of a symbolic ref and its target, git names only the one that was pushed to."""
+    # A branch's name may be any bytes; one that is not valid text is in no configuration.
     updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     names = {*(target.branch for target in config.targets), *(update.branch for update in updates)}
     real = real_names(names) if updates else {}
@@ -140,9 +140,9 @@ def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
 def publish_each(
     client: Any, config: HookConfig, wanted: list[tuple[Update, Target]]
 ) -> tuple[list[Publication], list[Target]]:
-    """Publish all that is wanted, say what was done; what was published, and where that failed.
+    """Publish everything, reporting each; what was published, and where that failed.
 
-    One application that refuses does not cost the others theirs.
+    One application that refuses does not stop the others.
     """
     made, failed = [], []
     for update, target in wanted:
@@ -155,10 +155,10 @@ def publish_each(
 
 
 def publish_one(client: Any, config: HookConfig, update: Update, target: Target) -> Publication | None:
-    """Publish the commit that a branch is at, where that is news; say what was done.
+    """Publish the commit that a branch is at, if that is news, and report what was done.
 
-    Hooks of two pushes to one branch run side by side. Each publishes its commit only while the branch is still at it,
-    one after the other, so the last commit of the branch is the last one published.
+    Hooks of two pushes to one branch run at the same time. Each publishes its commit only while the branch is still at
+    it, one after the other, so the last commit of the branch is the last one published.
     """
     what = f"{update.branch} {update.commit_id[:10]}"
     if tip(update.branch) != update.commit_id:
@@ -180,7 +180,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     without_steps = why_without_steps(client, target.app, release, published.release)
     if without_steps:
         say(f"{what}: {without_steps}")
-    # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
+    # Even with `force`: it was set in a configuration, not by a person who knows about this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
     release = signed(config, trust, target, release, published)
@@ -196,12 +196,12 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
 
 
 def renews(config: HookConfig, trust: ReleaseTrust | None, published: Published) -> bool:
-    """Whether what is published already is to be published anew."""
+    """Whether to publish again what is published already."""
     return config.force or lacks_signature(trust, config.options, published.release)
 
 
 def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Release) -> Release:
-    """The release with the plan of the policy, as far as who signs may take it. Raises `InvalidRecord`."""
+    """The release with the policy's plan, as far as a signer may adopt it. Raises `InvalidRecord`."""
     release = with_policy(client, target.app, release)
     if trust:
         trust.check_plan(release)
@@ -211,7 +211,7 @@ def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Re
 def signed(
     config: HookConfig, trust: ReleaseTrust | None, target: Target, release: Release, published: Published
 ) -> Release:
-    """The release with the signature of its record, where the configuration has a key."""
+    """The release with its record signed, if the configuration has a key."""
     if trust is None:
         return release
     numbered = with_serial(target.app, trust, config.options, release, published)
@@ -219,7 +219,7 @@ def signed(
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:
-    """What a push asks for, without the plan of a rollout. Raises `InvalidRecord` where none of `pushers` signed it."""
+    """The release of a push, without a rollout plan. Raises `InvalidRecord` if none of `pushers` signed the push."""
     pushers = config.options["pushers"]
     said = subject(update.commit_id)
     return Release(
@@ -234,7 +234,7 @@ def release_of(config: HookConfig, update: Update, target: Target) -> Release:
 
 
 def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool:
-    """Wait until the fleet has proved a publication; say how that ended. Whether it has."""
+    """Wait until the fleet has proved a publication, and report how that ended; whether it has."""
     began = time.monotonic()
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
@@ -254,7 +254,7 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
 
 
 def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """What became of the wait; says how it is with the rollout, where there is one, whenever that has moved."""
+    """The result of the wait; if there is a rollout, reports its state whenever it has moved."""
     app, deadline = made.target.app, time.monotonic() + options["wait_timeout"]
     gate = RolloutPaths(app.rollout(made.generation)).gate
     proof = ReleaseProof(app.config, made.generation, made.release.commit_id, gate=gate)
@@ -278,7 +278,7 @@ def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: st
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[Callable[[], None]]:
-    """No Ctrl-C and no hang-up comes between a push and its publication. What this gives ends that early."""
+    """Keep Ctrl-C and hang-ups from coming between a push and its publication; the yielded function ends that early."""
 
     def end() -> None:
         for number in DISTURBANCES:
@@ -294,7 +294,7 @@ def undisturbed() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """One hook of the repository, in which git runs it, at a time. Raises `HookConfigError` where it can't be read."""
+    """Run one hook of the repository (the current directory) at a time. Raises `HookConfigError` if unreadable."""
     try:
         descriptor = os.open(os.curdir, os.O_RDONLY)
     except OSError as exc:
@@ -307,7 +307,7 @@ def locked() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell the person pushing, who may have gone."""
+    """Print a message for the person pushing, who may have disconnected."""
     with contextlib.suppress(OSError):
         print(f"zoo.deploy: {without_control(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)  # noqa: T201  # that is its answer
 
