@@ -235,7 +235,7 @@ class FleetWait:
         roster: Collection[str] = (),
         gate: Any = None,
     ) -> WaitResult | None:
-        """The outcome, if these agents are live and those of the roster should be; None while the wait continues."""
+        """The outcome now that these agents are live and those of the roster should be; None while the wait lasts."""
         result, stand = self._judged(agents, roster), self._proof.stand(gate)
         if not result.verdict.proved:  # then nobody has it, whatever was accepted
             stand = stand._replace(accepted=0)

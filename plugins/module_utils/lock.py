@@ -257,7 +257,7 @@ def when_unlocked(client: KazooClient, paths: AppPaths, seconds: float, attempt:
 
 
 def wait_until_free(client: KazooClient, paths: AppPaths, deadline: float) -> bool:
-    """Wait, by a watch, until nobody holds the lock or `deadline` of the monotonic clock; whether nobody does.
+    """Wait, by a watch, until nobody holds the lock, or `deadline` on the monotonic clock; whether nobody does.
 
     An ensemble that does not answer is waited for too. Raises `ZooKeeperError`.
     """
