@@ -102,8 +102,8 @@ def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
 
 
 def test_a_plan_that_rolls_back_says_so() -> None:
-    rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"onFailure": "rollback", "maxFailures": 1}}
-    assert rules(rollout) == "1 failures accepted, one failure too many rolls all back"
+    rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"onFailure": "rollback"}}
+    assert rules(rollout) == "one failure too many rolls all back"
 
 
 def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:
