@@ -630,7 +630,7 @@ def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(
     run = host.apply(watcher_pip_args=["--no-index"])
     assert run.failed == 1
     assert "No matching distribution found for kazoo<3,>=2.9" in run.output
-    assert "look at watcher_packages, watcher_wheels and watcher_pip_args" in run.output
+    assert "look at watcher_install_from, watcher_packages, watcher_wheels and watcher_pip_args" in run.output
     assert not host.current.is_symlink()
     host.env = offline
     assert host.apply().failed == 0

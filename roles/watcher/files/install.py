@@ -425,7 +425,7 @@ def _environment(order: dict[str, Any], directory: Path) -> bool:
         _run(command, "install python3-venv, or set watcher_python")
     if order["source"] != "distribution":
         pip = [str(directory / "bin/python"), "-m", "pip", "install", *QUIETLY]
-        advice = "look at watcher_packages, watcher_wheels and watcher_pip_args"
+        advice = "look at watcher_install_from, watcher_packages, watcher_wheels and watcher_pip_args"
         # One call each: two instances may ask for versions that exclude each other, and the latest has its own.
         for packages in [*(asked.values() if is_new else []), order["packages"]]:
             _run([*pip, *order["pip_args"], *packages], advice)

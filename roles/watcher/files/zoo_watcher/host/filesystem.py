@@ -347,6 +347,5 @@ def disk_errors(doing: str, may_pass: Collection[int] = MAY_BE_UNDONE) -> Iterat
         yield
     except OSError as exc:
         paths = " to ".join(str(path) for path in (exc.filename, exc.filename2) if path)
-        where = f" {paths}" if paths else ""
-        text = f"{doing}:{where} {exc.strerror or exc}"
+        text = ": ".join(filter(None, [doing, paths, exc.strerror or str(exc)]))
         raise (PassingError(text, "disk") if exc.errno in may_pass else DeployError(text)) from exc

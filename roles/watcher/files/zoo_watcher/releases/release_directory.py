@@ -63,7 +63,7 @@ def _signers(path: str, key: str) -> bytes:
     try:
         return read_named(path)
     except OSError as exc:
-        raise PassingError(f"{key}: {path} {exc.strerror}", "disk") from exc
+        raise PassingError(f"{key}: {path}: {exc.strerror}", "disk") from exc
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:
