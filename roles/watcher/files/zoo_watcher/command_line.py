@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: its commands, their options, and what the help says of them."""
+"""The command line: its commands, their options, and the help."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OF_A_FILE = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads a command line."""
+    """The parser of the command line."""
     made: argparse.ArgumentParser = _described(
         argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher"
     )
