@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a message quotes of a text that somebody else has written: little enough to leave room for the rest of it."""
+"""What a message quotes of text written by others: little enough to leave room for the rest of the message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def last_lines(text: str) -> str:
 
 
 def first_words(line: str) -> str:
-    """The beginning of a line, with nothing in it that could change what a terminal shows."""
+    """The beginning of a line, without anything that could change what a terminal shows."""
     begin = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
     return "".join(map(_printable, begin))
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this host may lack for a moment, descriptors, processes, memory: it tells nothing of whom the agent asks."""
+"""What this host may lack for a moment (descriptors, processes, memory): that says nothing about other systems."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The OpenPGP keys by which git verifies a commit: those of one file, in a keyring that is made for it and removed."""
+"""The OpenPGP keys by which git verifies a commit: those of one file, in a temporary keyring."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ for a new key's secret half, and fails where the socket's own path is too long f
 
 @contextlib.contextmanager
 def keyring(keys: str | None, home: Path) -> Iterator[dict[str, str]]:
-    """The environment by which gpg knows the keys in a file, and no others. Raises `PassingError`.
+    """The environment with which gpg knows the keys in a file, and no others. Raises `PassingError`.
 
-    It is made at `home`, where nothing may be. A signature by a key that has expired, or is revoked, does not count.
+    The keyring is created at `home`, which must not exist. A signature by an expired or revoked key does not count.
     """
     if keys is None:
         yield {}
@@ -89,12 +89,12 @@ def _import(keys: str, environment: dict[str, str]) -> None:
 
 
 def why_ended(status: str) -> str | None:
-    """What gpg's lines for programs say of a signature that would be good; None where they don't."""
+    """Why an otherwise good signature does not count, from gpg's status lines; None if they don't say."""
     return next((why for word, why in STATUS.items() if f"\n[GNUPG:] {word} " in status), None)
 
 
 def why_untrusted(stderr: str) -> str:
-    """The one line of what git has written to standard error that says why a signature does not count."""
+    """The one line of git's standard error that says why a signature does not count."""
     return _telling(stderr, TELLING) or reason(stderr)
 
 

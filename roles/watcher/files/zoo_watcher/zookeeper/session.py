@@ -160,11 +160,11 @@ class Session:
         return min(self._replace_broken(), self.states.remind(self._log.last))
 
     def look_at_losses(self) -> float:
-        """Report a session that lasts again. To be called while it is `usable`; returns the seconds until the next call."""
+        """Report that a session lasts again. To be called while `usable`; returns the seconds until the next call."""
         return self.states.remind(self._log.last)
 
     def _replace_broken(self) -> float:
-        """Replace the client. The session itself lasts: the new client resumes it; every watch is told that it is lost."""
+        """Replace the client. The new one resumes the session, which lasts; every watch is told that it is lost."""
         now = time.monotonic()
         if not self._threads.broken:
             return LONGEST_PAUSE
@@ -389,7 +389,7 @@ class Session:
         return not any(isinstance(result, KazooException) for result in results)
 
     def read_all(self, paths: Iterable[str], watch: Callable[[Any], None] | None = None) -> dict[str, Any]:
-        """Znodes by path, all requested at once: each a `Znode`, None, or the `SessionTroubleError` that forbids reading.
+        """Znodes by path, all requested at once: each a `Znode`, None, or the `SessionTroubleError` that forbids it.
 
         A `watch` is called once when an existing one has changed.
         """
