@@ -145,7 +145,7 @@ def _hold(descriptor: int, layout: Layout) -> int:
 
 
 def _open_lock(layout: Layout) -> int:
-    """The open lock file; if it can't be created or written, an existing one as it is: what is live is served anyway."""
+    """The open lock file; one that can't be written is opened as it is: what is live is served anyway."""
     try:
         layout.make()
         descriptor = open_regular(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)

@@ -27,7 +27,7 @@ class HealthProof:
         self._health.wake()
 
     def find_problem(self, soak: float = 0.0) -> str | None:
-        """Wait until every check has passed, from now on, for `soak` seconds in a row; returns what is wrong at the deadline.
+        """Wait until every check has passed, from now on, for `soak` seconds in a row; what is wrong at the deadline.
 
         Raises `CancelledError`.
         """

@@ -96,7 +96,7 @@ class ReleaseJournal:
 
     @classmethod
     def read(cls, path: Path) -> ReleaseJournal:
-        """As `load`, for callers that may overwrite it. Raises `OSError` if a journal is there that can't be read now."""
+        """As `load`, for callers that may overwrite it. Raises `OSError` if there is one that can't be read now."""
         return read_json(path, cls._from_object, cls())
 
     @classmethod
@@ -236,7 +236,7 @@ class ReleaseJournal:
         return self._begin(replace(known, times=known.times + 1), None)
 
     def _begin(self, attempt: Attempt, live: str | None) -> ReleaseJournal:
-        """The journal with a new attempt; earlier ones at the same place are dropped, unless theirs is the commit `live`."""
+        """The journal with this attempt; others at its place are no longer live, except one at the commit `live`."""
 
         def lasts(other: Attempt) -> bool:
             if other.path == attempt.path:

@@ -75,7 +75,7 @@ class Memory:
         self._ends_after_hooks = True
 
     def begin_attempt(self) -> None:
-        """Note, once, that the release is about to be activated, or checked: an agent started after a crash has to know.
+        """Note, once, that the release is about to be activated or checked: an agent started after a crash has to know.
 
         A read-only disk is waited out, before anything is drained. If the disk has another problem, the status says so,
         and this goes on: the published release may be what fixes the host. Raises `CancelledError`, `YieldedError`.

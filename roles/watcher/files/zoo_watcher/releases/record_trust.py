@@ -134,7 +134,7 @@ class RecordTrust:
     ) -> tuple[list[AcceptedRelease], list[AcceptedRelease]]:
         """The releases with the highest serials whose key is revoked by now, and the rest, the highest first.
 
-        Whoever has stolen a key may have given the highest possible serial; it no longer counts once the key is revoked.
+        A thief of a key may have given the highest possible serial; it no longer counts once the key is revoked.
         """
         left = sorted(known, key=lambda one: one.serial, reverse=True)
         revoked = []

@@ -29,7 +29,7 @@ def is_deployable(layout: Layout, commit_id: str, shared_paths: Sequence[str], s
 
 
 def is_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
-    """Whether a commit's release directory is there as it was created, with these shared paths. Raises `DeployError`."""
+    """Whether a commit's release directory is there as created, with these shared paths. Raises `DeployError`."""
     return _manifest_if_unmodified(layout, commit_id, shared_paths) is not None
 
 

@@ -499,7 +499,7 @@ class Repository:
 
     def _listed(self, commit_id: str) -> Generator[str, None, None]:
         """Git's listing of a commit, as it comes; a caller that stops reading closes it."""
-        # With two `with` statements in a generator, pylint would miss their end.
+        # A generator's own `with` of these two, pylint takes for one that nobody ends.
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._explained("ls-tree"))
             listing = stack.enter_context(self.git.printing("ls-tree", "-r", "-t", "-l", "-z", commit_id))

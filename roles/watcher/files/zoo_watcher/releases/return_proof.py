@@ -35,6 +35,6 @@ class ReturnProof(LiveProof):
 def proof_of(
     config: Config, journal: KnownJournal, unproved: Unproved, health: Health, report: Report, *, ends: bool
 ) -> LiveProof:
-    """The proof that brings a live release to its outcome; with `ends`, within a limited time, and so perhaps to none."""
+    """The proof that brings a live release to its outcome; with `ends`, in limited time, and so perhaps to none."""
     kind = ReturnProof if unproved.left else LiveProof
     return kind(config, journal, unproved.release, unproved.generation, health, report, unproved=unproved, ends=ends)

@@ -38,7 +38,7 @@ class PlacedRelease:
 
 @dataclass(frozen=True)
 class WayBack:
-    """What a host can roll back to: the `earlier` releases of the place, the latest first, or one that is `elsewhere`."""
+    """What a host can roll back to: `earlier` releases of the place, the latest first, or one that is `elsewhere`."""
 
     earlier: tuple[PlacedRelease, ...] = ()
     elsewhere: PlacedRelease | None = None
@@ -72,11 +72,12 @@ class WayBack:
         *,
         waits: bool = True,
     ) -> PlacedRelease:
-        """The release to roll back to: the latest that is as it was staged or, if no signatures are demanded, the latest.
+        """The release to roll back to: the latest that is as it was staged.
 
-        A hook may have built something in it, and it was healthy like that. `accepted` are the commits and places of
-        records with a good signature, if one is demanded. Raises `DeployError` if none may go live, `PassingError` if
-        one that can't be read now might, and the host still `waits` or a signature is demanded.
+        If none is, and no signatures are demanded, simply the latest: a hook may have built something in it, and it was
+        healthy like that. `accepted` are the commits and places of records with a good signature, if one is demanded.
+        Raises `DeployError` if none may go live, `PassingError` if one that can't be read now might, and the host still
+        `waits` or a signature is demanded.
         """
         if self.elsewhere:
             return self.elsewhere
