@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Puts the hook's program on a git server: an environment with its libraries, and beside it each version's files.
+"""Installs the hook's program on a git server: an environment with its libraries, and next to it each version's files.
 
-The role sends this text to the host's Python, with a call of `main` behind it. It says on standard output, as one
+The role sends this source to the host's Python, followed by a call of `main`. It reports on standard output, as one
 JSON object, whether it changed something (`changed`) and what is wrong (`problems`, one line each).
 """
 
@@ -20,15 +20,15 @@ from typing import Any
 
 OLDEST_PYTHON = (3, 9)
 STAMP = "zoo-git-hook.json"
-"""In the environment: what it was made of. Written last, so that it vouches for the rest."""
+"""In the environment: what it was built from. Written last, so that it vouches for the rest."""
 
 
 class InstallError(Exception):
-    """The program could not be installed; the text says why and what to do."""
+    """The program could not be installed; the message says why and what to do."""
 
 
 def main(order_text: str) -> None:
-    """Carry out an order, and print the report.
+    """Carry out an order and print the report.
 
     The order is a JSON object with `check`, `environment` and `program` (directories), `packages`, `pip_args`, and
     `files`, the program's files by their paths below its directory.
@@ -57,7 +57,7 @@ def _problems() -> list[str]:
 
 
 def _make_environment(order: dict[str, Any]) -> bool:
-    """Make the environment where it is not of these packages. Whether it was not."""
+    """Create the environment if it does not have these packages. Returns whether it was created."""
     directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:
@@ -76,7 +76,7 @@ def _make_environment(order: dict[str, Any]) -> bool:
 
 
 def _replace_environment(order: dict[str, Any], directory: Path, wanted: dict[str, Any]) -> None:
-    """Make one beside the one that hooks run from, which they go on with where this fails."""
+    """Create one next to the one that hooks run from, which they go on using if this fails."""
     made, replaced = (directory.with_name(f"{directory.name}.{end}") for end in ("new", "old"))
     try:
         _new_environment(order, made, wanted)
@@ -108,7 +108,7 @@ def _fill_environment(order: dict[str, Any], directory: Path, wanted: dict[str, 
 
 
 def _place_files(order: dict[str, Any]) -> bool:
-    """Write the files that are not there or differ, and remove others. Whether there were any."""
+    """Write the files that are missing or differ, and remove others. Returns whether there were any."""
     directory = Path(order["program"])
     wanted = {directory / name: text for name, text in order["files"].items()}
     differing = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
@@ -119,7 +119,7 @@ def _place_files(order: dict[str, Any]) -> bool:
         _write(path, wanted[path])
     for path in strangers:
         path.unlink()
-    # The repository's user can't write here, so it would compile anew at each push.
+    # The repository's user can't write here, so each push would compile again.
     _run([f"{order['environment']}/bin/python", "-m", "compileall", "-q", str(directory)], "report this")
     return True
 

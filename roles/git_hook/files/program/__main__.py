@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where Python begins when it is given this directory to run."""
+"""Where Python starts when it is given this directory to run."""
 
 from __future__ import annotations
 

@@ -3,5 +3,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The git hook of zoo.deploy: publishes in ZooKeeper what was pushed to a branch.
 
-It shares the collection's files about ZooKeeper, so that what it publishes is what `zk_release` publishes.
+It shares the collection's ZooKeeper modules, so that it publishes exactly what `zk_release` publishes.
 """

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The hook's configuration: a JSON object, written by the role.
 
-Nothing of it is taken from the environment, which whoever pushes may have a say in: by another `ZK_HOSTS` they could
-have the hook send its password to a server of theirs.
+Nothing is taken from the environment, which the person pushing may be able to influence: with another `ZK_HOSTS`, they
+could make the hook send its password to a server of theirs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     **WAITING_OPTIONS,
     **SIGNING_OPTIONS,
 }
-"""What goes to the connection, to publishing, waiting and signing, as the modules have it; `pushers` is the hook's."""
+"""Options for connecting, publishing, waiting and signing, as in the modules; `pushers` is the hook's own."""
 KINDS: Mapping[str, tuple[str, Any]] = {
     "str": ("a text", str),
     "path": ("a path", str),
@@ -50,7 +50,7 @@ TARGET_KEYS = ("branch", "app", "relative_path")
 
 
 class HookConfigError(Exception):
-    """The configuration can't be used; the text is one line that says each mistake."""
+    """The configuration can't be used; the message is one line that names each mistake."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Target:
 class HookConfig:
     """`url` is the repository's address for the servers, `options` are `OPTIONS`, each with its value or default.
 
-    `acl` is what is created where nothing else says who may have it; None for the connection's own rule.
+    `acl` is the ACL of new znodes if nothing else says who may use them; None for the connection's own rule.
     """
 
     url: str
@@ -96,7 +96,7 @@ class HookConfig:
 
     @property
     def force(self) -> bool:
-        """Whether a commit is published also where it is the desired one already."""
+        """Whether a commit is published even if it is already the desired one."""
         return bool(self.options["force"])
 
 
@@ -161,7 +161,7 @@ def _branch_problems(branches: Any) -> Iterator[str]:
 
 
 def _acl_problems(acl: Any, content: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with it; no value is told, for it may be a password."""
+    """What is wrong with it; values are not shown, since they may be passwords."""
     shape = "acl: expected a list of objects with scheme, perms, and as the scheme takes it id or password, all strings"
     if not isinstance(acl, list) or not all(isinstance(entry, dict) and _is_entry(entry) for entry in acl):
         yield f"{shape}; perms a list of {', '.join([*PERMISSIONS, 'all'])}"

@@ -1,11 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hook's commands. What they say goes to standard error, which git shows to the person pushing.
+"""The hook's commands. Their messages go to standard error, which git shows to the person pushing.
 
-`pre-receive` refuses a push whose commit could not be published; at that moment nobody could fetch it yet, so nothing
-is published. `post-receive` publishes, and refuses nothing: the branch has moved already. `check` looks at a
-configuration.
+`pre-receive` refuses a push whose commit could not be published; nobody can fetch the commit yet, so nothing is
+published. `post-receive` publishes, and refuses nothing: the branch has already moved. `check` checks a configuration.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ from .znode_names import InvalidRecord, without_control
 from .zookeeper import connect
 
 DISTURBANCES = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
-"""What a person who gives up, or a connection that ends, sends to a hook."""
+"""The signals that a hook gets from a person who gives up, or from a connection that ends."""
 NOT_PUBLISHED = "push a further commit, or publish (deploy.yml), when it is unlocked"
 NOT_PUSHED = "push again, when it is unlocked"
 NOT_BEGUN = -1
-"""The moves of a rollout of which nothing was said yet."""
+"""The moves of a rollout that has not been reported yet."""
 
 
 class Publication(NamedTuple):
-    """A release that has been published now, and where; `agents` were live before, where they are waited for."""
+    """A release that has just been published, and where; `agents` were live before, if they are waited for."""
 
     target: Target
     release: Release
@@ -63,7 +62,7 @@ class Publication(NamedTuple):
 
 
 def main(words: list[str]) -> int:
-    """Run one of the commands; the exit status."""
+    """Run one of the commands; returns the exit status."""
     parser = argparse.ArgumentParser(prog="zoo_git_hook")
     parser.add_argument("command", choices=sorted(COMMANDS))
     parser.add_argument("--config", required=True, metavar="FILE")
@@ -80,7 +79,7 @@ def main(words: list[str]) -> int:
 
 
 def check(config: HookConfig) -> int:
-    """Refuse options with which no session can be had, or nothing be signed, whatever the ensemble says."""
+    """Refuse options with which no session can be opened, or nothing signed, whatever the ensemble says."""
     make_client(config.options)
     key = config.options["sign_with"]
     if key:
@@ -89,7 +88,7 @@ def check(config: HookConfig) -> int:
 
 
 def pre_receive(config: HookConfig) -> int:
-    """Have the ensemble rehearse what is to be published, where anything is."""
+    """Let the ensemble rehearse what is to be published, if anything is."""
     wanted = _wanted(config)
     if wanted:
         with connect(config.options) as client:
@@ -109,7 +108,7 @@ def pre_receive(config: HookConfig) -> int:
 
 
 def post_receive(config: HookConfig) -> int:
-    """Publish what was pushed, and wait for the fleet where that is wanted."""
+    """Publish what was pushed, and wait for the fleet if configured."""
     wanted = _wanted(config)
     if not wanted:
         return 0
@@ -123,8 +122,8 @@ def post_receive(config: HookConfig) -> int:
 
 
 def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
-    """What is to be published where. Of a symbolic ref and what it leads to, git names only the one pushed to."""
-    # A branch may have any bytes for a name; one that is no text is in no configuration.
+    """What is to be published where. Of a symbolic ref and its target, git names only the one pushed to."""
+    # A branch's name may be any bytes; one that can't be decoded is not in any configuration.
     updates = read_updates(line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
     names = {*(target.branch for target in config.targets), *(update.branch for update in updates)}
     real = real_names(names) if updates else {}
@@ -140,9 +139,9 @@ def _wanted(config: HookConfig) -> list[tuple[Update, Target]]:
 def publish_each(
     client: Any, config: HookConfig, wanted: list[tuple[Update, Target]]
 ) -> tuple[list[Publication], list[Target]]:
-    """Publish all that is wanted, say what was done; what was published, and where that failed.
+    """Publish everything in `wanted`, and report it; returns what was published, and where that failed.
 
-    One application that refuses does not cost the others theirs.
+    If one application refuses, the others are published anyway.
     """
     made, failed = [], []
     for update, target in wanted:
@@ -155,9 +154,9 @@ def publish_each(
 
 
 def publish_one(client: Any, config: HookConfig, update: Update, target: Target) -> Publication | None:
-    """Publish the commit that a branch is at, where that is news; say what was done.
+    """Publish the commit that a branch is at, if that is new, and report it.
 
-    Hooks of two pushes to one branch run side by side. Each publishes its commit only while the branch is still at it,
+    Hooks of two pushes to one branch run in parallel. Each publishes its commit only while the branch is still at it,
     one after the other, so the last commit of the branch is the last one published.
     """
     what = f"{update.branch} {update.commit_id[:10]}"
@@ -180,7 +179,7 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
     without_steps = why_without_steps(client, target.app, release, published.release)
     if without_steps:
         say(f"{what}: {without_steps}")
-    # Also with `force`, which is said once in a configuration, and not by a person who knows of this lock.
+    # Also with `force`, which is set once in a configuration, and not by a person who knows of this lock.
     lock = unlocked(client, target.app, NOT_PUBLISHED)
     agents = live_names(client, target.app) if config.options["wait"] else []
     release = signed(config, trust, target, release, published)
@@ -196,12 +195,12 @@ def publish_one(client: Any, config: HookConfig, update: Update, target: Target)
 
 
 def renews(config: HookConfig, trust: ReleaseTrust | None, published: Published) -> bool:
-    """Whether what is published already is to be published anew."""
+    """Whether what is already published is to be published again."""
     return config.force or lacks_signature(trust, config.options, published.release)
 
 
 def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Release) -> Release:
-    """The release with the plan of the policy, as far as who signs may take it. Raises `InvalidRecord`."""
+    """The release with the policy's plan, as far as the signer may use it. Raises `InvalidRecord`."""
     release = with_policy(client, target.app, release)
     if trust:
         trust.check_plan(release)
@@ -211,7 +210,7 @@ def planned(client: Any, trust: ReleaseTrust | None, target: Target, release: Re
 def signed(
     config: HookConfig, trust: ReleaseTrust | None, target: Target, release: Release, published: Published
 ) -> Release:
-    """The release with the signature of its record, where the configuration has a key."""
+    """The release with the signature on its record, if the configuration has a key."""
     if trust is None:
         return release
     numbered = with_serial(target.app, trust, config.options, release, published)
@@ -219,7 +218,7 @@ def signed(
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:
-    """What a push asks for, without the plan of a rollout. Raises `InvalidRecord` where none of `pushers` signed it."""
+    """The release that a push asks for, without a rollout plan. Raises `InvalidRecord` if no pusher signed it."""
     pushers = config.options["pushers"]
     said = subject(update.commit_id)
     return Release(
@@ -234,7 +233,7 @@ def release_of(config: HookConfig, update: Update, target: Target) -> Release:
 
 
 def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool:
-    """Wait until the fleet has proved a publication; say how that ended. Whether it has."""
+    """Wait until the fleet has proved a publication, and report how that ended; returns whether it has."""
     began = time.monotonic()
     what = f"{made.target.app.root} {made.release.commit_id[:10]}"
     say(f"{what}: waiting for the servers, at most {options['wait_timeout']:g} s; Ctrl-C ends only the waiting")
@@ -254,7 +253,7 @@ def wait_for(client: Any, made: Publication, options: Mapping[str, Any]) -> bool
 
 
 def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """What became of the wait; says how it is with the rollout, where there is one, whenever that has moved."""
+    """The outcome of the wait; reports the state of the rollout, if there is one, whenever it has moved."""
     app, deadline = made.target.app, time.monotonic() + options["wait_timeout"]
     gate = RolloutPaths(app.rollout(made.generation)).gate
     proof = ReleaseProof(app.config, made.generation, made.release.commit_id, gate=gate)
@@ -278,7 +277,7 @@ def _follow(client: Any, made: Publication, options: Mapping[str, Any], what: st
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[Callable[[], None]]:
-    """No Ctrl-C and no hang-up comes between a push and its publication. What this gives ends that early."""
+    """Let no Ctrl-C or hang-up come between a push and its publication. The yielded function ends that early."""
 
     def end() -> None:
         for number in DISTURBANCES:
@@ -294,7 +293,7 @@ def undisturbed() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """One hook of the repository, in which git runs it, at a time. Raises `HookConfigError` where it can't be read."""
+    """Run one hook at a time in the repository that git runs it in. Raises `HookConfigError` if that can't be read."""
     try:
         descriptor = os.open(os.curdir, os.O_RDONLY)
     except OSError as exc:
@@ -307,7 +306,7 @@ def locked() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Tell the person pushing, who may have gone."""
+    """Tell the person pushing, who may have disconnected."""
     with contextlib.suppress(OSError):
         print(f"zoo.deploy: {without_control(' '.join(text.splitlines()))}", file=sys.stderr, flush=True)  # noqa: T201  # that is its answer
 

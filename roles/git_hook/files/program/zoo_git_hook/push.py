@@ -24,28 +24,28 @@ NAMES = (
     "SOFT_SERVE_USERNAME",  # Soft Serve
     "REMOTE_USER",  # git http-backend, and what an administrator sets by `environment=` in authorized_keys
 )
-"""Where git servers say who pushes. The server of its own comes before the web server in front of it."""
+"""Where git servers say who pushes. A git server's own variable comes before that of a web server in front of it."""
 GIT = ("git", "--no-replace-objects", "-c", "core.useReplaceRefs=false")
-"""Whoever pushes may push refs below refs/replace as well, by which git takes one object for another.
+"""A person pushing may also push refs below refs/replace, which make git take one object for another.
 
-git 2.39 does so in spite of its option where the repository's configuration says that it is to.
+git 2.39 does so despite its option if the repository's configuration says so.
 """
 CERTIFICATE = "certificate version "
-"""How a certificate of a push begins: the same key signs commits and tags for git."""
+"""How a push certificate begins: the same key signs commits and tags for git."""
 SIGNATURE = "-----BEGIN "
-"""What a certificate of a push has after what is signed."""
+"""What follows the signed part of a push certificate."""
 OF_SSH = f"{SIGNATURE}SSH SIGNATURE-----"
 FOR_THIS_PUSH = "OK"
-"""What git says of a certificate that answers what it asks for now, or asked for within receive.certNonceSlop seconds.
+"""Git's word for a certificate with the current nonce, or one issued within receive.certNonceSlop seconds.
 
-For `SLOP`, git has asked for it at any time before, over HTTP: who has the certificate could push it again.
+For `SLOP`, over HTTP, the nonce was issued at any time before: anybody who has the certificate could push it again.
 """
 LONGEST_NAME = 200
 LONGEST_SUBJECT = 100
 
 
 class Update(NamedTuple):
-    """A branch that was pushed, and the commit that it is at by that; `pushed` is the name that it was pushed by."""
+    """A branch that was pushed, and the commit that it is now at; `pushed` is the name it was pushed under."""
 
     branch: str
     commit_id: str
@@ -53,7 +53,7 @@ class Update(NamedTuple):
 
 
 def read_updates(lines: Iterable[str]) -> list[Update]:
-    """The branches among what git writes to a hook, `old new ref` a line. Tags and deletions are left out."""
+    """The branches in git's input to a hook, lines of `old new ref`. Tags and deletions are left out."""
     found = [line.split(maxsplit=2) for line in lines if line.strip()]
     return [
         Update(branch, new, branch)
@@ -64,7 +64,7 @@ def read_updates(lines: Iterable[str]) -> list[Update]:
 
 
 def pusher(environment: Mapping[str, str]) -> str:
-    """Who pushes: what the git server says, else the system's user and host."""
+    """Who pushes: as named by the git server, else the system's user and host."""
     named = next((environment[name] for name in NAMES if environment.get(name)), None)
     said = named or f"{_user()}@{socket.gethostname()}"
     return printable(said)[:LONGEST_NAME]
@@ -73,8 +73,8 @@ def pusher(environment: Mapping[str, str]) -> str:
 def certified(file: str, update: Update, environment: Mapping[str, str]) -> str:
     """Who in a file of signers has signed the push of a branch (`git push --signed`). Raises `InvalidRecord`.
 
-    git's own verdict (GIT_PUSH_CERT_STATUS) is good for any key, also for one that nobody knows; and git takes further
-    branches that come with the certificate, and that nobody has signed.
+    git's own verdict (GIT_PUSH_CERT_STATUS) is good for any key, even an unknown one. Also, git accepts more branches
+    that come with the certificate and that nobody has signed.
     """
     if not environment.get("GIT_PUSH_CERT"):
         raise InvalidRecord("the push is not signed; push with --signed, by a key of git_hook_pushers")
@@ -85,7 +85,7 @@ def certified(file: str, update: Update, environment: Mapping[str, str]) -> str:
         )
     text, begin, rest = _said([*GIT, "cat-file", "blob", environment["GIT_PUSH_CERT"]]).partition(SIGNATURE)
     signature = begin + rest
-    # `old new ref` a line, below the head.
+    # Lines of `old new ref`, below the header.
     commands = [line.partition(" ")[2] for line in text.partition("\n\n")[2].split("\n")]
     if not text.startswith(CERTIFICATE) or f"{update.commit_id} {BRANCHES}{update.pushed}" not in commands:
         raise InvalidRecord(f"the push that is signed is not that of {update.commit_id} to {update.pushed}")
@@ -108,16 +108,16 @@ def _user() -> str:
 
 
 def tip(branch: str) -> str | None:
-    """The commit that a branch of the hook's repository is at now, None where there is no such branch."""
+    """The commit that a branch of the hook's repository is at now; None if there is no such branch."""
     command = [*GIT, "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
 
 
 def real_names(wanted: Iterable[str]) -> dict[str, str]:
-    """The branches of the hook's repository that are symbolic refs, and the one that is each of them.
+    """The branches of the hook's repository that are symbolic refs, with the target of each.
 
-    Of the `wanted` ones, those too that lead nowhere yet, which git doesn't list.
+    Of the `wanted` ones, also those that lead nowhere yet, which git doesn't list.
     """
     command = [*GIT, "for-each-ref", "--format=%(refname) %(symref)", BRANCHES]
     refs = dict(line.split(" ") for line in _said(command).split("\n") if line)
@@ -128,10 +128,10 @@ def real_names(wanted: Iterable[str]) -> dict[str, str]:
 
 
 def _may_be_there(ref: str) -> bool:
-    """Whether there may be a ref that git doesn't list, without asking git for each of a thousand new branches.
+    """Whether there may be a ref that git doesn't list, without asking git about each of a thousand new branches.
 
-    A symbolic ref is a file of its own in the repository, in which git runs a hook, but where that is a linked work
-    tree, or keeps its refs in another format than files: such a one has no directory of branches.
+    A symbolic ref is a file of its own in the repository that git runs a hook in, unless that is a linked work tree, or
+    keeps its refs in another format than files: then it has no directory of branches.
     """
     return not os.path.isdir(BRANCHES) or os.path.lexists(ref.encode("utf-8", "surrogateescape"))
 
@@ -142,7 +142,7 @@ def _said(command: list[str]) -> str:
 
 
 def subject(commit_id: str) -> str | None:
-    """The first line of a commit's message, shortened, as the record has it for people; None where it has none."""
+    """The first line of a commit's message, shortened, for people who read the record; None if it has none."""
     command = [*GIT, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return printable(done.stdout.decode("utf-8", "replace").strip())[:LONGEST_SUBJECT] or None

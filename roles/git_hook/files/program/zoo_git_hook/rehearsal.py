@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a publication would be accepted, asked without making one."""
+"""Asks whether a publication would be accepted, without making one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ with contextlib.suppress(ImportError):  # `connect` reports it
     from kazoo.exceptions import NoAuthError, NoNodeError
 
 NOWHERE = "/zoo-deploy-rehearsal-of-nothing"
-"""No znode has this name; checking it makes a transaction fail, after all that stands before it was looked at."""
+"""No znode has this name; checking it makes a transaction fail after everything before it was checked."""
 
 
 def rehearse(client: Any, paths: AppPaths) -> None:
-    """Ask the leader for the transaction of a publication, in one that can't come true. Raises `ZooKeeperError`.
+    """Send the leader the transaction of a publication within one that can't succeed. Raises `ZooKeeperError`.
 
-    A server looks at the operations in order, at each one's ACL first, and takes all back at the first that fails.
+    A server checks the operations in order, the ACL of each first, and rolls all back at the first that fails.
     """
     with translated(paths.root):
         missing = [path for path in _directories(paths) if not _is_there(client, path)]
@@ -37,13 +37,13 @@ def rehearse(client: Any, paths: AppPaths) -> None:
         transaction.check(NOWHERE, 0)
         places = [*missing, paths.config, paths.history]
         for path, result in zip(places, transaction.commit()):
-            # Without its parent: the chroot is not there.
+            # Without a parent: the chroot does not exist.
             if isinstance(result, (NoAuthError, NoNodeError)):
                 raise ZooKeeperError(f"{path}: {explain(result)}", path=path) from result
 
 
 def _is_there(client: Any, path: str) -> bool:
-    """Whether a znode is there. Who may not read one gets no stat of it from ZooKeeper 3.9 on; but it is there."""
+    """Whether a znode exists. From ZooKeeper 3.9 on, a client that may not read an existing one gets no stat of it."""
     try:
         return client.exists(path) is not None
     except NoAuthError:
@@ -51,6 +51,6 @@ def _is_there(client: Any, path: str) -> bool:
 
 
 def _directories(paths: AppPaths) -> list[str]:
-    """What a first publication makes, parents first."""
+    """The znodes that a first publication creates, parents first."""
     words = paths.root.split("/")[1:]
     return [*("/" + "/".join(words[: end + 1]) for end in range(len(words))), paths.history, paths.agents, paths.lock]

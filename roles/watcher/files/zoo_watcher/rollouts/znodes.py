@@ -364,7 +364,7 @@ class RolloutZnodes:
         return self._read_entries({name: f"{parent}/{name}" for name, parent in parents.items()})
 
     def _read_entries(self, paths: Mapping[str, str]) -> dict[str, HostEntry]:
-        """The entries at these paths, by the hosts' names, except those that can't be read, which must not stop the others."""
+        """The entries at these paths, by the hosts' names, without unreadable ones: these must not stop the others."""
         found, entries = self._session.read_all(paths.values()), {}
         for name, path in paths.items():
             try:
