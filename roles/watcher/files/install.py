@@ -43,11 +43,11 @@ from typing import Any
 
 OLDEST_PYTHON = (3, 9)
 OLDEST_POLKIT = (0, 106)
-"""The first that asks rules which unit it is about."""
+"""The first version that passes the unit to its rules."""
 STAMP = "zoo-watcher.json"
-"""In a version's directory: what its environment was made of. Written last, so that it vouches for the rest."""
+"""In a version's directory: what its environment was built from. Written last, so that it vouches for the rest."""
 COMMENT = "zoo.deploy agent"
-"""Says in /etc/passwd which users the role has made."""
+"""Marks the users in /etc/passwd that the role has created."""
 QUIETLY = ["--quiet", "--disable-pip-version-check", "--no-input"]
 MODULES = {
     "kazoo": "kazoo",
@@ -55,7 +55,7 @@ MODULES = {
     "kerberos": "kerberos",
     "prometheus-client": "prometheus_client",
 }
-"""What each Python package is imported as."""
+"""The module name of each Python package."""
 
 
 class InstallError(Exception):

@@ -30,4 +30,4 @@ import os
 
 # A symlink that is the package directory itself is not resolved: the package may owe its name to it.
 __path__ = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in __path__]
-"""Where this version is: what is imported late comes from here too, after an upgrade has moved the link to it."""
+"""Where this version is: late imports come from here too, even after an upgrade has moved the symlink."""

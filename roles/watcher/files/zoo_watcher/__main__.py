@@ -333,7 +333,7 @@ def _serve(watcher: Watcher) -> int:
 
 
 _COMMANDS = {"run": _run, "check": _check, "leave": _leave, "status": _status}
-"""All others are controls."""
+"""All other commands are controls."""
 
 
 def _version() -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
-"""Seconds, where nothing else is given: of the first pause, and of the longest."""
+"""The defaults, in seconds, of the first pause and of the longest."""
 
 
 class Backoff(Iterator[float]):

@@ -24,7 +24,7 @@ CONTROLS = {
     "undrain": "register the healthy services again",
     "retry": "try the published release again, now, after it has failed here",
 }
-"""What a person on the host has the agent do."""
+"""What a person on the host tells the agent to do."""
 
 
 OF_A_FILE = {
@@ -32,7 +32,7 @@ OF_A_FILE = {
     "check": "validate a configuration",
     "leave": "take this host out of the roster, once its agent has ended for good; watcher_state: absent does that",
 }
-"""What is done with a configuration."""
+"""Commands that take a configuration."""
 
 
 def parser() -> argparse.ArgumentParser:

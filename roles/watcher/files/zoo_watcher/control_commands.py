@@ -27,9 +27,9 @@ from .zookeeper.session_states import SYNC_CONNECTED
 DONE = 0
 REFUSED = 1
 PENDING = 3
-"""Exit statuses: it is so; it is not, and will not be; it is noted, and the agent has not carried it out yet."""
+"""Exit statuses: done; refused; noted, but not yet carried out by the agent."""
 PATIENCE = 10.0
-"""Seconds that the agent gets to carry a command out."""
+"""Seconds that the agent gets to carry out a command."""
 PAUSE = 0.05
 SUDO = "run this as root, with sudo"
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .releases.live_proof import LiveProof
 
 OUTCOMES = frozenset({"active", *GAVE_UP})
-"""The states in which a deployment ends by itself."""
+"""The states in which a deployment ends on its own."""
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ class Convergence:
         self.deployment: LiveProof | None = None
         self.is_stopping = False
         self.assignment: Assignment | None = None
-        """What the rollout of the desired release has this host do; None where there is none."""
+        """What the rollout of the desired release has this host do; None if there is no rollout."""
         self._alone_since: float | None = time.monotonic()
-        """Since when no server has answered, or this agent has begun; None while one answers."""
+        """Since when no server has answered, or this agent has been running; None while one answers."""
         self._config = config
         self._layout = layout
         self._inbox = inbox
@@ -105,13 +105,13 @@ class Convergence:
         self._troubles = troubles
         self._goal = Goal()
         self._served = self._goal
-        """The goal for which the deployment was begun."""
+        """The goal for which the deployment was started."""
         self._proved: Unproved | None = None
-        """What is proved, where that is no deployment of the desired release."""
+        """What is being proved, if that is not a deployment of the desired release."""
         self._said: tuple[str, str | None] = "idle", None
-        """The state that was told last, and the message."""
+        """The last reported state, and its message."""
         self._comes_first = False
-        """Whether that has to come to its end before anything is deployed."""
+        """Whether that has to finish before anything is deployed."""
         self._cancelled: str | None = None
         self._left: Sequence[Path] = ()
 

@@ -58,7 +58,7 @@ class PassingError(DeployError):
 
 
 MOST_KILLED = 3
-"""How often in a row what a change needs may be killed before the change is held to be the cause."""
+"""How often in a row what a change needs may be killed before the change counts as the cause."""
 
 
 class KilledError(PassingError):
@@ -71,7 +71,7 @@ class KilledError(PassingError):
 RETRY_REASONS = ("commit", "credentials", "disk", "fetch", "killed", "process", "room", "store", "timeout")
 """Why a step of a deployment is tried again: the server lacks the commit, it refuses the credentials, the disk is full
 or broken, git server or network fail, git is killed, no process starts, too little would stay free, the object store is
-broken, or it took too long."""
+broken, or the step took too long."""
 
 
 class UnhealthyError(DeployError):

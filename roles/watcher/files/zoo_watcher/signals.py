@@ -14,9 +14,9 @@ ENDINGS = {
     signal.SIGUSR2: "handing over",
     signal.SIGHUP: "reloading",
 }
-"""What each signal that ends the loop has the agent do; of several, the first counts."""
+"""What each signal that ends the loop makes the agent do; of several, the first counts."""
 CONTROL = signal.SIGUSR1
-"""Wakes the loop: a person on this host has told the agent something."""
+"""Wakes the loop: a person on this host has given the agent a command."""
 SIGNALS = (*ENDINGS, CONTROL)
 PASSED_ON = "ZOO_WATCHER_SIGNALS"
 """The variable with the descriptor of what `pass_on` has left."""

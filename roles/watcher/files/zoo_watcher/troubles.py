@@ -15,7 +15,7 @@ from .host.filesystem import MAY_BE_UNDONE
 from .host.shortage import is_shortage
 
 UNEXPECTED = "unexpected"
-"""How the line begins that tells an error which nobody has thought of."""
+"""How the line for an unexpected error begins."""
 
 log = logging.getLogger(__name__)
 

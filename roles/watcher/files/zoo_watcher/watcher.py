@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from .rollouts.participation import Participation
 
 IDLE = 60.0
-"""Seconds after which the loop looks around where nothing wakes it."""
+"""Seconds after which the loop looks around if nothing wakes it."""
 LOOK_AGAIN = 60.0
-"""Seconds after which what is desired is read again, and what is held looked at, though no watch has said a word: a
-server that has something to tell, and finds that this agent may not read it just then, uses the watch up in silence."""
+"""Seconds after which the desired release is read again, and what is held checked, even if no watch has fired: a server
+that finds that this agent may not read a changed znode just then uses up the watch silently."""
 AFTER_MISTAKE = 1.0
-"""Seconds that a turn waits which follows one that an unexpected error has broken off."""
+"""Seconds before the next turn after one that an unexpected error has broken off."""
 END_TIMEOUT = 5.0
-"""Seconds that what runs has to end by itself before the agent ends, and it with it."""
+"""Seconds that running work gets to end on its own before the agent ends, and the work with it."""
 
 log = logging.getLogger(__name__)
 
@@ -92,15 +92,15 @@ class Watcher:
         )
         self.rollout: Participation | None = None
         self._follows = False
-        """Whether it is followed in this turn: what it was to be looked at for in an earlier one says nothing."""
+        """Whether it is followed in this turn: a pause from an earlier turn does not count."""
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
         self._endings: set[str] = set()
-        """The ends that were asked for, by `ENDINGS`."""
+        """The requested endings, by `ENDINGS`."""
         self.ended: str | None = None
-        """What it has ended for: a signal that comes later changes nothing of that."""
+        """Why it has ended: a later signal does not change that."""
         self.checked: object = None
-        """What was in the configuration that the agent is to begin anew with."""
+        """The content of the configuration that the agent is to restart with."""
         self._check_again = check_again
         self._reload_asked = False
         self._reload_trouble: str | None = None
@@ -143,7 +143,7 @@ class Watcher:
         # Before the lock, which shows other processes where to send signals.
         self._listen()
         self.lock = lock_base(self.layout)
-        """The descriptor; who begins anew passes it on."""
+        """The descriptor; a restart passes it on."""
         with contextlib.suppress(OSError):
             # Now, because on a full disk nobody could create it.
             make_directory(self.layout.controls, READABLE)

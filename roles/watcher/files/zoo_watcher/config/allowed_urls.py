@@ -19,14 +19,14 @@ from zoo_watcher.wire.records import InvalidRecord, check_published_url, quote, 
 from zoo_watcher.wire.znode_names import has_control
 
 PORTS = {"https": 443, "http": 80, "git": 9418}
-"""What stands for no port. With ssh, its own configuration says which port that is, and knows a host as it is written.
+"""The default ports. With ssh, its own configuration decides the port, and knows a host as it is written.
 """
 SERVER = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.+-]*)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 ODD = frozenset("/\\?#;%")
-"""What no segment of a path has once it is decoded: some server, or git itself, takes it for more than a letter."""
+"""What no decoded segment of a path may have: some server, or git itself, takes it for more than a letter."""
 MOST_SHOWN = 3
 
 

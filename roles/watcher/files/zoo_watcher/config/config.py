@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
 DEFAULT_SCHEMES = ("https", "ssh")
-"""Those that are encrypted, and prove who the server is."""
+"""Those that are encrypted and authenticate the server."""
 TARGET = re.compile(r"/[!-~]*")
-"""What can be asked for in a request: a space would end it."""
+"""The target of a request: a space would end it."""
 ADDRESS = re.compile(r"[^\W_][\w.-]{0,252}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
-"""A host name, or an IP address: what a reader of the registration takes for one."""
+"""A host name or an IP address, as accepted by readers of the registration."""
 MOST_LABELS = 64
 LONGEST_LABEL = 255
 """Characters that a label, and its key, may have."""
@@ -165,7 +165,7 @@ class Config:
     labels: tuple[tuple[str, str], ...] = ()
     log_level: str = "info"
     file: str | None = None
-    """Where it was read."""
+    """The file it was read from."""
 
     @property
     def signers(self) -> tuple[str | None, ...]:

@@ -22,7 +22,7 @@ SECRETS = ("digest_password", "sasl_password", "tls_key_password")
 FILES = ("tls_cert", "tls_key")
 """Those that are the path of a file."""
 DIRECTORY = "CREDENTIALS_DIRECTORY"
-"""The variable in which systemd gives the directory."""
+"""The variable in which systemd passes the directory."""
 
 
 def take_credentials(reader: ObjectReader) -> None:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FORMATS = ("value", "directory", "json", "yaml", "properties", "env")
 MODE = re.compile(r"0?[0-7]{3}")
 LONGEST_INTERVAL = 86_400.0
-"""Seconds that may have to lie between two runs of an action."""
+"""The longest minimum interval between two runs of an action, in seconds."""
 MAX_FILES = 1_000
-"""Entries of one agent: each of them needs room in the agent's status."""
+"""The most entries of one agent: each takes room in the agent's status."""
 
 
 @dataclass(frozen=True)

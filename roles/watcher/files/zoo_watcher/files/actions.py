@@ -28,9 +28,9 @@ from .journal import FileJournal
 
 RESTART = ("systemctl", "restart")
 MOST_BEGUN = 3
-"""How often in a row an agent may end while an action runs, before the action is held to be the cause."""
+"""How often in a row an agent may end while an action runs before the action counts as the cause."""
 SETTLE = 0.05
-"""Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
+"""Seconds between a change and its action, for the rest of one transaction or playbook to arrive."""
 MOST_NAMED = 100_000
 """Bytes of all names in one variable: with more than 131,071 a process can't be started (execve(2))."""
 
@@ -107,7 +107,7 @@ class Action:
                 self.problems[dest] = problem
 
     def remaining(self, now: float) -> float | None:
-        """Seconds until it may run; None where no run is due."""
+        """Seconds until it may run; None if no run is due."""
         return None if self.due is None else max(self.due - now, self.last_run + self.interval - now, 0.0)
 
 

@@ -160,7 +160,7 @@ class Batch:
 
 
 def _check_outlasts_releases(file: ManagedFile, layout: Layout) -> None:
-    """Raises `TransientFileError` where the file would be in a release: the next one would go live without it."""
+    """Raises `TransientFileError` if the file would be in a release: the next one would go live without it."""
     directory = os.path.realpath(file.dest if file.format == "directory" else os.path.dirname(file.dest))
     if f"{directory}/".startswith(f"{os.path.realpath(layout.releases)}/"):
         raise TransientFileError(

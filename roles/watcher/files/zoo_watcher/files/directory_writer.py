@@ -35,7 +35,7 @@ from .rendering import STAGED, leaves
 
 STAGING = f"{STAGED}new"
 ROOT = "/"
-"""What the directory itself is called among the paths that the agent created; one within it ends with a slash."""
+"""The directory's own name among the paths that the agent created; a directory within it ends with a slash."""
 
 
 class DirectoryWriter:
@@ -251,7 +251,7 @@ def _open_dest(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _open_below(root: int, path: str, attributes: FileAttributes | None, *, create: bool = True) -> Iterator[int]:
-    """The descriptor of a directory below `root`, created where it is missing. Raises `OSError`, also for a symlink."""
+    """The descriptor of a directory below `root`, created if it is missing. Raises `OSError`, also for a symlink."""
     current = os.dup(root)
     try:
         for segment in filter(None, path.split("/")):

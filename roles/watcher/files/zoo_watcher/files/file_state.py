@@ -18,10 +18,10 @@ from .actions import Actions
 from .snapshot import Snapshot
 
 PATIENCE = 5.0
-"""Seconds for which a subtree that changes all the time is read again, to have a consistent snapshot of it. Then it is
-taken as it is."""
+"""Seconds for which a subtree that keeps changing is read again to get a consistent snapshot. After that, it is taken
+as it is."""
 LONGEST_MESSAGE = 300
-"""Characters that a file's message may have: there may be many files, and one znode holds the status."""
+"""The most characters of a file's message: there may be many files, and one znode holds the status."""
 
 
 @dataclass

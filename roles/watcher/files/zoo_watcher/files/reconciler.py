@@ -37,17 +37,17 @@ from .snapshot import Snapshot, take
 from .token_bucket import TokenBucket
 
 AGAIN = 1.0
-"""Seconds after which what ZooKeeper did not answer is asked for again."""
+"""Seconds after which an unanswered request to ZooKeeper is repeated."""
 READ_AGAIN = 600.0
-"""Seconds after which all is read again though no watch has said a word: a server that has something to tell, and finds
-that this agent may not read it just then, uses the watch up in silence."""
+"""Seconds after which everything is read again even if no watch has fired: a server that finds that this agent may not
+read a changed znode just then uses up the watch silently."""
 RESUME = 5.0
-"""Seconds after which the actions of an earlier agent are run though there is no session: one that takes the agent down
-must not keep this host from being registered, and a host without an ensemble must have its actions."""
+"""Seconds after which the actions of an earlier agent are run even without a session: one that takes down the agent
+must not prevent this host's registration, and a host without an ensemble must have its actions."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
-"""Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
-are published at once: a change is seen while it is validated, when it is in place and when its actions have ended."""
+"""Seconds between two statuses under many changes: the newest is published, not each. After a pause, this many are
+published at once: a change is seen while it is validated, when it is in place and when its actions have ended."""
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class FileReconciler(Thread):
         self._ask_again_at = 0.0
         self._read_again_at = 0.0
         self._has_no_cause = False
-        """Whether everything has been read only because that was long ago."""
+        """Whether everything has been read only because the last time was long ago."""
         self._trouble = ""
         self._backoff = Backoff()
         self._concerned: list[FileState] = []

@@ -22,7 +22,7 @@ STAGED = ".zoo-"
 LONGEST_NAME = 255
 """Bytes of a file's name on the file systems of Linux; of a key too, so that every format takes the same names."""
 MAX_DEPTH = 100
-"""Levels of znodes below the watched one. A value is a text whatever it holds: none is decoded, so none is too deep."""
+"""Levels of znodes below the watched one. A value is a string whatever it contains: never decoded, it adds none."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 _ENV_KEY = re.compile(r"[A-Z_][A-Z0-9_]*")

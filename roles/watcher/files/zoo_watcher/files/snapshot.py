@@ -23,12 +23,12 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 from .rendering import check_depth, check_name
 
 PASSES = 3
-"""How often a subtree is read for one snapshot at the most, where each time something in it has just changed."""
+"""How often a subtree is read at most for one snapshot, if something in it keeps changing."""
 AT_ONCE = 500
-"""Requests that are under way together."""
+"""The most requests pending at the same time."""
 MAX_NODES = 10_000
 MAX_BYTES = 32_000_000
-"""What one subtree may hold."""
+"""The most bytes in one subtree."""
 
 Watch = Callable[[Any], None]
 

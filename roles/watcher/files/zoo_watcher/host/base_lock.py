@@ -20,7 +20,7 @@ from .filesystem import MAY_BE_REMOVED, identify, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
-"""Seconds after which a lock that is held is another agent's: to look whether there is one takes it for an instant."""
+"""Seconds after which a held lock belongs to another agent: a mere check for one takes it for an instant."""
 PAUSE = 0.05
 FLOCK = "hhqqi"
 """The kernel's `struct flock`, see fcntl_locking(2): type, whence, start, length, process."""
@@ -29,7 +29,7 @@ FLOCK = "hhqqi"
 log = logging.getLogger(__name__)
 
 KERNEL = ("/proc", "/sys")
-"""Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
+"""Where the kernel's own file systems are: root may write there, but nobody can create a directory."""
 LOCKS = Path("/proc/locks")
 """Everybody's locks, for everybody to read."""
 PASSED_ON = "ZOO_WATCHER_LOCK"

@@ -27,21 +27,21 @@ NOT_INHERITED = (
     *("ZOO_WATCHER_BOOT", "ZOO_WATCHER_UNIT"),
     *("ZK_DIGEST_PASSWORD", "ZK_SASL_PASSWORD", "ZK_TLS_KEY_PASSWORD"),
 )
-"""What the unit, the service manager and who runs a container set only for the agent."""
+"""Variables that the unit, the service manager or a container's operator sets only for the agent."""
 NOT_STARTED = "can't be started"
-"""What the problem begins with where the host did not even begin with a command."""
+"""How the problem begins if the host could not even start a command."""
 NOT_NOW = f"{NOT_STARTED} now"
-"""The same where that is no fault of the command's: this host lacks what it takes."""
+"""The same if that is not the command's fault: this host lacks the resources."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 MOST_LINES = 200
-"""Lines of it that go to the log: a service manager drops what comes after too many, as the outcome."""
+"""Lines of it that go to the log: after too many, a service manager drops what follows, such as the outcome."""
 ROOM = 1_000_000
-"""Bytes that have to be free for what a command writes: on a full disk a file can be made, and nothing be written."""
+"""Bytes that have to be free for a command's output: on a full disk, a file can be created, but not written to."""
 KILLED = 5.0
-"""Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
+"""Seconds that a killed command may take to end: one that waits for a disk or a network file system may stay."""
 BY_SIGNAL = tuple(f"ended with status {status}" for status in (-signal.SIGKILL, 128 + signal.SIGKILL))
-"""How a command ended that was killed, or a shell whose last command was."""
+"""How a killed command ended, or a shell whose last command was killed."""
 
 
 class Ended(namedtuple("Ended", ("problem", "output"))):

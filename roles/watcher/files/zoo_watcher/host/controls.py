@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 HELD = "held"
 DRAINED = "drained"
 RETRY = "retry"
-"""The names of the markers; the last is a request, and deleted once it is answered."""
+"""The names of the markers; the last is a request, which is deleted once it is answered."""
 HOLDING = "holding"
-"""The key of the status file with what a hold does to the deployment that is under way."""
+"""The key of the status file for what a hold does to the deployment in progress."""
 LONGEST_REASON = 200
-"""How many characters a reason may have."""
+"""The most characters of a reason."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Controls:
         self.troubles: list[str] = []
         """A line for each marker that can't be read."""
         self.answer: Mapping[str, Any] | None = None
-        """What came of the last request, for who made it."""
+        """The answer to the last request."""
         self._layout = layout
         self._known: dict[str, Mark | None] = {RETRY: None}
 

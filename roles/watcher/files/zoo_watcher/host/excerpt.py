@@ -8,12 +8,12 @@ from __future__ import annotations
 MOST_LINES = 10
 LONGEST_LINE = 200
 LONGEST_EXCERPT = 1_000
-"""Characters of all lines together."""
+"""The most characters of all lines together."""
 UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 def last_lines(text: str) -> str:
-    """The last lines of a text, each as in `first_words`."""
+    """The last lines of a string, each as in `first_words`."""
     lines = [first_words(line) for line in text.splitlines()[-MOST_LINES:]]
     while len("\n".join(lines)) > LONGEST_EXCERPT:
         del lines[0]

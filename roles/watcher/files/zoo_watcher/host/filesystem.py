@@ -31,21 +31,21 @@ MAY_PASS = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
     ]
 )
-"""What a full, broken or remote disk, or a host short of something, gives: it may be otherwise the next time."""
+"""Errors of a full, broken or remote disk, or of a host short of something, which may not recur."""
 REFUSED = frozenset([errno.EPERM, errno.EACCES])
-"""What is immutable, or has got another owner or mode, gives whoever writes: somebody did that, and may undo it."""
+"""Errors of writing to an immutable file, or one with a new owner or mode: somebody did that, and may undo it."""
 MAY_BE_UNDONE = MAY_PASS | REFUSED
-"""What a step of a deployment waits out. Not what a reader skips: what others may not read may be theirs for good."""
+"""What a step of a deployment waits out. Not for readers, which skip what they may not read: it may stay so for good."""
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
-"""What a disk, or its part for this user, gives that is full."""
+"""Errors of a full disk, or of this user's exhausted quota."""
 MAY_BE_REMOVED = MAY_BE_UNDONE | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
-"""The same for the agent's own files, with what something else at their place gives: a person may remove that."""
+"""The same for the agent's own files, with the errors of an obstacle at their place, which a person may remove."""
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-"""What a path gives where no file is at it."""
+"""Errors of a path without a file."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""Opens a directory, and nothing that a symlink points at."""
+"""Flags that open a directory, but not through a symlink."""
 NO_REGULAR_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
-"""What `open_regular` gets where a symlink, a directory, or a socket or FIFO that nobody reads is at the path."""
+"""The errors in `open_regular` if a symlink, a directory, or a socket or FIFO without a reader is at the path."""
 
 
 class NotRegularError(OSError):

@@ -25,21 +25,21 @@ ASK_VERSION = 1
 PATH_BENEATH, NET_PORT = 1, 2
 EXECUTE, WRITE, READ = 1 << 0, 1 << 1, 1 << 2
 ENTRIES = sum(1 << bit for bit in range(4, 14))
-"""Make, remove and move entries of a directory. To list one is left to its mode."""
+"""Create, remove and move entries of a directory. Listing one is left to its mode."""
 TRUNCATE = 1 << 14
 CONNECT_TCP = 1 << 1
 SCOPES = 0b11
 """Abstract sockets and signals."""
 OF_FILE = EXECUTE | WRITE | READ | TRUNCATE
-"""What a rule for a file that is no directory may have."""
+"""The rights in a rule for a file that is not a directory."""
 MOVES, TRUNCATES, CONNECTS, SCOPED = 2, 3, 4, 6
-"""From which version on the kernel knows moves between directories, without which none is possible, and the others."""
+"""The versions from which the kernel knows moves between directories, impossible before, and the other rights."""
 Tree = dict[str, Any]
-"""Names, each with the tree of those below it."""
+"""Names, each with the tree of the names below it."""
 ABSENT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
-"""What a kernel without it answers, or a filter of system calls."""
+"""The errors of a kernel without Landlock, or of a filter of system calls."""
 REMOTE = {"9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3"}
-"""File systems whose server may be down: whoever only opens a path of theirs may wait for it for ever."""
+"""File systems whose server may be down: even opening a path on them may block for ever."""
 
 
 def version() -> int:

@@ -16,7 +16,7 @@ from .filesystem import make_directory, remove_tree
 READABLE = 0o755
 """Mode of the directories on the way to a release: the application's own user reads them."""
 PRIVATE = 0o700
-"""Mode of those that nobody but the agent has to read."""
+"""Mode of those that only the agent has to read."""
 
 
 @dataclass(frozen=True)

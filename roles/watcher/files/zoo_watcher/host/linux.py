@@ -28,13 +28,13 @@ RENAME_EXCHANGE = 2
 FICLONE = 0x40049409
 """ioctl_ficlone(2)."""
 NO_AMBIENT = b"\nCapAmb:\t0000000000000000\n"
-"""What /proc/PID/status says of a process without ambient capabilities, see proc(5)."""
+"""The line in /proc/PID/status of a process without ambient capabilities, see proc(5)."""
 NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
-"""What `reflink` fails with where the file system has no reflinks, or none between these two files."""
+"""The errors of `reflink` if the file system has no reflinks, or none between these two files."""
 
 NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
-"""What `exchange` fails with where the file system, such as NFS or ZFS before 2.2, or the C library has it not, or
-where a directory is in the lower layer of an overlay."""
+"""The errors of `exchange` if the file system, such as NFS or ZFS before 2.2, or the C library lacks it, or if a
+directory is in the lower layer of an overlay."""
 
 
 def drop_ambient_capabilities() -> None:

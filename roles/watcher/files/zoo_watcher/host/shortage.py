@@ -10,7 +10,7 @@ import errno
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 
 NO_THREAD = "can't start new thread"
-"""All that Python says where a thread can't be started."""
+"""Python's message if a thread can't be started."""
 
 
 def is_shortage(error: BaseException) -> bool:

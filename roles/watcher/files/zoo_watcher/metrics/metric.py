@@ -24,7 +24,7 @@ OUTCOMES = ("active", *sorted(GAVE_UP))
 """The states in which a deployment has ended."""
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
-"""The values of the labels, and the value."""
+"""Samples: the values of the labels, and the value."""
 Family = Union[GaugeMetricFamily, CounterMetricFamily]
 
 

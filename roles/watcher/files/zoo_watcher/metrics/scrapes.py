@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from zoo_watcher.host.thread import Thread
 
 TIMEOUT = 10.0
-"""Seconds that a client has for its request, and for taking the answer, however it divides them."""
+"""Seconds that a client has for its request and for receiving the answer together."""
 REFUSED = 1.0
-"""Seconds after which a client that can't be accepted, as for want of a descriptor or memory, is asked for again."""
+"""Seconds after which accepting a client is tried again, if that failed for lack of a descriptor or memory."""
 MOST = 20
 """How many clients are served at once. Each takes a thread and a descriptor, which checks, hooks and git need too."""
 

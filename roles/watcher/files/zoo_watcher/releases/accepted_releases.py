@@ -20,9 +20,9 @@ from zoo_watcher.wire.release_signature import Accepted
 from .record_verifier import RecordVerifier
 
 KEPT = 50
-"""How many are remembered: as many as a history has."""
+"""How many are remembered: as many as in a history."""
 LATEST = 2**33
-"""What no time since the epoch is above that a clock of this host has told."""
+"""An upper bound for any time since the epoch shown by this host's clock."""
 
 
 @dataclass(frozen=True)

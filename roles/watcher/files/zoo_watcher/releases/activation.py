@@ -16,7 +16,7 @@ from zoo_watcher.host.layout import PRIVATE, READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
 
 MOST_ENTRIES = 100_000
-"""How much below the base is looked at for symlinks, those near to it first: it may hold anything else as well."""
+"""How many entries below the base are searched for symlinks, the nearest first: it may contain other files as well."""
 
 
 def live_commit(layout: Layout, relative_path: str) -> str | None:

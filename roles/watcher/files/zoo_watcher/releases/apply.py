@@ -41,12 +41,12 @@ from .room import Floor
 from .staging import Making, make_release
 
 OWN_FILES = 10_000_000
-"""Bytes that a file of git's or of this process' own may have, however small a release has to be."""
+"""Bytes that a file of git or of this process may have, however small the limit of a release."""
 MEMORY = 4 * 2**30
-"""Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
+"""Bytes of address space for this process, and for each git that it starts, whose settings keep it within that."""
 
 DESCRIPTORS = 1024
-"""Files that each of these processes may have open: git has few, however many packs and paths there are."""
+"""Files that each of these processes may have open: git needs few, however many packs and paths there are."""
 
 
 def main() -> int:

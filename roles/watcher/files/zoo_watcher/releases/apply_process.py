@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
 PACKING = 3600.0
-"""Seconds that packing may take, however short a fetch has to be: what is killed then begins anew the next time."""
+"""Seconds that packing may take, however short a fetch has to be: if killed, it starts over the next time."""
 NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
 OF_A_REPOSITORY = (
@@ -45,10 +45,10 @@ OF_A_REPOSITORY = (
     *("GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE"),
     *("GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
 )
-"""Variables about another repository, most of them as `git rev-parse --local-env-vars` lists them: a git hook, or a
-shell, that starts the agent may have them. `GIT_CONFIG_COUNT` stays: a person may configure the agent's git by it."""
+"""Variables about another repository, most of them as listed by `git rev-parse --local-env-vars`: a git hook, or a
+shell, that starts the agent may have them. `GIT_CONFIG_COUNT` stays: a person may configure the agent's git with it."""
 END = ""
-"""Where a line belongs: there is none any more."""
+"""In place of a line: there are no more."""
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class ApplyProcess:
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
         self.left: list[str] = []
-        """What the last process could not remove: of the staging directory, and of the releases that are not kept."""
+        """What the last process could not remove from the staging directory and of the releases that are not kept."""
         self._process: subprocess.Popen[str] | None = None
         self._conversation: _Conversation | None = None
         self._forbidden = False

@@ -17,9 +17,9 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.records import url_scheme
 
 DNS = 53
-"""Asked by TCP where an answer is long."""
+"""Used over TCP if an answer is long."""
 PROXY = 1080
-"""The port that curl takes where a proxy's address has none."""
+"""The port that curl uses if a proxy's address has none."""
 
 
 def confine(layout: Layout, hidden: Collection[str], files: Iterable[str | None], ports: Collection[int] | None) -> str:

@@ -79,15 +79,15 @@ class Course:
         self.handshake = Handshake()
         self.timings: dict[str, float] = {}
         self.previous: str | None = None
-        """The commit that the host would go back to."""
+        """The commit that the host would roll back to."""
         self.patience: float | None = None
-        """Seconds for which a step may be tried again before it gives way to something else; None for no end."""
+        """Seconds for which a step may be tried again before it gives way to something else; None for no limit."""
         self.failed_in: str | None = None
         self.failed_step: FailedStep | None = None
         self.aside: str | None = None
-        """What came of another release before; it is in each report until this one is live."""
+        """The outcome of another release before; in each report until this one is live."""
         self.left: list[str] = []
-        """What could not be removed of the staging directory, and of earlier releases."""
+        """What could not be removed from the staging directory and of earlier releases."""
         self._told = told
         self._state = "queued"
 

@@ -15,7 +15,7 @@ from typing import IO
 
 CHUNK = 65_536
 LONGEST = 65_536
-"""Bytes that are kept of what git writes to standard error, the last: a server may go on for ever with what it says."""
+"""Bytes kept of git's standard error, from its end: a server may send messages for ever."""
 
 
 class GitError(Exception):

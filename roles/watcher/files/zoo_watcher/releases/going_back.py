@@ -26,9 +26,9 @@ from .rollback import PlacedRelease, WayBack, live_releases
 from .unproved import Unproved
 
 MOST_ATTEMPTS = 2
-"""How often the agent may end without a word, as with its host, before the release is held to be the cause."""
+"""How often the agent may die, alone or with its host, before the release counts as the cause."""
 MOST_BROKEN_OFF = 8
-"""The same where it is ended on purpose each time as hooks or units are run, or soon after: people do that, too."""
+"""The same if it is stopped on purpose each time, while hooks or units run or soon after: people do that, too."""
 BROKEN_OFF = (
     f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
     "release; does one of them restart the agent?"

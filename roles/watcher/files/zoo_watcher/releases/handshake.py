@@ -27,14 +27,14 @@ class Phase(IntEnum):
     """It waits for an answer of the ensemble."""
     IN_CONTACT = 5
     GOING_BACK = 6
-    """The release has failed; an earlier one is to take its place."""
+    """The release has failed; an earlier one is to replace it."""
     SETTLED = 7
     """The outcome is reported: registrations may be held again."""
     ENDED = 8
 
 
 ANSWERS = {Phase.DRAINING: Phase.DRAINED, Phase.AWAITING_CONTACT: Phase.IN_CONTACT}
-"""What the loop is asked for, and the phase that begins with its answer."""
+"""The phases that wait for the loop, and the phase that its answer starts."""
 DRAINS = (Phase.DRAINING, Phase.DRAINED)
 
 
@@ -120,7 +120,7 @@ class Handshake:
             self._condition.notify_all()
 
     def check(self) -> None:
-        """Raises `CancelledError` where it is cancelled."""
+        """Raises `CancelledError` if it is cancelled."""
         if self._cancelled:
             raise CancelledError
 

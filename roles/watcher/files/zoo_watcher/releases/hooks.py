@@ -18,7 +18,7 @@ from zoo_watcher.host.command import Ended
 from .course import Course
 
 RECENT = 10.0
-"""Seconds after its end for which a command may be what has the agent stopped, restarted or reloaded."""
+"""Seconds after its end for which a command may be the cause of a stop, restart or reload of the agent."""
 
 log = logging.getLogger(__name__)
 

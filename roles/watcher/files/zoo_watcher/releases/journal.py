@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_PLACES = 100
-"""How many places are remembered, those that were used last."""
+"""How many places are remembered, the ones used last."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from zoo_watcher.wire.git_errors import reason
 
 PROGRAM = "gpg"
 LONGEST = 60.0
-"""Seconds in which a file of keys has to be read."""
+"""Seconds within which a file of keys has to be read."""
 SETTINGS = """\
 batch
 no-tty
@@ -27,21 +27,21 @@ no-auto-key-retrieve
 trust-model always
 ignore-time-conflict
 """
-"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign, also on a host whose
-clock is before the time at which it was made."""
+"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign, even on a host whose
+clock is before the key's creation."""
 TELLING = ("not yet valid", "expired", "bad signature", "can't check signature")
-"""What of all that gpg and ssh-keygen say is why a signature does not count."""
+"""Words in the output of gpg and ssh-keygen that tell why a signature does not count."""
 UNREADABLE = ("no valid", "error", "can't apply")
-"""What of all that gpg says is why a file of keys is not read."""
+"""Words in gpg's output that tell why a file of keys is not read."""
 STATUS = {
     "REVKEYSIG": "its key is revoked",
     "EXPKEYSIG": "its key has expired",
     "EXPSIG": "its signature has expired",
 }
-"""The lines in which gpg says for programs that a signature would be good; of a revoked key it says nothing else."""
+"""gpg's status lines for an otherwise good signature; about a revoked key, it says nothing else."""
 NO_AGENT = "%Assuan%\nsocket=/dev/null/none\n"
-"""What stands in the place of the agent's socket and names another: see "redirect" in gpg-agent(1). gpg asks the agent
-for a new key's secret half, and fails where the socket's own path is too long for one (108 bytes)."""
+"""A file in place of the agent's socket that names another: see "redirect" in gpg-agent(1). gpg asks the agent for a
+new key's secret half, and fails if the socket's own path is too long for one (108 bytes)."""
 
 
 @contextlib.contextmanager

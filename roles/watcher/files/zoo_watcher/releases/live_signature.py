@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .apply_process import ApplyProcess
 
 LONGEST_PAUSE = 60.0
-"""Seconds between tries where the signature can't be verified now, at the most."""
+"""The most seconds between tries if the signature can't be verified now."""
 
 log = logging.getLogger(__name__)
 

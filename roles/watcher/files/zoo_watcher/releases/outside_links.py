@@ -17,7 +17,7 @@ from .manifest import walk
 
 DEEPEST = 200
 LONGEST = 3_000
-"""Directories that a target may lead through, and characters of a path that a symlink may lead to, as those of a
+"""The most directories that a target may lead through, and characters of a path that a symlink may lead to, as for a
 commit's path: many deep ones, or ones that lead deeper through each other, would take hours to follow."""
 
 

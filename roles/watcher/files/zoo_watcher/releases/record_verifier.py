@@ -18,9 +18,9 @@ from zoo_watcher.wire.ssh_signature import Signers, VerificationError
 from .release_directory import allowed_signers
 
 MOST_KNOWN = 1000
-"""How many answers are remembered at the most: somebody may write more and more records that nobody has signed."""
+"""The most answers remembered: somebody may write more and more records that nobody has signed."""
 ANEW = 30.0
-"""Seconds after which a refusal is asked for anew: the clock may have been wrong, or a key's time has come."""
+"""Seconds after which a refused signature is checked again: the clock may have been wrong, or a key is now valid."""
 
 
 class RecordVerifier:

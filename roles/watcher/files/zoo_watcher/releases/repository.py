@@ -35,16 +35,16 @@ from .keyring import PROGRAM, keyring, why_ended, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
 
 KEPT = "refs/zoo/releases"
-"""A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
+"""A ref for each kept commit: its objects stay, and the next fetch is the difference to it."""
 ALL = "refs/zoo/all"
-"""Where branches and tags go when a server serves no single commit."""
+"""Where branches and tags go if a server does not serve single commits."""
 MANY_PACKS = 30
-"""Each fetch leaves a pack; so many are made one when nothing else is to be done."""
+"""Each fetch leaves a pack; this many are merged when nothing else is to be done."""
 CREDENTIALS = (
     *("could not read username", "could not read password", "authentication failed", "returned error: 401"),
     *("returned error: 403", "permission denied (", "access denied", "unable to read askpass"),
 )
-"""The server wants credentials, or does not take those of this host."""
+"""The server requires credentials, or does not accept those of this host."""
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = (
     *("no space left on device", "out of diskspace", "disk quota exceeded", "read-only file system"),
@@ -55,32 +55,32 @@ MAY_PASS = (
 """The disk is full or broken, the host is short of something or git may not write, which may be otherwise the next
 time."""
 UNWRITTEN = ("unable to write",)
-"""Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
+"""Git does not say why it can't write the contents of a file; only the disk can prevent that."""
 DAMAGED = ("index-pack", "corrupt", "inflate", "unpack", "unresolved delta", "mismatch", "loose object", "bad object")
-"""What was fetched could not be put together: perhaps because of what it is the difference to, which is here."""
+"""What was fetched could not be assembled, perhaps because of the local objects that it is the difference to."""
 MALFORMED = re.compile(r"error: (object [0-9a-f]+: .+)")
-"""What `fetch.fsckObjects` says of an object, such as a tree that would write into `.git`."""
+"""The message of `fetch.fsckObjects` about an object, such as a tree that would write into `.git`."""
 SSH_CONNECT = 10
-"""Seconds within which an SSH server has to accept a connection and say that it is one."""
+"""Seconds within which an SSH server has to accept a connection and identify itself."""
 SSH_ALIVE = 10
 SSH_SILENT = 3
-"""An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
-answer: the same time as by `lowSpeedTime` over HTTP."""
+"""A silent SSH server is probed after this many seconds, and counts as dead after this many unanswered probes: the same
+time as with `lowSpeedTime` over HTTP."""
 NOT_RUN = (126, 127)
-"""The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
+"""The status if git itself, or a library of it, is missing, as while a package of the host is upgraded."""
 NO_VERIFIER = ("cannot run ssh-keygen", "cannot run gpg:", "loading shared librar")
 VERIFIER_KILLED = ("ssh-keygen died of signal", "gpg died of signal")
-"""What git says of OpenSSH or GnuPG, which verify a signature, where they are not there, or killed; its status is the
-one of a signature that is not good."""
+"""Git's messages if OpenSSH or GnuPG, which verify a signature, are missing or killed; its status is that of a bad
+signature."""
 ABSENT_REF = 1
-"""The status of `git rev-parse --quiet --verify` where there is no such commit."""
+"""The status of `git rev-parse --quiet --verify` if there is no such commit."""
 FILES = ("HEAD", "config", "packed-refs", "shallow")
 MAY_BE_MISSING = ("packed-refs", "shallow")
-"""The files of an object store; git takes something else in their place for a failure of its own, and of no object."""
+"""The files of an object store; git takes something else in their place for a failure of its own, not of an object."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
-"""Directories above a file, and bytes of a path, that a release may have: an application could not use more."""
+"""The most directories above a file, and bytes of a path, in a release: an application could not use more."""
 
 SETTINGS = """\
 [core]
@@ -124,9 +124,9 @@ OWNERS = """\
 [safe]
 directory = *
 """
-"""Configured where `file` is allowed: a repository on this host belongs to another user than the agent's."""
+"""Configured if `file` is allowed: a repository on this host belongs to another user than the agent's."""
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-"""Over any `.gitattributes`: a file is, byte for byte, what the commit has, and no program runs to make it."""
+"""Overrides any `.gitattributes`: a file is, byte for byte, that of the commit, and no program runs to create it."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from zoo_watcher.host.filesystem import disk_errors, load_json, write_whole
 FREE_BYTES = 256 * 2**20
 FREE_INODES = 10_000
 SHARE = 20
-"""What stays free where nothing is configured: so much, or this part of a file system of which that is less."""
+"""What stays free by default: this much, or this part of the file system if that is less."""
 MEBIBYTE = 2**20
 
 
@@ -74,7 +74,7 @@ class CutOff:
     at: float
 
     LASTS: ClassVar[float] = 600.0
-    """Seconds after which what was known of a server and a disk counts no more."""
+    """Seconds after which what was known about a server and a disk no longer counts."""
 
     @classmethod
     def load(cls, path: Path) -> CutOff | None:

@@ -29,8 +29,8 @@ from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
 
 NOT_TAKEN = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
-"""What a file fails with that somebody has given to another user (proc_sys_fs(5), protected_hardlinks), that has as
-many links as it can have, or over which something is mounted."""
+"""The errors for a file that somebody has given to another user (proc_sys_fs(5), protected_hardlinks), that has as many
+links as it can have, or that something is mounted over."""
 
 
 @dataclass(frozen=True)

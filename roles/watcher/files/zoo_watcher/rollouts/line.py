@@ -20,7 +20,7 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
 PREFIX = "n-"
 NOBODY = -1
-"""What stands for the number that left a lane last while none has."""
+"""Stands for the number that left a lane last while none has."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Line:
         self._is_lane_there = False
         self._is_watched = False
         self.ahead: LinePlace | None = None
-        """Who is ahead, as far as is known."""
+        """The place ahead, as far as is known."""
         self.gone: str | None = None
-        """The host that was ahead last, and is not in the line any more."""
+        """The host that was ahead last, and is no longer in the line."""
         self.is_leaving = False
-        """Whether this host has asked to leave, and has no answer: it may have its place, or not."""
+        """Whether this host has asked to leave and has no answer: it may or may not have its place."""
 
     @property
     def path(self) -> str | None:

@@ -25,9 +25,9 @@ from .timers import Timers, some
 from .znodes import View
 
 PAUSE = 0.2
-"""Seconds, about, before a fleet is counted where nobody goes on, or another try where somebody was quicker."""
+"""Seconds, about, before a fleet without progress is counted, or before another try if another host was quicker."""
 MOST = 20
-"""How many hosts are noted in one turn that have disappeared, or are given up: the loop has a host of its own."""
+"""How many lost or given-up hosts are noted in one turn: the loop has a host of its own to look after."""
 COUNTED = frozenset({RUNNING, ROLLING_BACK})
 """The phases that a count of the fleet may end."""
 
@@ -52,7 +52,7 @@ class Lookout:
         self._timers = timers
         self._live = live
         self._owed: dict[str, Callable[[], None]] = {}
-        """What is still to be noted, by the host that it is about; what failed last has its turn after all others."""
+        """What is still to be noted, by host; what failed last has its turn after all others."""
 
     def look_after(self) -> None:
         """Move the rollout on when a timer has run down, and look for hosts that have disappeared on their way."""

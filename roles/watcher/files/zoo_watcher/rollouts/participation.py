@@ -46,22 +46,22 @@ from .turn import HostView, Wait, gives_way, next_move
 from .znodes import RolloutZnodes, View
 
 BEGINNERS = 100
-"""How many hosts of a fleet try in each second to begin a rollout that nobody has begun."""
+"""How many hosts of a fleet try per second to begin a rollout that nobody has begun."""
 COUNTERS = 10
-"""How many hosts of a fleet count it in each second, where a rollout has begun and nobody goes on."""
+"""How many hosts of a fleet count it per second, if a rollout has begun and makes no progress."""
 TRIES = 5
-"""How much a host tells in one turn at the most."""
+"""The most events that a host reports in one turn."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.03
-"""Seconds at the most before a change is tried again where another was quicker: at first, and in the end for each place
-of the rollout; doubled each time, so that of all who have something to tell at once each asks a few times only."""
+"""The most seconds before a change is tried again if another host was quicker: at first, and in the end for each place
+of the rollout; doubled each time, so that of all hosts with something to report at once, each asks only a few times."""
 ASKS = 0.01
-"""Seconds for each place of a rollout within which the heads of all lanes ask, one after the other, when it moves."""
+"""Seconds, for each place of a rollout, within which the heads of all lanes ask one after the other when it moves."""
 REFUSED, LONGEST_REFUSED = 5.0, 60.0
-"""Seconds at the most before a host at the head of its lane asks again that was refused: in a large fleet others do."""
+"""The most seconds before a refused host at the head of its lane asks again: in a large fleet, others do."""
 REFUSED_PLAN = 600.0
-"""Seconds before a host looks again whether a rollout that can't be, such as one too large for a znode, can begin."""
+"""Seconds before a host checks again whether an impossible rollout, such as one too large for a znode, can begin."""
 HOPE = 0.5
-"""The part of the deadline for which a host that is on its way, and can't tell what is live on it, may hope to."""
+"""The part of the deadline for which a host on its way that can't tell what is live on it may hope to."""
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Participation:
         self.assignment = Assignment()
         """What this host is to do; at first to stay as it is."""
         self.refused: str | None = None
-        """Why what the rollout has this host deploy is refused."""
+        """Why the release that the rollout has this host deploy is refused."""
         self._facts = facts
         self._name = facts.config.name
         self._session = session

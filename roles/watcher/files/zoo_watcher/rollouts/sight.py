@@ -19,7 +19,7 @@ from zoo_watcher.wire.rollout_writes import Write, entry_of
 from .znodes import RolloutZnodes, View
 
 LEVELS = {HALTED: logging.WARNING, ROLLING_BACK: logging.ERROR}
-"""How a phase is logged of which a person should know; each other one is information."""
+"""The log level of phases that a person should know about; all others are information."""
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,9 @@ class Sight:
         self.view: View | None = None
         self.is_stale = True
         self.is_displaced = False
-        """Whether somebody else has ended what this host was on its way to."""
+        """Whether somebody else has ended this host's way to its goal."""
         self.is_given_up = False
-        """Whether others have given this host up that was to leave a bad release before its turn."""
+        """Whether others have given up this host, which was to leave a bad release before its turn."""
         self._host = host
         self._changed = changed
         self._moved = moved

@@ -15,14 +15,14 @@ import time
 from zoo_watcher.wire.rollout_failures import Timer
 
 LOOKS = 5.0
-"""Seconds between two looks at those who are on their way, by whoever it is."""
+"""Seconds between two looks, by any host, at the hosts on their way."""
 TICKS, LATEST = 0.1, 60.0
-"""Seconds, for each host that looks and at the most, within which one after the other moves a rollout on."""
+"""Seconds, for each host that looks and at most, within which one after the other moves a rollout on."""
 GRACE = 1.5
-"""How many session timeouts it takes after an outage until all have a connection again, or are gone: ZooKeeper ends
-sessions in whole ticks, of which the shortest session timeout has two."""
+"""How many session timeouts it takes after an outage until all hosts have a connection again, or are gone: ZooKeeper
+ends sessions in whole ticks, and the shortest session timeout has two."""
 AGAIN = 2.0
-"""Seconds at the most, about, before it is tried again to count the fleet, or to end a soak that waits for a host."""
+"""The most seconds, about, before another try to count the fleet, or to end a soak that waits for a host."""
 
 
 def some(least: float, most: float) -> float:
@@ -43,7 +43,7 @@ class Timers:
         self._count_at: float | None = None
         self._look_at: float | None = None
         self.counts: tuple[int, ...] | None = None
-        """What a rollout was like when a count was planned."""
+        """The state of a rollout when a count was planned."""
 
     @property
     def pause(self) -> float | None:

@@ -30,7 +30,7 @@ from zoo_watcher.wire.rollout_records import (
 from zoo_watcher.wire.rollout_steps import is_open
 
 Ended = Union["tuple[str, str | None]", None]
-"""What a deployment has come to: its last state, and the message; None where it has come to nothing yet."""
+"""The outcome of a deployment: its last state, and the message; None if it has none yet."""
 
 CUT_OFF = "the agent died while the release was being activated or checked"
 

@@ -41,9 +41,9 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 KEPT = 10
 """How many rollouts are kept."""
 COUNTED = 10.0
-"""Seconds for which it counts how many were found to have had the release."""
+"""Seconds for which a count of the hosts that had the release is valid."""
 LARGEST = MAX_NODE_BYTES - 10_000
-"""Bytes of a rollout's record as it begins: there has to be room for what is said of it later."""
+"""The most bytes of a rollout's record when it begins: there has to be room for later additions."""
 _GENERATION = re.compile(r"[0-9]{1,19}")
 
 log = logging.getLogger(__name__)
@@ -87,11 +87,11 @@ class RolloutZnodes:
         self.generation = generation
         self._name = name
         self._counted: tuple[float, int] | None = None
-        """When those were counted who had the release before, and how many there were."""
+        """When the hosts that had the release before were counted, and how many there were."""
         self._unread: set[str] = set()
         """The hosts whose entries could not be read."""
         self._published: set[tuple[str, str, str]] = set()
-        """Which releases are known to be in the history."""
+        """The releases known to be in the history."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 

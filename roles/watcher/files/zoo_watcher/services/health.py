@@ -20,12 +20,12 @@ from zoo_watcher.host.thread import Thread
 from .probes import probe
 
 EAGER = 0.05
-"""Seconds to the second question after a release went live; each further pause is `SLOWER` times as long."""
+"""Seconds until the second probe after a release went live; each further pause is `SLOWER` times as long."""
 SLOWER = 1.3
 HANGING = 10.0
-"""Seconds beyond a check's timeout, or three intervals, after which its last verdict counts no more."""
+"""Seconds beyond a check's timeout, or three intervals, after which its last verdict no longer counts."""
 LOOK = 1.0
-"""Seconds between two looks at whether the checks go on."""
+"""Seconds between two looks at whether the checks make progress."""
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +43,15 @@ class Checker(Thread):
         self.proved_at: float | None = None
         self.reason = "not checked yet"
         self.trouble: str | None = None
-        """Why the check can't be made now: meanwhile the last verdict stays, for as long as for a check that hangs."""
+        """Why the check can't be run now: meanwhile the last verdict stays, for as long as for a check that hangs."""
         self.answers = 0
-        """How often the check has come to an end: one that hangs does not."""
+        """How often the check has ended, which one that hangs does not."""
         self.answered_at = 0.0
-        """When it last has, by `time.time()`; 0 before the first time."""
+        """When it last ended, by `time.time()`; 0 before the first time."""
         self.patience = check.timeout + max(HANGING, 3 * check.interval)
         """Seconds that one check may take."""
         self.max_age = self.patience + check.interval
-        """Seconds after which a verdict counts no more."""
+        """Seconds after which a verdict no longer counts."""
         self._changed = changed
         self._in_a_row = 0
         self._is_failing = False

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_LINE = 65536
-"""Bytes of a line: the status, a header, or the size of a chunk."""
+"""The most bytes of a line: the status, a header, or the size of a chunk."""
 MOST_HEADERS = 100
-"""Headers of an answer, as many as Python's own client reads."""
+"""The most headers of a response, as many as Python's own client reads."""
 MOST_INTERIM = 10
-"""Interim answers before the final one."""
+"""The most interim responses before the final one."""
 STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
 """The line before a chunk: its size, and extensions that nobody needs."""
 SWITCHING_PROTOCOLS = 101
 INTERIM = range(100, 200)
-"""The statuses, but for `SWITCHING_PROTOCOLS`, after which another answer follows."""
+"""The statuses, except `SWITCHING_PROTOCOLS`, that another response follows."""
 
 
 def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[int, bytes]:

@@ -10,7 +10,7 @@ import time
 PATIENCE = 3.0
 """How many session timeouts a withdrawal may take."""
 MOST_CONNECTIONS = 2
-"""How many connections may be made meanwhile: one that lasts is not what keeps it from coming through."""
+"""How many connections may be made meanwhile: a lasting one is not what keeps it from getting through."""
 
 
 class Overdue:

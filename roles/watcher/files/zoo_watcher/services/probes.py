@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 BODY_LIMIT = 1_000_000
-"""Bytes of an HTTP answer that are searched for `body`."""
+"""The most bytes of an HTTP response that are searched for `body`."""
 ANSWER_LIMIT = 8_000_000
-"""Bytes that are received of an answer: its headers, and `BODY_LIMIT` in chunks of whatever size."""
+"""The most bytes received of a response: its headers, and `BODY_LIMIT` in chunks of any size."""
 CONTEXTS = 8
-"""How many TLS contexts are kept: to make one reads the certificates of all authorities."""
+"""How many TLS contexts are kept: creating one reads the certificates of all authorities."""
 
 
 def probe(check: Check) -> str | None:

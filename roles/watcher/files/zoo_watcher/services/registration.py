@@ -36,7 +36,7 @@ class Registrations:
         self._awaits_until = time.monotonic() + config.health_timeout
         self._address = OwnAddress(config.connection.hosts, changed)
         self.refused: frozenset[str] = frozenset()
-        """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
+        """The paths at which the ensemble did not let the last `update` hold or withdraw what it should."""
 
     def find_address(self, connected_from: str) -> None:
         """Find this host's address again: it may have changed since the last connection; now it is `connected_from`."""

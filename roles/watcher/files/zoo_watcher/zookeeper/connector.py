@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 SEEK_PAUSE = 1.0
-"""Seconds between two looks for a server that can write, and those that one of them has to answer."""
+"""Seconds between two looks for a server that can write, and seconds that one of them has to answer."""
 PAUSE_TO_END = 1.5
-"""How many session timeouts lie between two tries of credentials that no server has taken, or while it `holds_off`: so
-the session ends, and with it registrations that could not be taken back any more."""
+"""How many session timeouts lie between two tries of credentials that no server has accepted, or while it `holds_off`:
+this way, the session ends, and with it registrations that could no longer be withdrawn."""
 
 FRAME_LIMIT = 64 * 2**20
-"""Bytes of one answer: whatever announces more is no server of ZooKeeper, and is not received."""
+"""The most bytes of one answer: anything that announces more is not a ZooKeeper server, and is not received."""
 LONGEST_TIMEOUT = 3600.0
-"""Seconds of session timeout: a server may grant more than was asked for, but not more than an agent may ask for."""
+"""The longest session timeout in seconds: a server may grant more than requested, but no more than can be requested."""
 
 quiet = logging.getLogger(f"{__name__}.quiet")
 quiet.disabled = True

@@ -34,18 +34,18 @@ class Creation:
         self._config = config
         self._session = session
         self._asked = 0
-        """The number of the connection for which it was asked last."""
+        """The number of the connection for which the ensemble was asked last."""
         self._is_overtaken = False
-        """Whether that has changed since: by what was known before, nothing is created any more."""
+        """Whether that has changed since: nothing more is created by what was known before."""
         self.record: int | None = None
-        """In which transaction the roles were recorded that were read; 0 for none, None where this agent may not."""
+        """The transaction that recorded the roles that were read; 0 for none, None if this agent may not read them."""
         self._rule: Rule | None = None
         self._has_root = False
         self._may_create_root = False
         self._is_closed = False
-        """Whether the application's znode is there and not for everybody."""
+        """Whether the application's znode exists and is not open to everybody."""
         self._is_guarded = False
-        """Whether it is there, and what is in it is not for everybody to replace."""
+        """Whether it exists, and not everybody may replace what is in it."""
         session.acl_of = self._acl_of
 
     @property

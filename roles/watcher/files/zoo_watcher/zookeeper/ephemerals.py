@@ -48,18 +48,18 @@ class Ephemerals:
         if memory.client_id:
             self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
         self._unwatched: set[str] = set()
-        """What is held as far as this agent knows; its watch is used up, or was lost with the connection."""
+        """What is held as far as this agent knows, but whose watch is used up or was lost with the connection."""
         self._versions: dict[str, int] = {}
         """The version at which each path had the value that it is held with."""
         self._made: dict[str, int] = {}
         """The `czxid` of each: with another, somebody had deleted it."""
         self._numbers = itertools.count(1)
         self._watches: dict[str, int] = {}
-        """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
+        """The number of the latest watch on each path: an earlier one sees only what this agent has done itself."""
         self._late: dict[str, tuple[int, Any]] = {}
-        """What `withdraw` has asked for and has no answer to, by path, and the number of the connection."""
+        """The unanswered requests of `withdraw`, by path, with the number of the connection."""
         self._seen: deque[tuple[str, str | None]] = deque()
-        """What watches have seen: its type, and the path, None for the loss of the connection."""
+        """What watches have seen: the type, and the path, None for the loss of the connection."""
 
     def follow_session(self) -> bool:
         """Whether the session is another than at the last call. It is remembered for the next start."""

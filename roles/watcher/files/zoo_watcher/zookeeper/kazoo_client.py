@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .kazoo_threads import KazooThreads
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two tries to connect, at the most."""
+"""The most seconds between two tries to connect."""
 
 KAZOO_RANGE = ">=2.8,<3"
 """The versions of kazoo whose private attributes are those that `Connector` and `Session` use."""

@@ -34,10 +34,10 @@ class RosterMembership:
         self._memory = memory
         self._version = version
         self._own = memory.former
-        """The entry as this agent has left it, also where that can't be remembered yet."""
+        """The entry as this agent has left it, even if that can't be remembered yet."""
         self._enrolled: tuple[ClientId, int] | None = None
         self._was_deleted = False
-        """Whether somebody has deleted the status since it last looked around."""
+        """Whether somebody has deleted the status since the last look."""
 
     def enroll(self, status: int) -> None:
         """Make sure that this host is in the roster; `status` is the `czxid` of its status.

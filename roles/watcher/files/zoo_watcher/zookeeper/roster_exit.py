@@ -20,7 +20,7 @@ from .connection import explain
 from .kazoo_client import new_client
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds within which a session must come up, and each answer come: a host is removed also where the ensemble is."""
+"""Seconds within which a session must come up, and each answer arrive: a host is removed even after its ensemble."""
 LOOK = 0.2
 
 

@@ -55,16 +55,16 @@ ANSWER_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
 TAKE_UP_TIMEOUT = 3.0
-"""Seconds of those that a connection may take, where there is none: without one the session can't be ended."""
+"""Seconds of those that a connection may take, if there is none: without one, the session can't be closed."""
 FIRST_PAUSE = 0.5
 """Seconds before kazoo's client is replaced by a new one, at first."""
 
 ANY_VERSION = -1
 OVERTAKEN = (BadVersionError, NodeExistsError, NoNodeError, RolledBackError, RuntimeInconsistency)
-"""What the writes of a transaction end with where somebody was quicker. All else is a refusal, and so is that there is
-no znode for a write that asks for no version: the one that does comes first, and would have failed instead."""
+"""The errors of a transaction's writes if somebody was quicker. Anything else is a refusal, and so is a missing znode
+for a write that checks no version: the one that does comes first, and would have failed instead."""
 REFUSALS: tuple[type[Exception], ...] = (NoAuthError, *filter(None, [getattr(exceptions, "QuotaExceededError", None)]))
-"""What says of a znode that is to be created that it may not be; kazoo has not always had each."""
+"""The errors that say that a znode may not be created; kazoo has not always had each."""
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ NOT_CONNECTED = {
     KeeperState.EXPIRED_SESSION: EXPIRED,
     KeeperState.AUTH_FAILED: AUTH_FAILED,
 }
-"""ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has taken the
+"""ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has accepted the
 credentials."""
 
 
@@ -105,9 +105,9 @@ class Session:
         self._renew_at: float | None = None
         self._told = ""
         self.acl_of: Callable[[str, bool], Acl | None] = lambda _path, _ephemeral: None
-        """The ACL of what is created at a path, which may be an ephemeral; None for everybody."""
+        """The ACL of a new znode at a path, which may be an ephemeral; None for everybody."""
         self.is_closed = True
-        """Whether only publishers may publish, by roles or by ACLs given by hand; so until that is known."""
+        """Whether only publishers may publish, by roles or by ACLs set by hand; True until that is known."""
         self._make_client(connection.session_timeout)
 
     def _make_client(self, timeout: float) -> None:

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""See random(4): another after each boot, and on each host."""
+"""See random(4): different after each boot and on each host."""
 BOOT_VARIABLE = "ZOO_WATCHER_BOOT"
-"""The same by systemd, without dashes: a unit with `ProcSubset=pid` can't read the file."""
+"""The same from systemd, without dashes: a unit with `ProcSubset=pid` can't read the file."""
 ClientId = tuple[int, bytes]
-"""A session's id and password, as kazoo has them."""
+"""A session's id and password, in kazoo's form."""
 log = logging.getLogger(__name__)
 
 
@@ -122,7 +122,7 @@ def place_of(file: Path) -> str | None:
 
 
 def _boot() -> str:
-    """The id of this boot. Raises `OSError` or `ValueError` where it is unknown."""
+    """The id of this boot. Raises `OSError` or `ValueError` if it is unknown."""
     try:
         return BOOT.read_text(encoding="utf-8").strip()
     except OSError:

@@ -27,15 +27,15 @@ ACTIONS = {
         "this member is cut off from the others; nothing is deployed or registered until one that can write is back"
     ),
 }
-"""What the agent does in each state, as its log says."""
+"""What the agent does in each state, for its log."""
 BAD = {DISCONNECTED, EXPIRED, AUTH_FAILED, CONNECTED_READ_ONLY}
 REMINDERS = (5.0, 60.0, 600.0, 3600.0)
-"""Seconds after which a bad state is told once more, with what is known of the cause; then every last of them."""
+"""Seconds after which a bad state is logged again, with what is known about the cause; then at the last interval."""
 
 BRIEF = 5.0
-"""Seconds: a connection that lasts less is lost at once."""
+"""Seconds: a connection that lasts less counts as lost at once."""
 MOST_TOLD = 3
-"""How many connections that are lost at once, one after the other, are told each by itself."""
+"""How many consecutive connections lost at once are each logged on their own."""
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class SessionStates:
     def __init__(self) -> None:
         self.current = DISCONNECTED
         self.entered: dict[str, str] = {}
-        """The time at which each was last entered, RFC 3339; none for a state that never was."""
+        """The time at which each was last entered, RFC 3339; none for a state never entered."""
         self.counts: Counter[str] = Counter()
         self._proved = float("-inf")
         self.lost_at: float | None = None
@@ -55,7 +55,7 @@ class SessionStates:
         self._due = REMINDERS[0]
         self._detail = ""
         self._lost_at_once = 0
-        """How many connections were, one after the other."""
+        """How many consecutive connections were lost at once."""
         self._lost_since = 0.0
         self._loss_due = 0.0
 
