@@ -107,7 +107,7 @@ def keep_lock(layout: Layout, descriptor: int) -> int:
     """The descriptor of the lock: a new one if somebody has removed the file, so that it was no longer held.
 
     Likewise if its disk has failed, and another one is there. Raises `OSError` if the file can't be created now,
-    `AgentError` if another agent has created it.
+    `AgentError` if another agent holds it.
     """
     with contextlib.suppress(FileNotFoundError):
         there = os.stat(layout.lock)

@@ -96,8 +96,8 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
     """Whether the rollout was done without the host, which follows in its turn: what held it up may have held up many.
 
-    It was unreachable, held, given up in a rollback, or has had another release since, whatever its outcome before. A
-    new host, and in a rollback one that does not serve, has no time. A host keeps its turn while its service restarts.
+    It was missing, held, given up in a rollback, or has had another release since, whatever its outcome before. A new
+    host, and in a rollback one that does not serve, has no time. A host keeps its turn while its service restarts.
     """
     if state.phase != DONE:
         return False

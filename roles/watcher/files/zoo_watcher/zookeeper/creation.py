@@ -114,7 +114,7 @@ class Creation:
 
     @property
     def _registries(self) -> tuple[str, ...]:
-        """This agent's own: a record need not name them, and above them others have theirs."""
+        """This agent's own registries: a record need not name them, and others have theirs above them."""
         return tuple(service.path.rstrip("/") for service in self._config.services)
 
     def _rule_of_address(self) -> Rule:
