@@ -35,7 +35,7 @@ MAY_PASS = frozenset(
 REFUSED = frozenset([errno.EPERM, errno.EACCES])
 """Errors of writing to an immutable file, or one with a new owner or mode: somebody did that, and may undo it."""
 MAY_BE_UNDONE = MAY_PASS | REFUSED
-"""What a step of a deployment waits out. Not for readers, which skip what they may not read: it may stay so for good."""
+"""What a step of a deployment waits out. Not for readers: what they may not read, they skip, as it may stay so."""
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 """Errors of a full disk, or of this user's exhausted quota."""
 MAY_BE_REMOVED = MAY_BE_UNDONE | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
