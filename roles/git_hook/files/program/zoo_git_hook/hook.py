@@ -218,7 +218,7 @@ def signed(
 
 
 def release_of(config: HookConfig, update: Update, target: Target) -> Release:
-    """The release that a push asks for, without a rollout plan. Raises `InvalidRecord` if no pusher signed it."""
+    """The release a push asks for, without a rollout plan. Raises `InvalidRecord` if none of `pushers` signed it."""
     pushers = config.options["pushers"]
     said = subject(update.commit_id)
     return Release(
