@@ -18,9 +18,9 @@ options:
       - If all pass, the rollout continues. If one fails, the rollout is halted. If one is inconclusive, the rollout is
         paused until a person promotes it. The reason contains the gate's name and the first line of its output.
       - With O(state=published), the steps of O(rollout) or of the policy that have C(gate=true) wait for the gates. If
-        none has it, each step except the last gets it. Such a step is paused after its soak until its gates have been checked, even if this task has
-        ended in the meantime. With C(unattended=true) in O(rollout), no step waits. The gates are checked while a step
-        soaks, and only one that fails stops the rollout.
+        none has it, each step except the last gets it. Such a step is paused after its soak until its gates have been
+        checked, even if this task has ended in the meantime. With C(unattended=true) in O(rollout), no step waits. The
+        gates are checked while a step soaks, and only one that fails stops the rollout.
       - With O(state=promoted), they are also checked at the later steps if the release was published with gates. If
         not, these steps open without them, and the module warns about it.
       - The result for one step never opens another step, or one that a person has paused or halted in the meantime.

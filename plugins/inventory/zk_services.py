@@ -400,7 +400,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     # The last good answer
 
     def _check_cache(self) -> None:
-        """Warn about a cache that keeps no answer for the next run. Raises `ZooKeeperError` if one is needed and off."""
+        """Warn of a cache that keeps no answer for the next run. Raises `ZooKeeperError` if one is needed and off."""
         for option, off in (("shrink_limit", 100), ("unreachable_action", "fail")):
             if self.get_option(option) == off:
                 continue
@@ -471,7 +471,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return readings, releases
 
     def _agent_releases(self, client: Any) -> tuple[dict[str, Any], list[str]]:
-        """What the agents of `app` run, and a message for each unreadable one; one for all if no host depends on it."""
+        """What the agents of `app` run, and a message per unreadable status, or one for all: no host is lost.
+
+        Raises `ZooKeeperError` if none can be read and the option `unreachable_action` is `fail`.
+        """
         if not self.get_option("app"):
             return {}, []
         from ansible_collections.zoo.deploy.plugins.plugin_utils.inventory.agent_releases import read_agent_releases

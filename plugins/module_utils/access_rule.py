@@ -78,7 +78,7 @@ def rule_of_values(client: KazooClient, app: AppPaths, options: Mapping[str, Any
 def open_values(
     client: KazooClient, paths: Sequence[str], acl_of: Callable[[str], Acl | None], timeout: float
 ) -> list[str]:
-    """The values that anybody may change, including those to be created with the ACL from `acl_of`.
+    """The values that anybody may change; one that is to be created gets the ACL from `acl_of`.
 
     `timeout` is in seconds, for one answer. Raises `ZooKeeperError`.
     """

@@ -56,7 +56,7 @@ AT_ONCE = 500
 """How many znodes are requested at once."""
 MOST_COMPARED = 4_000_000
 """How many comparisons of ACL entries one batch may cost a server: it compares each entry with each other one, and
-answers no heartbeat until then."""
+answers no heartbeat until it has."""
 PAUSE = 0.25
 """Seconds between two looks at what agents have read."""
 PASSES = 10
@@ -158,7 +158,7 @@ def check_is_publisher(client: KazooClient, access: AccessRecord, options: Mappi
 
 
 def prove_roles(client: KazooClient, app: AppPaths, access: AccessRecord) -> None:
-    """Have the server prove that it accepts this connection as a publisher, and all identities, before it is closed.
+    """Have the server prove that it accepts this connection as a publisher, and all identities, before closing.
 
     An id may be in a form that never matches, such as the hash of another algorithm. Raises `ZooKeeperError`.
     """

@@ -93,8 +93,8 @@ class Stand(NamedTuple):
     """The state of the rollout of what is to be proved, if there is one.
 
     `goes_on` is what it does on its own, even after failures; `ended` how it has stopped, and `rests` that it waits for
-    a person. `accepted` is how many failures it is done with. `moves` tells its phases apart. If it `is_done`, hosts
-    that it was done without may follow.
+    a person. `accepted` is how many failures it was completed with. `moves` tells its phases apart. If it `is_done`,
+    hosts that it was done without may follow.
     """
 
     goes_on: str | None = None

@@ -44,7 +44,7 @@ class CommitError(Exception):
 
 
 def gitpython() -> Any:
-    """GitPython, imported only if a repository is read, because that takes as long as opening a session.
+    """GitPython, imported only if a repository is read, because that takes as long as a session with the ensemble.
 
     Raises `MissingLibraryError`.
     """

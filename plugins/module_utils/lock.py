@@ -197,7 +197,7 @@ def read_lock(client: KazooClient, paths: AppPaths) -> Lock:
 
 
 def _hidden_version(client: KazooClient, paths: AppPaths) -> int | None:
-    """The version of a lock that may not be read; any if that is hidden too."""
+    """The version of a lock that may not be read; `ANY_VERSION` if that is hidden too, None if it was deleted."""
     try:
         stat = client.exists(paths.lock)
     except NoAuthError:

@@ -175,8 +175,8 @@ def next_serial(published: Iterable[Release], whom: str, counts: Callable[[Relea
     """The serial of the next record: one above the highest of those `published`, now or earlier, that count.
 
     A record that does not count, because it is not signed by `whom` the publisher knows, was forged by somebody who
-    can write but not sign. If the publisher is not `is_sure` that it knows all who may sign, or if none
-    counts, a person has to decide. Raises `UntrustedRecord`.
+    can write but not sign. If such a record has the highest serial, and the publisher is not `is_sure` that it knows
+    all who may sign, or no record counts, a person has to decide. Raises `UntrustedRecord`.
     """
     claims = [one for one in published if SIGNATURE in one.extra and is_serial(one.extra.get(SERIAL))]
     claims.sort(key=lambda one: int(one.extra[SERIAL]), reverse=True)

@@ -120,7 +120,7 @@ class ReleaseTrust:
         return [one for one in (published, *(entry.release for entry in self._history)) if one]
 
     def needs_signature(self, published: Release, lasts: timedelta | None) -> bool:
-        """Whether the published signature does not count now, or not for long, or hosts have a newer one."""
+        """Whether the published record lacks a signature that counts for long enough, or hosts have a newer record."""
         if self.find_problem(published) is not None or self._newer_than(published):
             return True
         return ends_soon(published, datetime.now(timezone.utc), lasts)

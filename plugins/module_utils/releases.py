@@ -54,7 +54,7 @@ if KAZOO_IMPORT_ERROR is None:
     )
 
 ROLLOUT = "rollout"
-"""The key of a release with its rollout."""
+"""The key of a release with the plan of its rollout."""
 SUBJECT = "subject"
 """The key of a release with the first line of its commit's message, if its publisher has that at hand."""
 WAITING = "waiting"
@@ -379,7 +379,7 @@ def _rolled_back(release: Release, left: Release | None) -> Release:
     """A release as it was before it was proved, to be published in place of the one that is `left`."""
     extra = {key: value for key, value in _unmarked(release).extra.items() if key not in {ROLLED_BACK_FROM, ROLLOUT}}
     if left is not None:
-        # A release is not a rollback from itself, after that was deleted.
+        # A release that was deleted and is published again is not a rollback from itself.
         extra.update({} if _is_same(release, left) else {ROLLED_BACK_FROM: left.commit_id})
         # As many at a time as in the release that is rolled back from.
         extra.update({ROLLOUT: left.extra[ROLLOUT]} if ROLLOUT in left.extra else {})
@@ -396,7 +396,7 @@ class ReleaseProof:
 
     `commit_id` is its commit, if known, `gate` the znode of its rollout's gate. If no generation is published, an agent
     only has to be live. A proof that `accepts_waiting` also counts agents that serve another release until it is their
-    turn in a rollout; one that `accepts_failures` allows as many as its rollout is done with.
+    turn in a rollout; one that `accepts_failures` allows as many failures as its rollout was completed with.
     """
 
     undone = "not deployed"

@@ -60,7 +60,7 @@ ATTENDING_OPTIONS: dict[str, dict[str, Any]] = {
 def gated(content: Any) -> Any:
     """A `rollout` to be published by somebody who has gates: each step except the last waits for them.
 
-    If any step sets `gate` itself, the plan stays as it is; in an unattended rollout, gates are asked during soaks.
+    If any step has `gate: true`, the plan stays as it is; in an unattended rollout, gates are asked during soaks.
     Raises `InvalidRollout` if they could never be asked.
     """
     plan = read_plan(content)
@@ -84,7 +84,7 @@ def gated(content: Any) -> Any:
 
 
 def why_ungated(state: RolloutRecord) -> str | None:
-    """The warning that a rollout promoted with gates asks no more of them; None if it does, or is at its end."""
+    """The warning that a rollout promoted with gates no longer asks any; None if it does, or is at its end."""
     plan = state.parsed_plan()
     later = plan.steps[state.step : -1]
     if not later or plan.unattended or any(step.gate for step in later):

@@ -70,7 +70,7 @@ class Count(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """The reporter has seen `waited` seconds pass during which a timer's `of` was the same.
+    """An actor has seen `waited` seconds pass during which a timer's `of` was the same.
 
     `behind` are the names of the hosts on their way; when rolling back, as in `Count`.
     """

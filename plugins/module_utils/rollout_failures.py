@@ -30,7 +30,7 @@ from .rollout_records import (
 from .rollout_steps import entered, few, rolled_back, soaked
 
 LONGEST_REASON = 500
-"""Every host of the rollout reads the reason; only the beginning of its first line is kept."""
+"""The most characters of a reason, which every host of the rollout reads: only its first line is kept."""
 _OUTCOMES: Mapping[str | None, frozenset[str]] = {
     ADMITTED: frozenset({PROVED, FAILED, LOST}),
     URGENT: frozenset({PROVED, FAILED, LOST}),

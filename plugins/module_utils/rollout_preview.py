@@ -207,7 +207,7 @@ class _Foresight:
         return [], max(0, wanted[0] - most), max(0, wanted[1] - fewest)
 
     def _wanted(self, step: RolloutStep) -> tuple[int, int]:
-        """How many of the hosts left a step by number reaches, with earlier steps: the fewest, and the most."""
+        """How many of the hosts that are left a step by number reaches, with those before: the fewest, and the most."""
         left = len(self._left)
         if step.hosts == ALL:
             return left, left

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules of a rollout: its next state after an event. No I/O, no clock: callers report the time they saw pass.
+"""The rules of a rollout: its next state after an event. No I/O, no clock: actors report the time they saw pass.
 
 An actor (a host, a person, an expired timer) reads the state, then the entry that it is about, asks `decide`, and
 writes the decision by compare-and-set of the state's version; if another was faster, it reads and asks again. Every
@@ -37,8 +37,8 @@ change of an entry changes the state too. These are all the rules; `rollout_admi
  9. A host without an entry, whose release is known to be bad, may return to the stable release (`leaves`) while the
     rollout goes on, before its last step: in a place, with an entry only for as long as that takes. Whatever happens
     to it is not a failure: if the deadline passes with nobody else on the way, it is given up, and waits for its turn
-    with what it has; after two such hosts nobody else leaves early. During a rollback it takes turns with the proved
-    ones, and so does one that has the release itself: it was missing before.
+    with what it has; after two such hosts nobody else leaves early. While the rollout is rolling back, it takes turns
+    with the proved ones, and so does one that has the release itself: it was missing before.
 10. A person may promote (open the next step now, continue after a pause), pause, and halt. Each changes the phase, has
     nothing to do, or is refused with the reason. After a person's pause in a soak, the step's own gates and pause
     still count. Promoting a halted rollout has to be forced; its present failures are then forgiven. Whoever has asked

@@ -84,7 +84,7 @@ def rolled_back(state: RolloutRecord, behind: tuple[str, ...]) -> RolloutRecord:
 
 
 def _without(state: RolloutRecord, step: int, passed: tuple[str, ...]) -> RolloutRecord:
-    """The state, with what the step it has just left went without."""
+    """The state, with a reason that names the hosts that its completed step went without, if any."""
     if not passed:
         return state
     said = f"step {step + 1} went without some of its hosts: {few(passed)}"

@@ -210,7 +210,7 @@ def with_policy(client: KazooClient, paths: AppPaths, release: Release) -> Relea
 
 
 def _check_has_plan(policy: Mapping[str, Any]) -> None:
-    """Refuse a policy whose plan is under a wrong key: without a plan, all hosts switch at once."""
+    """Refuse a policy whose plan is not below `rollout`: without a plan, all hosts switch at once."""
     strays = [key for key in sorted(policy) if _may_mean_a_plan(key.lower())]
     if strays and ROLLOUT not in policy:
         raise InvalidRecord(f"no such key {quote(strays[0])}; expected a plan as rollout")

@@ -130,7 +130,7 @@ def _check_together(wanted: Sequence[DesiredZnode]) -> None:
 
 
 def _text(secret: Any, path: str) -> Any:
-    """A secret that is not a collection: Ansible would hide every string in one, wherever it occurs."""
+    """The secret, unless it is a collection: Ansible would hide every string in that, wherever it occurs."""
     if isinstance(secret, (Mapping, list)):
         how = "use the filter to_json, or b64encode and encoding base64"
         raise ZooKeeperError(f"{path}: secret_value: expected text, got a {type(secret).__name__}; {how}", path=path)

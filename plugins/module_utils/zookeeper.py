@@ -176,7 +176,7 @@ def _quiet_logger(handler: logging.Handler) -> logging.Logger:
 
 
 class _Login:
-    """Replaces kazoo's own way to connect: a login that was accepted once is retried for `seconds`.
+    """Wraps kazoo's own way to connect: a login that was accepted once is retried for `seconds`.
 
     kazoo takes a server that stops during a login for one that refuses it, and stops the client for ever. `trouble` is
     Kerberos's reason if there was no login at all.
@@ -206,7 +206,7 @@ class _Login:
 
 
 class _Refusals:
-    """Precedes a client's requests: those refused right after a reconnection are repeated, during `SETTLING`.
+    """Wraps a client's requests: those refused right after a reconnection are repeated, during `SETTLING`.
 
     A refused request has done nothing, so repeating it is safe, even for a transaction.
     """

@@ -519,7 +519,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_names import chec
 from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import connect, missing_chroot
 
 LEAST_CONNECT_TIMEOUT = 1.0
-"""The least seconds for a connection, even if the wait is almost over."""
+"""Seconds that connecting may take in any case, even if the wait is almost over."""
 DESIRED = "desired"
 RELEASE = re.compile(rf"{DESIRED}|[0-9]+|[0-9a-fA-F]{{7,64}}")
 """The valid values of `wait_for_release`."""
@@ -587,7 +587,7 @@ def gather(client: Any, options: dict[str, Any]) -> dict[str, Any]:
         return {**describe(seen, published, missing), **rollout}
     wanted: list[Proof] = []
     try:
-        # A wait that begins after the rollout is done follows the fleet itself: what hosts serve meanwhile may be old.
+        # Hosts that still wait once the rollout is done follow on their own: what they serve meanwhile may be very old.
         is_done = rollout.get("rollout", {}).get("phase") == DONE
         wanted.extend(proofs(client, paths, published, {**options, "accept_waiting": False} if is_done else options))
         result = wait(client, paths, wanted, options)

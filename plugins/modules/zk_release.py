@@ -955,7 +955,7 @@ MOST_NAMED = 5
 TAKEN_OVER = ("url", "relative_path", "ref")
 """The options that, if omitted, are as in the published release."""
 LEAST_CONNECT_TIMEOUT = 1.0
-"""The least seconds for a connection, even if the wait is almost over."""
+"""Seconds that connecting may take in any case, even if the wait is almost over."""
 
 
 def argument_spec() -> dict[str, Any]:
@@ -1094,7 +1094,7 @@ def with_subject(release: Release) -> Release:
 
 
 def commit_meanwhile(url: str, name: Any) -> str:
-    """The commit that servers have meanwhile. A full commit id need not be in the repository any longer.
+    """The commit that servers have meanwhile. A full commit id need no longer be in the repository.
 
     Raises `InvalidRollout`, `CommitError`.
     """
@@ -1389,7 +1389,7 @@ def lock_at_gates(client: Any, paths: AppPaths, options: dict[str, Any], result:
 
 
 def in_time(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a later connection waiting no longer than the fleet."""
+    """The options, with a later turn waiting no longer for the connection than for the fleet."""
     published, seconds = options["_published"], options["connect_timeout"]
     limit = max(published["left"], LEAST_CONNECT_TIMEOUT) if published else seconds
     return {**options, "connect_timeout": min(seconds, limit)}

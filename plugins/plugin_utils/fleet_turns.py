@@ -176,7 +176,7 @@ def reasons(result: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def counted(result: Mapping[str, Any]) -> list[int] | None:
-    """The agents' outcomes as counts, in a rollout without their states. None if that is not news."""
+    """How many agents have each outcome, and without a rollout each state. None if that is not news."""
     agents = result.get("agents", [])
     if not 0 < len(agents) <= MANY:
         return None
@@ -224,7 +224,7 @@ def _how_far(result: dict[str, Any], files: str) -> str:
 
 
 def _how_far_rolled_out(result: dict[str, Any]) -> str:
-    """The rollout's line; once it is done and nobody is in progress, it names the pending agents."""
+    """The rollout's line; once it is done and no host is on its way, it names the pending agents."""
     way = on_their_way(result["rollout"])
     missing = f"; missing: {listed(result['missing_agents'])}" if result.get("missing_agents") else ""
     going = f"; on their way: {listed(way)}" if way else ""

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The connection options of lookup and inventory, as strict as those of a module.
 
-Ansible itself takes any unknown boolean for false, and an empty environment variable for a value: TLS, or its checks,
-would be off. It takes an empty path for the current directory, and a template for the name of a file in it.
+Ansible itself takes whatever it does not know as a boolean for false, and an empty environment variable for a value:
+TLS, or its checks, would be off. It takes an empty path for the current directory, and a template for the name of a
+file in it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def forget_empty_variables() -> None:
 
 
 def converted(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with booleans converted, numbers as strings, paths absolute, and None for an empty one.
+    """The options with booleans converted, numbers as strings, paths absolute, and None for an empty path.
 
     Raises `ZooKeeperError` if one is not of its type, as the result of a template may not be.
     """

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 2_000
-"""Characters of a variable: a system limits its bytes, and a reason may have any length."""
+"""The most characters of a variable: a system limits its bytes, and a reason may have any length."""
 OF_ROLLOUT = ("phase", "step", "steps", "says", "reason", "by", "since", "from", "fleet", "counts")
 """The keys of an event that come from the module's `rollout`."""
 VARIABLES = {

@@ -21,7 +21,7 @@ TIMEOUT = 30.0
 LONGEST = 3600.0
 """Seconds that a gate or a notification may take: by default, and at most."""
 SHORTEST_SECRET = 4
-"""The least characters of a string that is hidden in output; a shorter one is a part of any sentence."""
+"""The fewest characters of a string that is hidden in output; a shorter one may be part of any sentence."""
 OF_COMMANDS = ("command", "environment")
 OF_URLS = (
     *("url", "headers", "url_username", "url_password", "status_code", "matches", "json"),
@@ -147,7 +147,7 @@ def _words(header: str) -> list[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """The forms of a string in a line of output: unchanged, without unprintable characters, in HTML and JSON."""
+    """The forms of a string in a line of output: unchanged, its first line made printable, both in HTML and JSON."""
     plain = {text, first_line(text)}
     plain |= {form for one in plain for form in _in_html(one)}
     return {*plain, *(json.dumps(one, ensure_ascii=ascii_only)[1:-1] for one in plain for ascii_only in (True, False))}
@@ -166,7 +166,7 @@ def _query_values(query: str) -> list[str]:
 
 
 def _basic(user: str | None, password: str | None) -> str:
-    """The request's header value for a user and a password; empty without a password."""
+    """A user and a password in base64, as in a request's header; empty without a password."""
     return base64.b64encode(f"{user or ''}:{password}".encode()).decode() if password else ""
 
 

@@ -21,7 +21,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import Node, 
 def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """By an agent's name: its `commit`, `generation`, `state`, and whether that is a `drift` from what is published.
 
-    The second value has a message for each unreadable status. Raises `ZooKeeperError`, also if `app` is not a path.
+    The second value has a message per unreadable status. Raises `ZooKeeperError`, also if `app` is not a znode path.
     """
     try:
         paths = AppPaths(app)
@@ -49,7 +49,7 @@ def read_agent_releases(client: Any, app: str) -> tuple[dict[str, dict[str, Any]
 
 
 def _release(status: AgentStatus, generation: int | None) -> dict[str, Any]:
-    """A status in the form of `zk_release`. Raises `InvalidRecord`: another program may have written anything."""
+    """The variable `zk_release` of a host. Raises `InvalidRecord`: another program may have written anything."""
     if not isinstance(status.generation, (int, type(None))):
         raise InvalidRecord(f"generation: expected a whole number, got {quote(status.generation)}")
     return {

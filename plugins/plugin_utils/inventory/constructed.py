@@ -108,7 +108,7 @@ class Constructor(BaseInventoryPlugin, BulkConstructable):
         return self._plugin.get_option(option, hostvars)
 
     def construct(self, names: Sequence[str]) -> None:
-        """As documented there; also raises an `AnsibleError` if a keyed group's value is no name for any host."""
+        """As documented there; also raises an `AnsibleError` if a keyed group's value fails as a name for all hosts."""
         super().construct(names)
         for key, refused in self._refused.items():
             name, exc = refused[0]

@@ -44,10 +44,9 @@ def merge(named: Iterable[tuple[str, Registration]], taken: Mapping[str, str | N
     """Hosts from registrations with their names: the same name at the same address is one host, with all its groups.
 
     `taken` are names that already mean something: a group (None), a host of another source or file (its address), or
-    the controller.
-    If such a name, or one name in the entries, means several things, each host is `name@address`, with the address
-    repeated if that is taken too. The second value has a message for each such name. No host's name has more than
-    `MAX_NAME_BYTES`.
+    the controller (`NO_ADDRESS`). If such a name, or one name in the entries, means several things, each host is
+    `name@address`, with the address repeated if that is taken too. The second value has a message for each such name.
+    No host's name has more than `MAX_NAME_BYTES`.
     """
     entries = list(named)
     clashes = dict(_clashes(entries, taken))

@@ -42,7 +42,7 @@ GOES_ON = "it goes on by itself; status.yml shows it, pause.yml or abort.yml sto
 
 
 def standing(rollout: Mapping[str, Any], now: datetime) -> str:
-    """Which step is open, and the phase; for a soak, the time left, or the hosts that it waits for."""
+    """Which step is open, and the phase; for a soak, the time left, and the hosts that the next step waits for."""
     phase, step = rollout["phase"], _step_of(rollout)
     number = f"step {rollout['step']} of {rollout['steps']}"
     where = f"{number} ({described(step)})" if step else number

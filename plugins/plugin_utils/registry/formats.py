@@ -393,7 +393,7 @@ def _object(data: bytes) -> dict[str, Any]:
 
 
 def _decoded(data: bytes) -> Any:
-    """The JSON or the string in the data; None if it is empty."""
+    """The JSON or the string in the data; None if it is empty or binary."""
     try:
         return _json(data)
     except InvalidEntry:

@@ -38,7 +38,7 @@ with contextlib.suppress(ImportError):  # `connect` reports it
 BATCH = 32
 """How many znodes are read at once; their values, at most 1 MB each, are in memory together."""
 REFUSED_AGAIN = 30.0
-"""Seconds after which a znode is tried again whose reading was refused."""
+"""Seconds after which a znode that may not be read is requested again."""
 TRANSITIONS = 16
 """How many changes of the session's state are kept for a rulebook that takes none."""
 

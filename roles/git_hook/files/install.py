@@ -57,7 +57,7 @@ def _problems() -> list[str]:
 
 
 def _make_environment(order: dict[str, Any]) -> bool:
-    """Create the environment unless it has these packages already; whether it had not."""
+    """Create or update the environment unless it was built for this order already; whether it was not."""
     directory = Path(order["environment"])
     wanted = {"python": list(sys.version_info[:2]), "packages": order["packages"]}
     try:

@@ -182,7 +182,7 @@ STOP_TIMEOUT = 5.0
 
 
 async def main(queue: asyncio.Queue[Any], args: dict[str, Any]) -> None:
-    """Send to `queue` the events that the options `args` ask for, until the rulebook ends or a one-line error."""
+    """Send to `queue` the events that the options `args` ask for, until the rulebook ends. An error has one line."""
     find_collection()
     # ansible-rulebook loads only this file; the rest can't be imported before this.
     from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.loop import WatchLoop  # noqa: PLC0415

@@ -142,7 +142,7 @@ def _said(command: list[str]) -> str:
 
 
 def subject(commit_id: str) -> str | None:
-    """The first line of a commit's message, shortened, as the record has it for people; None if it is empty."""
+    """The first line of a commit's message, shortened, as the record has it for people; None if there is none."""
     command = [*GIT, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%s", commit_id]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return printable(done.stdout.decode("utf-8", "replace").strip())[:LONGEST_SUBJECT] or None
