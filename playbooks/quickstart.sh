@@ -6,7 +6,7 @@
 # The whole of zoo.deploy on one machine, in one directory: bash playbooks/quickstart.sh [up|down]
 #
 # From the environment: QUICKSTART_DIR (.quickstart in the checkout), QUICKSTART_ZK_PORTS (three, "2181 2182 2183") and
-# QUICKSTART_WEB_PORTS (five, "9095 9096 9097 9098 9099"); where they are not given, a free port stands in for a taken one.
+# QUICKSTART_WEB_PORTS (five, "9095 9096 9097 9098 9099"); if they are not given, a free port replaces a taken one.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -43,7 +43,7 @@ fail() {
     exit 1
 }
 
-# Run a command with its output in a file; where it fails, show the end of that and stop.
+# Run a command with its output in a file; if it fails, show the end of that and stop.
 quietly() {
     local status=0
     "$@" >"$DIRECTORY/step.log" 2>&1 </dev/null || status=$?
@@ -57,7 +57,7 @@ play() {
     local words=${*//"$DIRECTORY"/"${DIRECTORY#"$PWD/"}"}
     say "\$ ansible-playbook $words"
     quietly "$BIN/ansible-playbook" -i "$DIRECTORY/inventory.yml" "$@"
-    # What a task shows itself, and what is shown by debug.
+    # What a task itself shows, and what debug shows.
     sed -nE -e '/^TASK \[Publish and wait\]/,/^(ok|changed|fatal):/{/^(TASK|ok|changed|fatal)/!s/^(.)/        \1/p}' \
         -e 's/^ {8}"(.*)",?$|^ {4}"msg": "(.*)"$/        \1\2/p' "$DIRECTORY/step.log" | sed 's/\\"/"/g' | awk '!seen[$0]++'
 }
@@ -70,7 +70,7 @@ prove() {
     sed 's/^/      /' "$DIRECTORY/step.log"
 }
 
-# The inventory as it is found in ZooKeeper; stops where it has not just the servers of the words.
+# The inventory as found in ZooKeeper; stops if it does not have exactly the servers of the arguments.
 graph() {
     say "\$ ansible-inventory -i ${DIRECTORY#"$PWD/"}/discovered.zk_services.yml --graph"
     quietly "$BIN/ansible-inventory" -i "$DIRECTORY/discovered.zk_services.yml" --graph
@@ -110,7 +110,7 @@ missing_packages() {
     fi
 }
 
-# Debian starts what it installs. Nobody asked for an nginx on port 80, so it is told not to, here and at the next boot.
+# Debian starts what it installs. Nobody asked for an nginx on port 80, so this prevents it, now and at the next boot.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d ours='' missing=("$@") status=0
     command -v apt-get >/dev/null || fail "no apt-get here; install what these Debian packages hold, then run again: ${missing[*]}"
@@ -208,7 +208,7 @@ print(", ".join(f"{name} {v(name)}" for name in ("ansible-core", "kazoo", "GitPy
     "$BIN/python" playbooks/quickstart/prepare.py "$DIRECTORY" || exit 1
     # shellcheck source=/dev/null
     . "$DIRECTORY/env"
-    # A fifth server of an earlier run would be no newcomer.
+    # A fifth server of an earlier run would not be a newcomer.
     end_processes "$DIRECTORY"/server5/{agent,nginx}.pid >/dev/null
     rm -rf "$DIRECTORY/server5"
 
@@ -277,7 +277,7 @@ farewell() {
         'bash playbooks/quickstart.sh down' 'the end'
 }
 
-# End the processes of these pid files; says how many there were.
+# Stop the processes of these pid files; prints how many there were.
 end_processes() {
     local file ended=0
     for file in "$@"; do

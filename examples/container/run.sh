@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Process 1 of both images: the agent, and beside it the command of the image (nginx), if there is one.
+# Process 1 of both images: the agent, and next to it the command of the image (nginx), if there is one.
 #
-# SIGTERM ends the agent first, which withdraws the registration, and then the command. Where one of the two ends by itself,
-# the other is ended too, and the container's exit status is its. Bash reaps what processes leave behind.
+# SIGTERM stops the agent first, which withdraws the registration, and then the command. If one of the two ends on its own,
+# the other is stopped too, and the container's exit status is that of the first. Bash reaps orphaned processes.
 set -uo pipefail
 
 CONFIG=/etc/zoo-watcher/business.json
@@ -13,7 +13,7 @@ fail() {
     exit 2
 }
 
-# A configuration of your own, mounted in its place, counts instead.
+# Your own configuration, mounted in its place, counts instead.
 write_config() {
     [[ ${URL:-} =~ ^[[:alnum:].:_-]+$ ]] || fail "URL: expected the address to register, as 127.0.0.1, got '${URL:-}'"
     [[ ${PORT:-} =~ ^[1-9][0-9]*$ ]] || fail "PORT: expected the port to register, as 9099, got '${PORT:-}'"
@@ -60,11 +60,11 @@ trap '' TERM INT
 kill "$agent" 2>/dev/null
 wait "$agent"
 if [ -n "$command" ]; then
-    # Who reads the registry stops sending requests here.
+    # Readers of the registry stop sending requests here.
     [ -z "$stopped" ] || sleep "${DRAIN_SECONDS:-1}"
     kill -s "${COMMAND_STOP_SIGNAL:-TERM}" "$command" 2>/dev/null
     wait "$command"
 fi
 [ -z "$stopped" ] || exit 0
-# Nobody has asked either to end.
+# Nobody has asked either of them to stop.
 exit $((status ? status : 1))

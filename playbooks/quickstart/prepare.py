@@ -4,7 +4,7 @@
 """Choose the quickstart's ports and write its inventories: `prepare.py DIRECTORY`.
 
 The ports are those of the environment (QUICKSTART_ZK_PORTS, three, and QUICKSTART_WEB_PORTS, five, separated by
-blanks), else those of the run before in this directory, else the articles', and a free one instead of each that is
+blanks), else those of the previous run in this directory, else the articles', with a free one instead of each that is
 taken.
 """
 
@@ -26,7 +26,7 @@ ELECTION_PORTS = (3888, 3899, 3877)
 WEB_PORTS = (9095, 9096, 9097, 9098, 9099)
 REGISTRY = "/service/business/what"
 COLLECTIONS = Path(__file__).resolve().parents[2] / "collections"
-"""Where this checkout is a collection; without it, a playbook in a directory of its own finds none of its roles."""
+"""Where this checkout is a collection; without it, a playbook in another directory finds none of its roles."""
 CLASSPATH = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar"
 OTHER_VARIABLES = (
     "ZK_CONNECT_TIMEOUT",
@@ -35,7 +35,7 @@ OTHER_VARIABLES = (
     *("ZK_TLS", "ZK_TLS_CA", "ZK_TLS_CERT", "ZK_TLS_KEY", "ZK_TLS_KEY_PASSWORD"),
     *("ZK_TLS_VERIFY", "ZK_TLS_CHECK_HOSTNAME"),
 )
-"""What the user may have set to reach another ensemble."""
+"""Variables that the user may have set to reach another ensemble."""
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def choose(earlier: Path) -> dict[str, list[int]]:
-    """The ports by their use. Raises `ValueError` where the environment's can't serve."""
+    """The ports by their use. Raises `ValueError` if those of the environment can't be used."""
     previous = json.loads(earlier.read_text()) if earlier.is_file() else {}
     with contextlib.ExitStack() as stack:
         return {
@@ -74,7 +74,7 @@ def choose(earlier: Path) -> dict[str, list[int]]:
 
 
 def given(variable: str, count: int) -> list[int]:
-    """The ports in a variable of the environment; none where it is not set. Raises `ValueError`."""
+    """The ports in an environment variable; none if it is not set. Raises `ValueError`."""
     words = os.environ.get(variable, "").split()
     if not words:
         return []
@@ -99,7 +99,7 @@ def free(stack: contextlib.ExitStack, preferred: Sequence[int]) -> list[int]:
 
 
 def inventory(directory: Path, ports: dict[str, list[int]], hosts: str) -> dict[str, Any]:
-    """The members of the ensemble, and the servers: each a host that is a directory."""
+    """The members of the ensemble and the servers, each a directory that acts as a host."""
     clients = enumerate(ports["zk"], start=1)
     members = {f"zk{number}": {"zoo_quickstart_id": number, "zoo_quickstart_port": port} for number, port in clients}
     peers = enumerate(zip(ports["peer"], ports["election"]), start=1)
@@ -124,7 +124,7 @@ def inventory(directory: Path, ports: dict[str, list[int]], hosts: str) -> dict[
 
 
 def server_variables(directory: Path, hosts: str) -> dict[str, Any]:
-    """The variables of every server; they are on one machine, so they share one environment of the agent."""
+    """The variables of every server; on one machine, they share one environment of the agent."""
     check = {"type": "http", "path": "/", "interval": 0.5, "fall": 1}
     service = {"path": REGISTRY, "address": "127.0.0.1", "port": "{{ zoo_quickstart_web_port }}", "check": check}
     return {

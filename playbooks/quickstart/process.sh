@@ -3,23 +3,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# A process of its own, by its pid file: NAME is a path, NAME.pid and NAME.log are made.
+# A background process, by its pid file: NAME is a path, NAME.pid and NAME.log are created.
 #   process.sh start NAME PORT COMMAND...   start it, unless it runs, and wait until it listens on PORT (`-`: until COMMAND runs);
 #                                           prints "started" or "runs", or fails with the end of NAME.log
-#   process.sh end NAME                     end it where it runs, by TERM and after 15 s by KILL; prints "ended" or "was not running"
+#   process.sh end NAME                     stop it if it runs, by TERM and after 15 s by KILL; prints "ended" or "was not running"
 set -u
 verb=$1 name=$2
 shift 2
 
-# A number in a file may be another process's by now: ours has the directory of its pid file in its command line.
+# By now, a pid in a file may belong to another process: ours has the directory of its pid file in its command line.
 runs() {
     pid=$(cat "$name.pid" 2>/dev/null) && [ -n "$pid" ] && lives && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(dirname "$name")/"
 }
 
-# What becomes another program has no command line for a moment, so this asks for none.
+# A process that becomes another program has no command line for a moment, so this does not look at it.
 lives() { [ -r "/proc/$pid/status" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null; }
 
-# Whether the process itself has a socket that listens on the port: another process may have taken it.
+# Whether the process itself has a socket that listens on the port, which another process may have taken.
 listens() {
     inodes=$(awk -v port="$(printf '%04X' "$1")" '$4 == "0A" && $2 ~ ":" port "$" { print $10 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
     for socket in "/proc/$pid/fd/"*; do

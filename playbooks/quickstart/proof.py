@@ -4,10 +4,10 @@
 """The outcome of the quickstart, checked without the collection: ZooKeeper by kazoo, the directories, HTTP.
 
 `proof.py DIRECTORY ready SERVER...`: each server answers over HTTP, and within 15 seconds its agent is in ZooKeeper.
-`proof.py DIRECTORY serves COMMIT FILE SERVER...`: each server's link is at the commit, and over HTTP it gives FILE as
-git has it there.
-`proof.py DIRECTORY registered SERVER...`: within 15 seconds just these servers are registered.
-Each prints what it saw, and ends with status 1 and the reason where it is not so.
+`proof.py DIRECTORY serves COMMIT FILE SERVER...`: each server's symlink is at the commit, and over HTTP it serves FILE
+as in that commit.
+`proof.py DIRECTORY registered SERVER...`: within 15 seconds exactly these servers are registered.
+Each prints what it saw, or exits with status 1 and the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kazoo.exceptions import NoNodeError
 REGISTRY = "/service/business/what"
 AGENTS = "/app/business/agents"
 WITHIN = 15.0
-"""Seconds within which an agent must be live, and a registration made or withdrawn."""
+"""Seconds within which an agent must be live, and a registration created or withdrawn."""
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def ready(directory: Path, hosts: str, web: dict[str, int]) -> None:
-    """Print that all servers answer and that their agents are live; end the program where they are not."""
+    """Print that all servers answer and that their agents are live; exit if they are not."""
     for server, port in web.items():
         over_http(directory / server, f"http://127.0.0.1:{port}/")
     with connected(hosts) as client:
@@ -65,13 +65,13 @@ def ready(directory: Path, hosts: str, web: dict[str, int]) -> None:
 
 
 def in_git(repository: Path, commit: str, name: str) -> bytes | None:
-    """A file of a commit; None where the commit has none of that name."""
+    """A file of a commit; None if the commit has none of that name."""
     done = subprocess.run(["git", "-C", str(repository), "show", f"{commit}:{name}"], capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
 
 
 def serves(directory: Path, port: int, commit: str, name: str, content: bytes | None) -> None:
-    """Print that a server has the commit; end the program where it has not."""
+    """Print that a server has the commit; exit if it has not."""
     live = (directory / "www" / "site").resolve().name
     url = f"http://127.0.0.1:{port}/{quote(name)}"
     body = over_http(directory, url)
@@ -84,7 +84,7 @@ def serves(directory: Path, port: int, commit: str, name: str, content: bytes | 
 
 
 def over_http(directory: Path, url: str) -> bytes | None:
-    """What a server has at an address; None where there is nothing (404)."""
+    """The content that a server has at an address; None if there is none (404)."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  # an address of our own making
             return bytes(answer.read())
@@ -95,7 +95,7 @@ def over_http(directory: Path, url: str) -> bytes | None:
 
 
 def registered(hosts: str, servers: dict[str, int]) -> None:
-    """Wait until the registry has just these servers, by name and port; end the program where it does not."""
+    """Wait until the registry has exactly these servers, by name and port; exit if it does not."""
     with connected(hosts) as client:
         registrations, seconds = poll(lambda: registry(client), lambda found: found == servers)
     if registrations != servers:
@@ -114,7 +114,7 @@ def registry(client: KazooClient) -> dict[str, int]:
 
 
 def children(client: KazooClient, path: str) -> list[str]:
-    """The names below a znode; none where it does not exist."""
+    """The names below a znode; none if it does not exist."""
     try:
         return list(client.get_children(path))
     except NoNodeError:
@@ -122,7 +122,7 @@ def children(client: KazooClient, path: str) -> list[str]:
 
 
 def poll(read: Callable[[], T], is_done: Callable[[T], bool]) -> tuple[T, float]:
-    """Read until it is done or the time is up; what was read last, and the seconds that it took."""
+    """Read until it is done or the time is up; returns what was read last, and the seconds it took."""
     began = time.monotonic()
     while True:
         state, seconds = read(), time.monotonic() - began

@@ -16,6 +16,8 @@ ABSENT = (
 """The server answers but does not have the commit."""
 REFUSED = ("unadvertised object", "does not support shallow", "dumb http transport", "does not allow request")
 """The server does not hand out single commits, only whole branches and tags."""
+_UNREADABLE = ("Load key ", "Warning: Identity file ")
+"""How ssh's lines about a key that it can't use begin; it then asks the server without that key, and is denied."""
 _BOILERPLATE = ("could not read from remote", "please make sure you have", "and the repository exists")
 
 
@@ -34,4 +36,6 @@ def reason(stderr: str) -> str:
     fatal = [line for line in telling if line.startswith(("fatal:", "error:", "ERROR:"))]
     # git's own conclusion comes after what ssh has noticed.
     silent = [line for line in telling if line.endswith("not responding.")]
-    return (silent or fatal or telling or ["git said nothing"])[-1]
+    why = (silent or fatal or telling or ["git said nothing"])[-1]
+    unreadable = [line for line in telling if line.startswith(_UNREADABLE)] if "Permission denied (" in why else []
+    return "; ".join([*unreadable[:1], why])

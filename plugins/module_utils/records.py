@@ -81,7 +81,7 @@ OWN = ("config", "history", "policy", "rollouts", "bad", "agents", "roster", "lo
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_USERINFO = re.compile(r"(https?://)[^/\s@]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"(https?://)[^/\s]*@", re.IGNORECASE)
 _SCP = re.compile(r"[^/:]+:(?!:)")
 
 

@@ -107,9 +107,11 @@ def test_what_can_not_be_written_is_said_in_a_line(ensemble: Ensemble, app: str,
         'expected zoo_format to be table, html or json, and zoo_output to be the path of a file, got "htm"'
         in " ".join(bad.stdout.replace('\\"', '"').split())
     )
+    table = status(ensemble, app, tmp_path, "-e", "zoo_output=fleet.html")
+    assert "zoo_output: only a page or JSON is written to a file; add zoo_format=html or" in table.stdout
     nowhere = status(ensemble, app, tmp_path, "-e", "zoo_format=html", "-e", "zoo_output=there/fleet.html")
     assert f"zoo_output: {tmp_path}/there is not a directory that a file can be written to" in nowhere.stdout
-    assert "Traceback" not in bad.stdout + bad.stderr + nowhere.stdout + nowhere.stderr
+    assert "Traceback" not in "".join(one.stdout + one.stderr for one in (bad, table, nowhere))
     assert [*tmp_path.iterdir()] == []
 
 

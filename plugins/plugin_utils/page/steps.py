@@ -96,5 +96,5 @@ def rules(rollout: Mapping[str, Any]) -> str:
         "progressDeadline": "s without progress at most",
     }
     said = [f"{plan[key]} {text}" for key, text in words.items() if isinstance(plan.get(key), (int, float, str))]
-    then = "takes all back" if plan.get("onFailure") == "rollback" else "halts it"
+    then = "rolls all back" if plan.get("onFailure") == "rollback" else "halts it"
     return ", ".join([*said, f"one failure too many {then}"])

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # shellcheck shell=sh
 #
-# Prints what there is of a repository: whether it is bare, where its hooks are, and, as one JSON object, who owns it and
-# the state of both hooks. Arguments: the repository, the directory of its hooks, the mark of this role's own, the
-# program's configuration. `secret`: that may have a password.
+# Prints the state of a repository: whether it is bare, where its hooks are, and, as one JSON object, who owns it and
+# the state of both hooks. Arguments: the repository, the directory of its hooks, the mark of this role's own hooks, the
+# program's configuration. `secret`: the configuration may have a password.
 # `there`: the hook can be read; `ours`: this role has written it; `foreign`: neither that, nor does it run what is in
-# NAME.d, as Gitea's does; `kept`: one from before is beside it; `directory`: NAME.d is there, `publishes`: our hook in
-# it, `others`: anything else.
+# NAME.d, as Gitea's does; `kept`: an earlier one is next to it; `directory`: NAME.d exists, `publishes`: our hook is in
+# it, `others`: anything else is.
 git --git-dir="$1" rev-parse --is-bare-repository --git-path hooks || exit
 
 exists() {

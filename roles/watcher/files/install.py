@@ -1,23 +1,23 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Looks at a host, and makes one version of the agent on it: a virtual environment with the package in it.
+"""Surveys a host and installs one version of the agent on it: a virtual environment with the package in it.
 
-The role sends this text to the host's Python, with a call of `main` behind it. It prints a report, one JSON object:
+The role sends this source to the host's Python, followed by a call of `main`. It prints a report, one JSON object:
 
-`host`: what the host calls itself; `systemd`: its version, None where it does not run;
-`versions`: the environments that are there; `instances`: which of them each instance runs; `current`: this instance's;
-`units`: the user of each instance's unit; `user`: whether the order's is there, `exists`, and made by the role, `ours`,
-and whether its group is its alone, `alone`;
+`host`: the host's own name; `systemd`: its version, None if it does not run;
+`versions`: the existing environments; `instances`: which of them each instance runs; `current`: this instance's;
+`units`: the user of each instance's unit; `user`: whether the order's user `exists`, was created by the role, `ours`,
+and has a group to itself, `alone`;
 `running`: whether the unit is active, `outdated`: since before its files were written, or starting in vain,
 `connected`: to the ensemble;
-`there`: which of the order's `places` are there; `emptied`: which of the role's directories have nothing besides
-these and the environments; `foreign`: in which of its `directories` the user can't write, and
-`lacking`: which are not there;
-`missing`: what a package can bring, by what it is, with a line each; `problems`: what else is wrong, a line each;
-`changed`: whether an environment was made or changed.
+`there`: which of the order's `places` exist; `emptied`: which of the role's directories contain nothing besides
+these and the environments; `foreign`: which of its `directories` the user can't write to, and
+`lacking`: which do not exist;
+`missing`: what a package can provide, by name, with a line each; `problems`: what else is wrong, a line each;
+`changed`: whether an environment was created or changed.
 
-Any Python 3.7 can read it, so that an old one gets a message and no syntax error.
+Python 3.7 can parse it, so that an old Python gets a message instead of a syntax error.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from typing import Any
 
 OLDEST_PYTHON = (3, 9)
 OLDEST_POLKIT = (0, 106)
-"""The first that asks rules which unit it is about."""
+"""The first version that passes the unit to its rules."""
 STAMP = "zoo-watcher.json"
-"""In a version's directory: what its environment was made of. Written last, so that it vouches for the rest."""
+"""In a version's directory: what its environment was built from. Written last, so that it vouches for the rest."""
 COMMENT = "zoo.deploy agent"
-"""Says in /etc/passwd which users the role has made."""
+"""Marks the users in /etc/passwd that the role has created."""
 QUIETLY = ["--quiet", "--disable-pip-version-check", "--no-input"]
 MODULES = {
     "kazoo": "kazoo",
@@ -55,15 +55,15 @@ MODULES = {
     "kerberos": "kerberos",
     "prometheus-client": "prometheus_client",
 }
-"""What each Python package is imported as."""
+"""The module name of each Python package."""
 
 
 class InstallError(Exception):
-    """A version could not be made; the text says why and what to do."""
+    """A version could not be installed; the message says why and what to do."""
 
 
 def main(order_text: str) -> None:
-    """Carry out an order, and print the report.
+    """Carry out an order and print the report.
 
     The order is a JSON object: `check`, `managed`, `state`, `source` (index, wheels, distribution), `needs` (polkit,
     ssh, gpg, Python packages), `install_dir`, `config_dir`, `base`, `instance`, `unit`, `user`, `group`, `directories`,
@@ -89,13 +89,13 @@ def main(order_text: str) -> None:
 
 
 def check_privilege(managed: bool) -> None:
-    """Raises `InstallError` where this user could not install a service."""
+    """Raises `InstallError` if this user could not install a service."""
     if managed and os.geteuid() != 0:
         raise InstallError("the service needs root on this host; apply the role with become: true")
 
 
 def survey(order: dict[str, Any]) -> dict[str, Any]:
-    """What is on the host, as far as the role asks."""
+    """The state of the host, as far as the role asks."""
     install_dir = Path(order["install_dir"])
     environments = [
         path for path in sorted(install_dir.glob("*")) if (path / "pyvenv.cfg").is_file() and not path.is_symlink()
@@ -126,12 +126,12 @@ def _instances(install_dir: Path) -> dict[str, str]:
 
 
 def _with_backups(path: str) -> list[str]:
-    """The file, and what a broken-off run of the role has left of the one before it."""
+    """The file, and the backups of its predecessor that an interrupted run of the role has left."""
     return [path] * os.path.lexists(path) + glob.glob(glob.escape(path) + ".*~")
 
 
 def _is_spent(directory: str, there: list[str], environments: list[Path]) -> bool:
-    """Whether a directory has nothing but what goes with its last instance."""
+    """Whether a directory contains only what is removed with its last instance."""
     found = {os.path.join(directory, name) for name in os.listdir(directory)} if os.path.isdir(directory) else {""}
     return found <= {*there, *map(str, environments)}
 
@@ -166,20 +166,20 @@ def _user(name: str) -> dict[str, bool]:
 
 
 def _writable(directory: str, order: dict[str, Any]) -> bool:
-    """Whether the agent can make a file there without being let to by a capability."""
+    """Whether the agent can create a file there without the help of a capability."""
     stat = os.stat(directory)
     try:
         if stat.st_uid == pwd.getpwnam(order["user"]).pw_uid:
             return bool(stat.st_mode & 0o200)
         in_group = stat.st_gid == grp.getgrnam(order["group"]).gr_gid
     except KeyError:
-        # Who is to be made yet owns nothing.
+        # A user that is yet to be created owns nothing.
         in_group = False
     return bool(stat.st_mode & (0o020 if in_group else 0o002))
 
 
 def _service(order: dict[str, Any]) -> dict[str, bool]:
-    """Whether the unit is active, and whether with less than is on the disk."""
+    """Whether the unit is active, and whether with older files than those on the disk."""
     silent = {"running": False, "outdated": False, "connected": False}
     if not order["managed"] or not os.path.isdir("/run/systemd/system"):
         return silent
@@ -187,7 +187,7 @@ def _service(order: dict[str, Any]) -> dict[str, bool]:
     text = _said(["systemctl", "show", "--property", ",".join(asked), order["unit"]])
     shown = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     if shown.get("ActiveState") != "active":
-        # One that tries again and again counts as started for Ansible.
+        # To Ansible, a unit that tries again and again counts as started.
         return {**silent, "outdated": shown.get("ActiveState") == "activating"}
     begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
     return {
@@ -198,7 +198,7 @@ def _service(order: dict[str, Any]) -> dict[str, bool]:
 
 
 def _read(order: dict[str, Any]) -> list[Path]:
-    """What a running agent has read when it began."""
+    """The files that an agent reads when it starts."""
     link = Path(order["install_dir"], f"current-{order['instance']}")
     own = [Path("/etc/systemd/system", order["unit"]), _configuration(order), link]
     credentials = _configuration(order).with_suffix(".credentials").glob("*")
@@ -211,7 +211,7 @@ def _configuration(order: dict[str, Any]) -> Path:
 
 
 def _has_secret(order: dict[str, Any]) -> bool:
-    """Whether the configuration has one that a diff would show."""
+    """Whether the configuration contains a secret that a diff would show."""
     try:
         return not set(order["secrets"]).isdisjoint(json.loads(_configuration(order).read_text()))
     except FileNotFoundError:
@@ -231,7 +231,7 @@ def _is_connected(base: Path) -> bool:
 
 
 def problems(order: dict[str, Any]) -> list[str]:
-    """What keeps this host from running the agent, and no package fixes."""
+    """What prevents this host from running the agent and no package can fix."""
     found = []
     if sys.version_info[:2] < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
@@ -244,7 +244,7 @@ def problems(order: dict[str, Any]) -> list[str]:
 
 
 def base_problem(order: dict[str, Any]) -> str:
-    """What keeps the agent's user from going on with the base of another one; nothing where all is well."""
+    """What prevents the agent's user from taking over the base of another user; empty if nothing does."""
     base, user = order["base"], order["user"]
     try:
         uid = os.stat(os.path.join(base, ".zoo")).st_uid
@@ -257,12 +257,12 @@ def base_problem(order: dict[str, Any]) -> str:
     try:
         is_its_own = pwd.getpwnam(user).pw_uid == uid
     except KeyError:
-        # Made anew, it gets the number again that the one which was removed has left.
+        # If it is recreated, it gets the id of the removed one again.
         is_its_own = not owner
     if is_its_own:
         return ""
     owner = owner or str(uid)
-    # With the slash at its end, what a symlink leads to.
+    # With the slash at the end, find follows a symlink.
     command = f"find {shlex.quote(os.path.join(base, ''))} -user {owner} -exec chown -h {user}: {{}} +"
     return (
         f"{base}/.zoo is {owner}'s, and watcher_user is {user}; set it to {owner}, or make that user, stop "
@@ -271,7 +271,7 @@ def base_problem(order: dict[str, Any]) -> str:
 
 
 def missing(order: dict[str, Any]) -> dict[str, str]:
-    """What the host lacks that a package of its distribution brings, each with what to do."""
+    """What the host lacks and a package of its distribution provides, each with what to do."""
     found = {}
     if shutil.which("git") is None:
         found["git"] = "git is not installed; install it"
@@ -295,7 +295,7 @@ def missing(order: dict[str, Any]) -> dict[str, str]:
 
 
 def polkit_problem() -> str:
-    """What keeps this host from letting an agent restart units; nothing where all is well."""
+    """What prevents this host from letting an agent restart units; empty if nothing does."""
     advice = "watcher_restart_units needs polkit {}.{} or later (the package polkitd or polkit)".format(*OLDEST_POLKIT)
     try:
         said = _said(["pkaction", "--version"])
@@ -309,7 +309,7 @@ def polkit_problem() -> str:
 
 
 def install(order: dict[str, Any]) -> bool:
-    """Make what is not there or not as ordered. Whether there was anything; with `check`, nothing is done."""
+    """Create what is missing or not as ordered. Returns whether there was anything; with `check`, nothing is done."""
     lacking = [directory for directory in (order["install_dir"], order["config_dir"]) if not os.path.isdir(directory)]
     if order["check"] and lacking:
         return True
@@ -322,19 +322,19 @@ def install(order: dict[str, Any]) -> bool:
 
 
 def _is_to_replace(order: dict[str, Any]) -> bool:
-    """Whether instances run an environment that is not of this Python, or whose own is gone, or that was removed."""
+    """Whether instances run an environment of another Python, or one whose Python is gone, or one that was removed."""
     directory = _directory(order)
     return order["name"] in _instances(directory.parent).values() and not _has_this_python(directory)
 
 
 def _replace(order: dict[str, Any]) -> bool:
-    """Make an environment, and put it in the place of one that instances run.
+    """Create an environment and replace one that instances run.
 
-    They go on with that where this fails; where not, they find their modules until they are restarted.
+    If this fails, they go on with the old one; if not, they find their modules until they are restarted.
     """
     directory = _directory(order)
     made, replaced = (directory.with_name(f"{directory.name}.{end}") for end in ("new", "old"))
-    # What a run that was cut off has left need not have what the instances ask for now.
+    # The remains of an interrupted run need not contain what the instances require now.
     shutil.rmtree(made, ignore_errors=True)
     try:
         _make(order, made)
@@ -363,7 +363,7 @@ def _make(order: dict[str, Any], directory: Path) -> bool:
 def _locked(directory: str) -> Iterator[None]:
     """One at a time: several instances may be installed on one host at once.
 
-    The lock is a file that nobody else can open, and so hold; it is gone with who holds it.
+    The lock is a file that no other user can open, and so hold; its holder removes it at the end.
     """
     path = os.path.join(directory, ".lock")
     descriptor = _hold(path)
@@ -377,7 +377,7 @@ def _locked(directory: str) -> Iterator[None]:
 
 
 def _hold(path: str) -> int | None:
-    """The descriptor of the lock; None where who held it has removed the file meanwhile."""
+    """The descriptor of the lock; None if its holder has removed the file meanwhile."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with contextlib.suppress(FileNotFoundError):
@@ -404,9 +404,9 @@ def _has_this_python(directory: Path) -> bool:
 
 
 def _asked(order: dict[str, Any]) -> dict[str, list[str]]:
-    """The packages of each instance that the environment has, or that one of another Python is to have."""
+    """The packages of each instance that the environment has, or that one for another Python is to have."""
     directory = _directory(order)
-    # Each instance has its own wishes: one with metrics must not make one without differ.
+    # By instance: an instance with metrics must not make one without them count as changed.
     asked = dict(_stamp(directory).get("instances", {}))
     if _has_this_python(directory):
         return asked
@@ -425,8 +425,8 @@ def _environment(order: dict[str, Any], directory: Path) -> bool:
         _run(command, "install python3-venv, or set watcher_python")
     if order["source"] != "distribution":
         pip = [str(directory / "bin/python"), "-m", "pip", "install", *QUIETLY]
-        advice = "look at watcher_packages, watcher_wheels and watcher_pip_args"
-        # One call each: two instances may ask for versions that exclude each other, and the latest has its own.
+        advice = "look at watcher_install_from, watcher_packages, watcher_wheels and watcher_pip_args"
+        # One call each: two instances may require versions that exclude each other, and the last one gets its own.
         for packages in [*(asked.values() if is_new else []), order["packages"]]:
             _run([*pip, *order["pip_args"], *packages], advice)
     asked = {**asked, order["instance"]: order["packages"]}
@@ -446,13 +446,13 @@ def _package(order: dict[str, Any], directory: Path) -> bool:
         _write(path, wanted[path])
     for path in strangers:
         path.unlink()
-    # The agent's user can't write here, so it would compile anew at each start.
+    # The agent's user can't write here, so each start would compile again.
     _run([str(directory / "bin/python"), "-m", "compileall", "-q", str(site / "zoo_watcher")], "report this")
     return True
 
 
 def _try(directory: Path) -> None:
-    """Import all that the agent and its apply process import, before an instance is moved to it."""
+    """Import everything that the agent and its apply process import, before an instance is moved to the environment."""
     command = [str(directory / "bin/python"), "-I", "-c", "import zoo_watcher.watcher, zoo_watcher.releases.apply"]
     _run(command, "look at where the Python packages come from, watcher_install_from; no instance was touched")
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Waits until an agent that has just been started proves itself.
 
-The role sends this text to the host's Python, with a call of `main` behind it. It prints what it waited for in vain, or
-nothing.
+The role sends this source to the host's Python, followed by a call of `main`. It prints what it waited for in vain,
+or nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 
 def main(order_text: str) -> None:
-    """Wait until `unit` runs, its status is of `version`, and, where `connected`, says so; `seconds` at the most.
+    """Wait, at most `seconds`, until `unit` runs and its status is of `version` and, if `connected`, says so.
 
-    The order is a JSON object of these and `base`, where the status is.
+    The order is a JSON object with these keys and `base`, where the status is.
     """
     order = json.loads(order_text)
     deadline = time.monotonic() + float(order["seconds"])
@@ -39,7 +39,7 @@ def lacks(order: dict[str, Any]) -> str:
         return f"the unit is {shown['ActiveState']}, its last result is {shown['Result']}"
     status = os.path.join(order["base"], ".zoo", "status.json")
     try:
-        # The one before it may have left one.
+        # The previous agent may have left a status.
         begun = time.time() - time.monotonic() + int(shown["ExecMainStartTimestampMonotonic"]) / 1_000_000
         # The agent's user can put a symlink or a FIFO there: neither is followed or waited for.
         descriptor = os.open(status, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -55,7 +55,7 @@ def lacks(order: dict[str, Any]) -> str:
 
 
 def _trying(said: Any) -> str:
-    """The members that it tries, and why none of them answers."""
+    """The members that the agent tries, and why none of them answers."""
     if not isinstance(said, dict) or not said.get("members"):
         return ""
     return f"; it tries {', '.join(said['members'])}: {said.get('error', 'no answer yet')}"

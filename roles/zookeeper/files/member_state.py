@@ -4,10 +4,10 @@
 """Print the state of a member on its host, and change nothing.
 
 `member_state.py CONFIG_DIR DATA_DIR DATA_LOG_DIR HOME USER NEEDED...` prints a JSON object: `myid`, the text of that
-file, empty where there is none; `data`, whether the member has any; `settings`, those of zoo.cfg that can't be changed
-at will, as an object, empty where there is no zoo.cfg; whether there are a login file (`login`), the directory HOME
-(`unpacked`) and the user USER (`user`); and which of the files NEEDED are not there (`lacking`). The role sends this
-text to the host's Python.
+file, empty if there is none; `data`, whether the member has any; `settings`, those of zoo.cfg that can't be changed at
+will, as an object, empty if there is no zoo.cfg; whether there are a login file (`login`), the directory HOME
+(`unpacked`) and the user USER (`user`); and which of the files NEEDED are missing (`lacking`). The role sends this
+source to the host's Python.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 EMPTY = "snapshot.0"
-"""What a member writes when it starts for the first time."""
+"""The file that a member writes when it starts for the first time."""
 SETTINGS = (
     *("dataDir", "dataLogDir", "sslQuorum", "portUnification"),
     *("quorum.auth.enableSasl", "quorum.auth.learnerRequireSasl", "quorum.auth.serverRequireSasl"),
@@ -45,12 +45,12 @@ def main() -> None:
 
 
 def text(path: Path) -> str:
-    """A file's text, empty where there is none."""
+    """A file's text, empty if there is none."""
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def has_data(data: Path, log: Path) -> bool:
-    """Whether the member has been in sync with a leader, or has transactions from a time when it stood alone."""
+    """Whether the member has been in sync with a leader, or has transactions from running standalone."""
     epoch = text(data / "currentEpoch").strip()
     return epoch not in {"", "0"} or any(log.glob("log.*")) or any(one.name != EMPTY for one in data.glob("snapshot.*"))
 

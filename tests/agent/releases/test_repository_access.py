@@ -83,6 +83,18 @@ def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
+def test_a_key_that_ssh_can_not_read_is_named_before_what_the_server_says(
+    tmp_path: Path, sshd: SshServer, repository: GitRepository
+) -> None:
+    stripped = tmp_path / "stripped"
+    stripped.touch(mode=0o600)
+    stripped.write_text((sshd.directory / "key").read_text().rstrip("\n"))
+    access = Access(("ssh",), ssh_key=str(stripped), ssh_known_hosts=str(sshd.directory / "known_hosts"))
+    why = rf'credentials refused: Load key "{stripped}": .+; .+: Permission denied \('
+    with pytest.raises(PassingError, match=why):
+        fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
+
+
 def children(process: int) -> list[int]:
     """All processes below one, from the top."""
     below = [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

@@ -109,7 +109,7 @@ def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(
     aside = signers.rename(signers.with_name("aside"))
     good = friend.commit(repository, "good")
     generation = release()
-    missing = f"the published record can't be verified now: require_signature: {signers} No such file or directory"
+    missing = f"the published record can't be verified now: require_signature: {signers}: No such file or directory"
     wait_for(lambda: missing in agent.status.get("troubles", []), "it is missing")
     aside.rename(signers)
     assert agent.wait_outcome(generation)["state"] == "active"

@@ -442,6 +442,8 @@ def test_a_name_that_no_znode_can_have_is_refused_with_the_place_where_it_was(na
         ("https://git.example.com/a.git", "https://git.example.com/a.git"),
         ("https://token@git.example.com/a.git: refused", "https://git.example.com/a.git: refused"),
         ("from HTTP://u:pw@a/x instead of 'https://t@b/x'", "from HTTP://a/x instead of 'https://b/x'"),
+        ("https://ann@example.com:p@ss@git.example.com/a@b", "https://git.example.com/a@b"),
+        ("https://a.example or https://t@b.example", "https://a.example or https://b.example"),
         ("ssh://git@git.example.com/a.git", "ssh://git@git.example.com/a.git"),
         ("https://git.example.com/a@b", "https://git.example.com/a@b"),
     ],

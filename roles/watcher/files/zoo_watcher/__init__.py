@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent of zoo.deploy: follows the desired release in ZooKeeper, activates it on this host, proves and reports it.
 
-What is further down imports only what is further up.
+Each part imports only from the parts listed above it.
 
-    errors, backoff     what can go wrong; the pauses between tries
-    signals             what each signal has the agent do
+    errors, backoff     the exceptions; the pauses between tries
+    signals             what each signal makes the agent do
     frozen              its immutable values
     wire/               records and names of znodes, as the collection's modules write and read them
     config/             the configuration file
@@ -17,8 +17,8 @@ What is further down imports only what is further up.
     files/              files that are rendered from znodes
     desired             the desired release, followed in ZooKeeper
     metrics/            Prometheus metrics; nothing else imports prometheus_client
-    status_*            what the agent shows of itself; the report of the command `status`
-    control_commands    what a person on the host has the agent do
+    status_*            what the agent reports about itself; the report of the command `status`
+    control_commands    what a person on the host can tell the agent to do
     watcher             the loop
     command_line        the commands, their options and their help
     __main__            what each of them does
@@ -28,6 +28,6 @@ from __future__ import annotations
 
 import os
 
-# A link in the place of the package itself stays: it may be what gives it its name.
+# A symlink that is the package directory itself is not resolved: the package may owe its name to it.
 __path__ = [os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path)) for path in __path__]
-"""Where this version is: what is imported late comes from here too, after an upgrade has moved the link to it."""
+"""Where this version is: late imports come from here too, even after an upgrade has moved the symlink."""

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The commands: `run`, `check` and `leave`; `status`, `hold` and the like for a person on the host.
+"""The commands: `run`, `check` and `leave`; `status`, `hold` and others for a person on the host.
 
 `apply` is what `run` starts for git and disk work. The role installs all of it as `zoo-watcher`.
 """
@@ -41,7 +41,7 @@ EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run one of the commands; its exit status."""
+    """Run one of the commands; returns its exit status."""
     _open_streams()
     signals.hear_of_children()
     arguments = _arguments(sys.argv[1:])
@@ -60,7 +60,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except (OSError, MemoryError, RuntimeError) as exc:
-        # Also before the agent serves: without descriptors it can't even be made.
+        # Also before the agent serves: without file descriptors it can't even be set up.
         if not comes_of_shortage(exc):
             raise
         print_error(f"zoo-watcher: this host lacks something: {exc}")
@@ -68,21 +68,21 @@ def main() -> int:
 
 
 def _open_streams() -> None:
-    """Have all standard streams: one that is closed at the start, as a start script may have it, is None to Python."""
+    """Open the standard streams that are closed, as a start script may leave them: to Python, such a stream is None."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)
-            # Also for the program that this process becomes with a reload.
+            # Also for the program that this process becomes when it reloads.
             os.set_inheritable(descriptor, True)
             setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for good
 
 
 def _arguments(words: list[str]) -> SimpleNamespace:
-    """What the command line says. An agent stays: what reads any other line than its unit's must not stay with it."""
+    """The parsed command line. A running agent must not keep in memory what parses any line but its unit's."""
     if words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
         return SimpleNamespace(command="run", config=words[2])
     if words == ["apply"]:
-        # Each deployment waits for it.
+        # Each deployment waits for this.
         return SimpleNamespace(command="apply")
     from .command_line import parser  # noqa: PLC0415
 
@@ -94,11 +94,11 @@ def _apply() -> int:
     try:
         from .releases.apply import main as apply  # noqa: PLC0415  # of no use to the agent itself
     except ImportError as exc:
-        # As while this program, or Python, is upgraded: that says nothing of the release.
+        # For instance while this program, or Python, is being upgraded: that says nothing about the release.
         sys.stdout.write(json.dumps({"error": f"the apply process can't begin: {exc}", "kind": "process"}) + "\n")
         return EXIT_TROUBLE
     status = apply()
-    # The agent waits for the end of this process, and to take the interpreter apart would serve nothing.
+    # The agent waits for this process to end, and tearing down the interpreter would serve no purpose.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -121,7 +121,7 @@ def _leave(arguments: SimpleNamespace) -> int:
 
 
 def _usable_config(path: str, document: dict[str, Any]) -> Config:
-    """The configuration in a document, once all that can be checked without a server is. Raises `ConfigError`."""
+    """The configuration in a document, after every check that needs no server. Raises `ConfigError`."""
     from .config.config import Config  # noqa: PLC0415
     from .host.base_lock import check_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
@@ -130,7 +130,7 @@ def _usable_config(path: str, document: dict[str, Any]) -> Config:
     config = Config.from_object(document)
     config.refuse_restart_of(_own_unit(path))
     check_connection(config.connection)
-    # Only now: it needs kazoo, and the check before it tells where that is missing.
+    # Only now: it needs kazoo, and the check above reports a missing one.
     from .status_board import check_metrics  # noqa: PLC0415
 
     check_metrics(config)
@@ -140,14 +140,14 @@ def _usable_config(path: str, document: dict[str, Any]) -> Config:
 
 
 def _own_unit(path: str) -> str:
-    """The unit of the agent with this configuration; outside of it, the one that the role makes for such a file."""
+    """The unit of the agent with this configuration; outside a unit, the one that the role creates for such a file."""
     from .host.systemd import unit  # noqa: PLC0415
 
     return f"{unit() or f'zoo-watcher@{Path(path).stem}'}.service"
 
 
 def _check_reload(path: str, running: Layout) -> dict[str, Any]:
-    """What is in the configuration, with which the agent of the base `running` can begin anew. Raises `ConfigError`."""
+    """The configuration's content, if the agent of the base `running` can restart with it. Raises `ConfigError`."""
     from .config.document import read_document  # noqa: PLC0415
     from .host.base_lock import try_base  # noqa: PLC0415
     from .host.layout import Layout  # noqa: PLC0415
@@ -161,7 +161,7 @@ def _check_reload(path: str, running: Layout) -> dict[str, Any]:
 
 
 def _check_program() -> None:
-    """Raises `ConfigError` where this process could not become the same program again."""
+    """Raises `ConfigError` if this process could not execute the same program again."""
     from .host.program import find_missing  # noqa: PLC0415
 
     missing = find_missing()
@@ -171,7 +171,7 @@ def _check_program() -> None:
 
 @contextlib.contextmanager
 def _mistake() -> Iterator[None]:
-    """Turn an `AgentError` inside the block into a mistake of the configuration."""
+    """Turn an `AgentError` inside the block into a mistake in the configuration."""
     try:
         yield
     except AgentError as exc:
@@ -211,7 +211,7 @@ def _control(arguments: SimpleNamespace) -> int:
     layout = Layout(instance.base)
     if not become_owner(layout):
         raise AgentError(f"{layout.base}: no such directory; the agent was never started here")
-    # A marker is for everybody to read, whatever the shell of root says.
+    # Everybody may read a marker, whatever the umask of root's shell.
     os.umask(0o022)
     report = carry_out(arguments.command, layout, getattr(arguments, "reason", ""), by)
     print_line(f"{instance.label}: {report.line}")
@@ -219,7 +219,7 @@ def _control(arguments: SimpleNamespace) -> int:
 
 
 def _person() -> str:
-    """Who types: behind sudo, too."""
+    """The user who typed the command, also through sudo."""
     import pwd  # noqa: PLC0415
 
     name = os.environ.get("SUDO_USER")
@@ -232,7 +232,7 @@ def _person() -> str:
 
 
 def _run(arguments: SimpleNamespace) -> int:
-    # Imports take a moment, in which a signal would end a process that does not listen yet, and leave its session.
+    # Imports take a moment, in which a signal would end a process that does not listen yet, and orphan its session.
     signals.defer()
     signals.take_up()
     from .host.layout import Layout  # noqa: PLC0415
@@ -255,7 +255,7 @@ def _run(arguments: SimpleNamespace) -> int:
 
 
 def _config_to_run(path: str) -> Config:
-    """The configuration, and the log as it says; where it was wrong at once after a reload, the one that was checked.
+    """The configuration, with the log set up as it says; if it is wrong right after a reload, the one that was checked.
 
     Raises `ConfigError`.
     """
@@ -278,7 +278,7 @@ def _config_to_run(path: str) -> Config:
 
 
 def _without_own_unit(path: str, config: Config) -> Config:
-    """The configuration, where the agent is not to restart itself: earlier versions took that, and the host serves."""
+    """The configuration without a restart of the agent's own unit, which earlier versions accepted: the host serves."""
     unit = _own_unit(path)
     try:
         config.refuse_restart_of(unit)
@@ -289,12 +289,12 @@ def _without_own_unit(path: str, config: Config) -> Config:
 
 
 def _begin_anew(watcher: Watcher) -> int:
-    """Become the same command again, as the same process: the session stays open, and is taken up again.
+    """Execute the same command again, as the same process: the session stays open, and is resumed.
 
-    A configuration that is wrong by then, as while it is being written, does not end it: the one that the `watcher` has
-    checked counts. A signal that comes meanwhile does.
+    A configuration that is wrong by then, as while it is being written, does not end the agent: the one that the
+    `watcher` has checked counts. A signal that arrives meanwhile does end it.
 
-    Returns only where that is not possible, with an exit status: then the service manager starts the agent.
+    Returns only if that is not possible, with an exit status: then the service manager starts the agent.
     """
     from .config.document import pass_on  # noqa: PLC0415
     from .host import base_lock  # noqa: PLC0415
@@ -315,7 +315,7 @@ def _begin_anew(watcher: Watcher) -> int:
 
 
 def _serve(watcher: Watcher) -> int:
-    """Run the agent; its exit status. Whatever ends it, what it holds lasts until it is started again."""
+    """Run the agent; returns its exit status. Whatever ends it, what it holds lasts until it is started again."""
     try:
         watcher.run()
     except ConfigError:
@@ -333,11 +333,11 @@ def _serve(watcher: Watcher) -> int:
 
 
 _COMMANDS = {"run": _run, "check": _check, "leave": _leave, "status": _status}
-"""All others are controls."""
+"""All other commands are controls."""
 
 
 def _version() -> str:
-    """The collection's version: the role writes it beside the code, a wheel has it as its own."""
+    """The collection's version: the role writes it next to the code, a wheel has it as its own."""
     try:
         return (Path(__file__).parent / "VERSION").read_text(encoding="utf-8").strip()
     except OSError:

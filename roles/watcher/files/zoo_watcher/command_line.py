@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line: its commands, their options, and what the help says of them."""
+"""The command line: its commands, their options, and the help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CONTROLS = {
     "undrain": "register the healthy services again",
     "retry": "try the published release again, now, after it has failed here",
 }
-"""What a person on the host has the agent do."""
+"""What a person on the host tells the agent to do."""
 
 
 OF_A_FILE = {
@@ -32,11 +32,11 @@ OF_A_FILE = {
     "check": "validate a configuration",
     "leave": "take this host out of the roster, once its agent has ended for good; watcher_state: absent does that",
 }
-"""What is done with a configuration."""
+"""Commands that take a configuration."""
 
 
 def parser() -> argparse.ArgumentParser:
-    """What reads a command line."""
+    """The parser of the command line."""
     made: argparse.ArgumentParser = _described(
         argparse.ArgumentParser, "The deploy agent of zoo.deploy.", prog="zoo-watcher"
     )

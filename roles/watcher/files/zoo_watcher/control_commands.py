@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands that tell the agent of a base what to do: hold, release, drain, undrain, retry.
 
-Each writes or deletes a marker, wakes the agent, and waits until its status says what is true now.
+Each writes or deletes a marker, wakes the agent, and waits until the agent's status shows the effect.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .zookeeper.session_states import SYNC_CONNECTED
 DONE = 0
 REFUSED = 1
 PENDING = 3
-"""Exit statuses: it is so; it is not, and will not be; it is noted, and the agent has not carried it out yet."""
+"""Exit statuses: done; refused; noted, but not yet carried out by the agent."""
 PATIENCE = 10.0
-"""Seconds that the agent gets to carry a command out."""
+"""Seconds that the agent gets to carry out a command."""
 PAUSE = 0.05
 SUDO = "run this as root, with sudo"
 
@@ -37,14 +37,14 @@ Status = Mapping[str, Any]
 
 
 class Report(NamedTuple):
-    """What a command has come to: an exit status, and a line that says what is true now."""
+    """The result of a command: an exit status, and a line that says what is true now."""
 
     exit_status: int
     line: str
 
 
 def hold(layout: Layout, reason: str, by: str) -> Report:
-    """Have the agent stay at its release. Raises `AgentError`."""
+    """Tell the agent to stay at its release. Raises `AgentError`."""
     mark = _mark(layout, HELD, reason, by)
     line = _describe(HELD, mark)
 
@@ -61,7 +61,7 @@ def release(layout: Layout, _reason: str, _by: str) -> Report:
 
 
 def drain(layout: Layout, reason: str, by: str) -> Report:
-    """Have the agent withdraw its registrations, and register nothing. Raises `AgentError`."""
+    """Tell the agent to withdraw its registrations and to register nothing. Raises `AgentError`."""
     mark = _mark(layout, DRAINED, reason, by)
 
     def is_withdrawn(status: Status) -> bool:
@@ -82,7 +82,7 @@ def undrain(layout: Layout, _reason: str, _by: str) -> Report:
 
 
 def _describe_registering(status: Status) -> str:
-    """What is registered, where something keeps the agent from its work."""
+    """That healthy services are registered; if something keeps the agent from its work, that and what is registered."""
     return _describe_trouble(status) if status.get("troubles") else "healthy services are registered"
 
 
@@ -94,7 +94,7 @@ def _describe_trouble(status: Status) -> str:
 
 
 def retry(layout: Layout, _reason: str, by: str) -> Report:
-    """Have the agent try again what has failed. Raises `AgentError`."""
+    """Tell the agent to try again what has failed. Raises `AgentError`."""
     status: Status = load_json(layout.status, dict, {})
     before = status.get(RETRY)
     with _refused(layout):
@@ -123,7 +123,7 @@ COMMANDS: dict[str, Callable[[Layout, str, str], Report]] = {
 
 
 def carry_out(command: str, layout: Layout, reason: str, by: str) -> Report:
-    """Carry one of the commands out, where this user may. Raises `AgentError`."""
+    """Carry out one of the commands, if this user may. Raises `AgentError`."""
     place = layout.own if os.path.lexists(layout.own) else layout.base
     if not os.access(place, os.W_OK):
         raise AgentError(f"{place}: {unwritable(place) or f'permission denied; {SUDO}'}")
@@ -146,7 +146,7 @@ def _unmark(layout: Layout, name: str) -> None:
 
 @contextlib.contextmanager
 def _refused(layout: Layout) -> Iterator[None]:
-    """Say what keeps this user from changing a marker. Raises `AgentError`."""
+    """Turn an `OSError` inside the block into an `AgentError` that says what keeps this user from changing a marker."""
     try:
         yield
     except PermissionError as exc:
@@ -154,13 +154,13 @@ def _refused(layout: Layout) -> Iterator[None]:
     except NotRegularError as exc:
         raise AgentError(f"{exc.filename}: {exc.strerror}; move it away") from exc
     except OSError as exc:
-        # What is written to a full disk has no name.
+        # The error of a write to a full disk names no file.
         advice = "; make room" if exc.errno in FULL else ""
         raise AgentError(f"{exc.filename or layout.controls}: {exc.strerror}{advice}") from exc
 
 
 def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: Callable[[Status], bool]) -> Report:
-    """Wait until the agent says so; `effect` is what is true then, by its status."""
+    """Wait until the agent's status shows the change; `effect` describes, from that status, what is true then."""
     if not is_locked(layout):
         return Report(DONE, f"{line}; no agent runs here, it counts when it is started")
     status = _await_status(layout, is_done)
@@ -170,7 +170,7 @@ def _wait(layout: Layout, line: str, effect: Callable[[Status], str], is_done: C
 
 
 def _await_status(layout: Layout, is_done: Callable[[Status], bool]) -> Status:
-    """Wake the agent, and wait until its status is as it should be; the last status, whatever it is."""
+    """Wake the agent, and wait until its status is as expected; returns the last status, whatever it is."""
     pid = agent_pid(layout)
     if pid is not None:
         with contextlib.suppress(OSError):
@@ -184,7 +184,7 @@ def _await_status(layout: Layout, is_done: Callable[[Status], bool]) -> Status:
 
 
 def _delay(layout: Layout, status: Status) -> str:
-    """What is known of an agent that has not carried a command out in time."""
+    """What is known about an agent that has not carried out a command in time."""
     reason = unwritable(layout.own)
     if reason:
         return f"not confirmed by the agent, whose status can't be written: {reason}"
@@ -193,7 +193,7 @@ def _delay(layout: Layout, status: Status) -> str:
 
 
 def _answers(said: Status, request: Mark, layout: Layout) -> bool:
-    """Whether a new answer is one to this request: it may be to another one, which has taken its place."""
+    """Whether a new answer settles this request: it is the answer to it, or another request has replaced it."""
     if answers(said, request):
         return True
     with _refused(layout):

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired release, how its znode is followed, and what of it this host is to do now."""
+"""The desired release, how its znode is followed, and what this host is to do about it now."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ ROLLOUT = "rollout"
 
 @dataclass(frozen=True)
 class Desired:
-    """The desired release as its znode has it: `release`, or the `problem` with it; `fleet` agents were live then.
+    """The desired release as read from its znode: `release`, or the `problem` with it; `fleet` agents were live then.
 
-    `policy` is the application's policy, where there was one when it was published, and `has_rollout` whether a rollout
-    of it had begun when it was read.
+    `policy` is the application's policy, if there was one when the release was published, and `has_rollout` whether a
+    rollout of it had begun when it was read.
     """
 
     generation: int
@@ -40,7 +40,7 @@ class Desired:
 
     @property
     def may_roll_out(self) -> bool:
-        """Whether there is anything that says how the release is to reach the fleet."""
+        """Whether anything says how the release is to reach the fleet."""
         return self.release is not None and (
             self.has_rollout or self.policy is not None or ROLLOUT in self.release.extra
         )
@@ -49,7 +49,7 @@ class Desired:
     def from_znode(
         cls, znode: Znode, fleet: int, schemes: tuple[str, ...], beginnings: tuple[str, ...] = ()
     ) -> Desired:
-        """What a znode asks for, as far as this host allows it."""
+        """What a znode requires, as far as this host allows it."""
         generation = znode.stat.mzxid
         try:
             release = Release.from_node(znode.data)
@@ -66,7 +66,7 @@ class Desired:
 
 
 def is_another_of_its_generation(before: Desired, desired: Desired) -> bool:
-    """Whether a generation has become another release: not where its record was refused for a while."""
+    """Whether a generation has become another release, which a record that was refused for a while has not."""
     if before.release is None or desired.release is None or before.generation != desired.generation:
         return False
     return not desired.release.same_as(before.release)
@@ -74,7 +74,7 @@ def is_another_of_its_generation(before: Desired, desired: Desired) -> bool:
 
 @dataclass(frozen=True)
 class Standstill:
-    """Why a host that could deploy a generation does not: the state and the message that its status has meanwhile."""
+    """Why a host that could deploy a generation does not: the state and the message of its status meanwhile."""
 
     generation: int
     state: str
@@ -83,9 +83,9 @@ class Standstill:
 
 @dataclass(frozen=True)
 class Assignment:
-    """What this host is to do now: to deploy `desired`, or nothing; `standstill` is told while nothing is under way.
+    """What this host is to do now: deploy `desired`, or nothing; `standstill` is reported while nothing is in progress.
 
-    `retry_waits` says what a retry of what has failed waits for, where that is for more than a person to ask.
+    `retry_waits` says what a retry of a failed release waits for, if for more than a person's request.
     """
 
     desired: Desired | None = None
@@ -94,9 +94,9 @@ class Assignment:
 
 
 class DesiredRelease:
-    """Follows the znode: `current` is what it held when it was last read, None where there was none.
+    """Follows the znode: `current` is what it held when it was last read, None if there was none.
 
-    `is_read` is whether it has ever been. `changed` is called, from kazoo's thread, when it is to be read again.
+    `is_read` is whether it has ever been read. `changed` is called, in kazoo's thread, when it is to be read again.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class DesiredRelease:
         changed: Callable[[], None],
         find_refusal: Callable[[Release], str | None] | None = None,
     ) -> None:
-        """`find_refusal` says why a release is refused, where this host demands a signature of its record."""
+        """`find_refusal` says why a release is refused, if this host demands a signature on its record."""
         self.current: Desired | None = None
         self.is_read = False
         self._app = config.app
@@ -117,11 +117,11 @@ class DesiredRelease:
         self._stale = True
 
     def mark_stale(self) -> None:
-        """Have it read again: a watch that was lost with the connection says nothing."""
+        """Have it read again: a watch that was lost with the connection reports nothing."""
         self._stale = True
 
     def refresh(self) -> None:
-        """Read it where it may have changed. Raises `SessionTroubleError`."""
+        """Read it if it may have changed. Raises `SessionTroubleError`."""
         if not self._stale:
             return
         self._stale = False
@@ -136,7 +136,7 @@ class DesiredRelease:
 
     def _read(self) -> Desired | None:
         with session_trouble(self._app.config):
-            # All are asked for at once, and in this order: how it is to be rolled out is no older than the release.
+            # All are requested at once, and in this order: how to roll the release out is no older than the release.
             read = self._session.begin_read(self._app.config, self._on_event)
             agents = self._session.client.exists_async(self._app.agents)
             policy = self._session.begin_read(self._app.policy)
@@ -150,13 +150,13 @@ class DesiredRelease:
         if znode is None:
             return None
         desired = self._trusted(Desired.from_znode(znode, fleet, *self._allowed))
-        # What is published already is not rolled out because somebody makes a policy; one of before counts as it is.
+        # A policy created later does not roll out what is already published; one that existed then counts as it is.
         in_force = known is not None and known.stat.czxid < desired.generation
         policy_data = known.data if in_force and known else None
         return replace(desired, policy=policy_data, has_rollout=str(desired.generation) in names)
 
     def _trusted(self, desired: Desired) -> Desired:
-        """The same; where its record is refused, with that as its problem. Raises `SessionTroubleError`."""
+        """The same; if its record is refused, with that as its problem. Raises `SessionTroubleError`."""
         if self._find_refusal is None or desired.release is None:
             return desired
         refusal = self._find_refusal(desired.release)

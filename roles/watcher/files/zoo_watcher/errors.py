@@ -1,13 +1,13 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can go wrong, named for what it means. Each text is one line for a person."""
+"""The exceptions, named for what they mean. Each message is one line for a person."""
 
 from __future__ import annotations
 
 
 class AgentError(Exception):
-    """Any error of the agent's own."""
+    """Base of all errors of the agent."""
 
 
 class ConfigError(AgentError):
@@ -19,11 +19,11 @@ class ConfigError(AgentError):
 
 
 class SessionTroubleError(AgentError):
-    """ZooKeeper could not be asked now, or refused; the same is asked again later."""
+    """ZooKeeper could not be asked now, or refused; the same request is made again later."""
 
 
 class RefusedError(SessionTroubleError):
-    """A write to `path` is refused however often it is tried; of those that were to be done with it none is."""
+    """A write to `path` is refused however often it is tried, and with it all others of its transaction."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(why)
@@ -31,7 +31,7 @@ class RefusedError(SessionTroubleError):
 
 
 class NoParentError(SessionTroubleError):
-    """There is no znode below which one could be created."""
+    """The parent of the znode to be created does not exist."""
 
 
 class NoAnswerError(SessionTroubleError):
@@ -39,7 +39,7 @@ class NoAnswerError(SessionTroubleError):
 
 
 class NotCheckedError(AgentError):
-    """A health check could not be made: this host lacks what it takes, and nothing is known of the service."""
+    """A health check could not be run: this host lacks the resources, and nothing is known about the service."""
 
 
 class DeployError(AgentError):
@@ -58,7 +58,7 @@ class PassingError(DeployError):
 
 
 MOST_KILLED = 3
-"""How often in a row what a change needs may be killed before the change is held to be the cause."""
+"""How often in a row what a change needs may be killed before the change counts as the cause."""
 
 
 class KilledError(PassingError):
@@ -71,7 +71,7 @@ class KilledError(PassingError):
 RETRY_REASONS = ("commit", "credentials", "disk", "fetch", "killed", "process", "room", "store", "timeout")
 """Why a step of a deployment is tried again: the server lacks the commit, it refuses the credentials, the disk is full
 or broken, git server or network fail, git is killed, no process starts, too little would stay free, the object store is
-broken, or it took too long."""
+broken, or the step took too long."""
 
 
 class UnhealthyError(DeployError):
@@ -79,11 +79,11 @@ class UnhealthyError(DeployError):
 
 
 class CancelledError(BaseException):
-    """A newer release counts, or the agent ends: nothing has gone wrong, so nothing that catches errors catches it."""
+    """A newer release counts, or the agent ends: nothing has gone wrong, so no handler of errors catches it."""
 
 
 class YieldedError(BaseException):
-    """A step was tried again for long enough: something else comes first, and then all of it is begun anew."""
+    """A step was tried again for long enough: something else comes first, then all of it starts over."""
 
 
 class FileError(AgentError):
@@ -99,7 +99,7 @@ class KilledFileError(TransientFileError):
 
 
 class UnexpectedFileError(TransientFileError):
-    """A mistake of the agent's own shows at this file: it stops no other, and is tried again like a full disk."""
+    """A bug of the agent shows at this file: it stops no other file, and is tried again like a full disk."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"unexpected {type(cause).__name__}: {cause}".rstrip(": "))

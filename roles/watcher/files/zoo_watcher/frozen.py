@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`@dataclass(frozen=True)` as that of `dataclasses`, whose methods these classes share instead of having their own.
+"""`@dataclass(frozen=True)` like that of `dataclasses`, with methods that these classes share.
 
-An agent at rest has dozens of such classes, and each method of each takes a kilobyte or two.
+An idle agent has dozens of such classes, and each method of each takes a kilobyte or two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
 
     def dataclass(*, frozen: bool) -> Callable[[type], type]:
-        """Make a frozen dataclass of a class."""
+        """Turn a class into a frozen dataclass."""
         make = dataclasses.dataclass(frozen=frozen, repr=False, eq=False)
 
         def decorate(cls: type) -> type:
@@ -36,7 +36,7 @@ SHARED = ("__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__")
 
 
 class _Frozen:
-    """What is the same for all."""
+    """The methods that all of them share."""
 
     def __repr__(self: Any) -> str:
         shown = (f"{field.name}={getattr(self, field.name)!r}" for field in dataclasses.fields(self) if field.repr)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the loop is to bring this host to, and what has come of that so far."""
+"""What the loop is to bring this host to, and the outcome so far."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class Goal:
-    """What the host is to be brought to, and what has come of that so far.
+    """What the host is to be brought to, and the outcome so far.
 
-    `standstill` is told instead of an outcome. `outcome` is the last state of its deployment, with the message;
-    `was_told` is whether the status has said it, or that its deployment has begun. `tried` was proved before it, or
-    could not be, and whether that has yielded to it; `aside` says what came of that, and `leaves_doubt` whether what is
-    live since then may not be healthy.
+    `standstill` is reported instead of an outcome. `outcome` is the last state of its deployment, with the message;
+    `was_told` is whether the status has shown it, or that its deployment has begun. `tried` has what was proved before
+    it, or could not be, and whether that proof has yielded to it; `aside` says what came of these proofs, and
+    `leaves_doubt` whether what has been live since then may not be healthy.
     """
 
     desired: Desired | None = None
@@ -40,24 +40,24 @@ class Goal:
         return desired.asks_the_same(self.desired) if desired else self.desired is None
 
     def note_end(self, deployment: LiveProof, proved: Unproved | None, state: str, message: str | None) -> None:
-        """Take in what a deployment has come to, by its last words; `proved` is none where that was the goal's own."""
-        # There may be more to prove, and the status has said other things meanwhile.
+        """Note the outcome of a deployment, from its last report; `proved` is None if it was the goal's own."""
+        # There may be more to prove, and the status has shown other things meanwhile.
         self.was_told = False
         if deployment.handshake.is_cancelled():
-            return  # it has come to nothing
+            return  # it has no outcome
         if deployment.handshake.has_gone_back and not deployment.has_yielded:
-            # To what was tried before, perhaps: it has to be used again.
+            # Perhaps to what was tried before: that has to be used again.
             self.tried.clear()
-        # Where the host goes back, a deployment has that proved as well.
+        # If the host rolls back, a deployment has the earlier release proved as well.
         self.leaves_doubt = proved is not None and state not in {"active", "rolled_back"}
         if proved is None:
             self.has_yielded = self.has_yielded or deployment.has_yielded
             if state == "rolled_back":
-                # What the host has gone back to was checked since, or is used and checked anew.
+                # The release that the host has rolled back to was checked since, or is used and checked again.
                 self.aside = None
             return
         self.tried[proved] = deployment.has_yielded
-        # What came of the desired release itself, the journal has.
+        # The outcome of the desired release itself is in the journal.
         is_desired = self.desired is not None and proved.generation == self.desired.generation
         if message and (deployment.has_yielded or not is_desired):
             self.aside = proved.tell(message)

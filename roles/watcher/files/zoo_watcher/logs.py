@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's log: lines on standard error. Journald, where it reads them, has their times and gets a priority."""
+"""The agent's log: lines on standard error. If journald reads them, it keeps their times and gets a priority."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ AGAIN = 0.01
 
 
 class JournalFormatter(logging.Formatter):
-    """Puts `<priority>` before each line: journald takes a line for an entry."""
+    """Puts `<priority>` before each line: to journald, each line is an entry."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of a record."""
+        """The lines for a record."""
         priority = next(number for level, number in PRIORITIES if record.levelno >= level)
         return "\n".join(f"<{priority}>{line}" for line in super().format(record).splitlines())
 
@@ -34,19 +34,19 @@ class TimeFormatter(logging.Formatter):
     """Puts the time before each record, as in RFC 3339, in UTC."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A record."""
-        # Each deployment waits for a process that would import datetime for nothing else.
+        """The text for a record."""
+        # Each deployment waits for a process that would import datetime only for this.
         seconds = strftime("%Y-%m-%dT%H:%M:%S", gmtime(record.created))
         return f"{seconds}.{int(record.msecs):03}+00:00 {super().format(record)}"
 
 
 class LogHandler(logging.Handler):
-    """Writes to standard error, and never waits for long: what nobody takes is lost."""
+    """Writes to standard error, and never waits for long: what nobody reads is lost."""
 
     _lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, and before it how many were lost."""
+        """Write a record, preceded by how many were lost."""
         try:
             text = f"{self.format(record)}\n"
             if self._lost:
@@ -58,9 +58,9 @@ class LogHandler(logging.Handler):
 
 
 def write(text: str, patience: float = PATIENCE) -> bool:
-    """Write to standard error; whether all of it was taken in time."""
+    """Write to standard error; returns whether all of it was taken in time."""
     data, deadline = text.encode(sys.stderr.encoding, "backslashreplace"), monotonic() + patience
-    # An error as on a full disk.
+    # For instance on a full disk.
     with contextlib.suppress(OSError), _never_waiting(sys.stderr.fileno()) as descriptor:
         return _write(descriptor, data, deadline)
     return False
@@ -73,7 +73,7 @@ def _write(descriptor: int, data: bytes, deadline: float) -> bool:
         if not poll.poll(max(0.0, deadline - monotonic()) * 1000):
             return False
         try:
-            # What is ready takes so much at once.
+            # A descriptor that is ready takes this much at once.
             data = data[os.write(descriptor, data[: select.PIPE_BUF]) :]
         except BlockingIOError:
             if monotonic() >= deadline:
@@ -84,7 +84,7 @@ def _write(descriptor: int, data: bytes, deadline: float) -> bool:
 
 @contextlib.contextmanager
 def _never_waiting(descriptor: int) -> Iterator[int]:
-    """A terminal opened anew: it is ready for less than a line, and others have this descriptor's settings as well."""
+    """A terminal is reopened: it is ready for less than a line, and others share this descriptor's settings."""
     own = None
     if os.isatty(descriptor):
         with contextlib.suppress(OSError):  # as where it is another user's
@@ -106,7 +106,7 @@ def _formatter() -> logging.Formatter:
 
 
 def set_up_log(level: str) -> None:
-    """Log to standard error from `level` on; of kazoo only errors, but at `debug`: `Session` tells the rest."""
+    """Log to standard error from `level` on; of kazoo only errors, except at `debug`: `Session` reports the rest."""
     handler = LogHandler()
     handler.setFormatter(_formatter())
     handler.setLevel(level.upper())
@@ -116,18 +116,18 @@ def set_up_log(level: str) -> None:
 
 
 def print_warning(text: str) -> None:
-    """Warn on standard error, as a line of the log, in a process that has none of its own; lost where none takes it."""
+    """Warn on standard error, as a line of the log, in a process without a log of its own; lost if nobody reads it."""
     write(f"{_formatter().format(_warning(text))}\n")
 
 
 def print_error(line: str) -> None:
-    """Print a line on standard error, where there may be no log yet; for journald, as an error."""
+    """Print a line on standard error, when there may be no log yet; for journald, as an error."""
     prefix = "<3>" if is_journal(sys.stderr.fileno()) else ""
     print(f"{prefix}{line}", file=sys.stderr)  # noqa: T201  # the log
 
 
 def print_line(line: str) -> None:
-    """Print a line for a person. A character that the terminal's encoding lacks is an escape, as on standard error."""
+    """Print a line for a person. A character that the terminal's encoding lacks is escaped, as on standard error."""
     encoding = sys.stdout.encoding
     print(line.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201  # an answer
 

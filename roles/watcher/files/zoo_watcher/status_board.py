@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent shows of itself: to the ensemble, in the status file, to the service manager, as metrics."""
+"""What the agent reports about itself: to the ensemble, in the status file, to the service manager, as metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _fitting(status: AgentStatus) -> bytes:
-    """The status as a znode can hold it: a server ends the connection of who sends more, at each try."""
+    """The status as a znode can hold it: a server closes the connection of a client that sends more, each time."""
     data = status.to_node()
     for files, what in ((_without_messages(status.files), "the messages of files are"), (None, "the files are")):
         if len(data) <= MAX_NODE_BYTES:
@@ -47,7 +47,7 @@ def _without_messages(files: Mapping[str, Mapping[str, Any]] | None) -> Mapping[
 
 
 def check_metrics(config: Config) -> None:
-    """Raise a `ConfigError` where metrics are to be served and what that takes is not there."""
+    """Raises `ConfigError` if metrics are to be served and what that needs is missing."""
     if config.metrics_port is None:
         return
     try:
@@ -59,7 +59,7 @@ def check_metrics(config: Config) -> None:
 
 
 class StatusBoard:
-    """Keeps the agent's `status`, and shows it wherever somebody may look."""
+    """Keeps the agent's `status`, and shows it everywhere somebody may look."""
 
     def __init__(self, config: Config, layout: Layout, session: Session, ephemerals: Ephemerals, version: str) -> None:
         self.status = AgentStatus(name=config.name, version=version, since=now(), unit=systemd.unit())
@@ -84,13 +84,13 @@ class StatusBoard:
         registrations: Registrations,
         actions_pending: Callable[[], int],
     ) -> None:
-        """Serve metrics, of this agent's parts, where the configuration says so."""
+        """Serve metrics of these parts of the agent, if the configuration says so."""
         if self._config.metrics_port is None:
             return
         try:
             check_metrics(self._config)
         except ConfigError as exc:
-            # It was there when the configuration was checked: the host serves all the same.
+            # It was there when the configuration was checked: the host serves anyway.
             self._unserved = f"no metrics: {exc}"
             return
         from .metrics.server import Metrics  # noqa: PLC0415
@@ -101,7 +101,7 @@ class StatusBoard:
         self._unserved = self._serve(metrics)
 
     def _serve(self, metrics: Metrics) -> str | None:
-        """Begin to serve the metrics; what keeps them from being served now, such as a port that is taken."""
+        """Start to serve the metrics; returns what prevents that now, such as a port that is taken."""
         port, address = self._config.metrics_port, self._config.metrics_address
         assert port is not None  # noqa: S101  # else there are none
         try:
@@ -112,13 +112,13 @@ class StatusBoard:
 
     @property
     def troubles(self) -> list[str]:
-        """What keeps the status from being shown now, a line each."""
+        """What prevents the status from being shown now, a line each."""
         return [trouble for trouble in (self._unwritten, self._unserved) if trouble]
 
     def count(self, state: str, retry: str | None, failed_in: str | None) -> None:
         """Count what a deployment reports, before `state` is entered; `retry` is why its step is tried again.
 
-        `failed_in` is the state in which the release has failed, where the host has gone back since.
+        `failed_in` is the state in which the release has failed, if the host has rolled back since.
         """
         if self._metrics:
             self._metrics.count(state, failed_in or self.status.state, retry)
@@ -132,14 +132,14 @@ class StatusBoard:
         systemd.notify(f"STATUS={state} {live or 'no release'}")
 
     def set_troubles(self, troubles: Sequence[str]) -> bool:
-        """Take over what keeps the agent from its work now; whether that is another than before."""
+        """Set what keeps the agent from its work now; returns whether that has changed."""
         if list(self.status.troubles or ()) == list(troubles):
             return False
         self.status = self.status.with_changes(troubles=list(troubles) or None)
         return True
 
     def set_controls(self, controls: Controls) -> None:
-        """Take over what a person on this host has the agent do."""
+        """Set what a person on this host has told the agent to do."""
         marks = [mark and mark.to_object() for mark in (controls.held, controls.drained)]
         if marks != [self.status.held, self.status.drained]:
             self.status = self.status.with_changes(held=marks[0], drained=marks[1])
@@ -147,28 +147,28 @@ class StatusBoard:
         self._retry_answer = controls.answer
 
     def note_access(self, record: int | None, *, is_open: bool) -> None:
-        """Take over which record of roles was read, and whether anybody can deploy, because no ACL says who may."""
+        """Note which record of roles was read, and whether anybody can deploy because no ACL says who may."""
         self._is_open = is_open
         if self.status.access != record:
             self.status = self.status.with_changes(access=record)
 
     def note_hold(self, effect: str | None) -> None:
-        """Take over what a hold does to the deployment that it has found under way; None where it has found none."""
+        """Note what a hold does to the deployment that was in progress when it began; None if there was none."""
         self._hold = effect
 
     def note_withdrawal(self) -> None:
-        """While the agent is drained, nothing is registered any more."""
+        """Note that the agent is drained, and nothing is registered any longer."""
         self._withdrawn = self.status.drained is not None
 
     def set_files(self, statuses: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take over how it is with the files."""
+        """Set the statuses of the files."""
         if self.status.files != statuses:
             self.status = self.status.with_changes(files=statuses)
 
     def show(self) -> bool:
-        """Show the present on this host: metrics, and the status file where it has changed.
+        """Show the current status on this host: metrics, and the status file if it has changed.
 
-        Whether other things than before keep it from being shown.
+        Returns whether what prevents that has changed.
         """
         states = self._session.states
         registered = sorted(self._ephemerals.held - {self._znode}) if self._session.seconds_left else []
@@ -195,7 +195,7 @@ class StatusBoard:
         return self.troubles != before
 
     def _write(self, shown: dict[str, Any]) -> str | None:
-        """Write the status file; what keeps it from being written."""
+        """Write the status file; returns what prevents that, if anything."""
         try:
             write_whole(self._file, json.dumps(shown))
         except OSError as exc:
@@ -205,10 +205,10 @@ class StatusBoard:
         return None
 
     def report(self) -> None:
-        """Write the status into the agent's znode, where it has changed.
+        """Write the status into the agent's znode, if it has changed.
 
-        Raises `SessionTroubleError`, also while the znode is somebody else's: a dead session's, whose end is near, or
-        that of another agent of this name. Nothing is taken over.
+        Raises `SessionTroubleError`, also while the znode belongs to somebody else: a dead session, which ends soon, or
+        another agent of this name. Nothing is taken over.
         """
         try:
             self._ephemerals.hold(self._znode, _fitting(self.status))

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The truth about a host, read from its disk: also where no agent runs and no ensemble answers."""
+"""The state of a host, read from its disk: also if no agent runs and no ensemble answers."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from .wire.records import describe_mark
 def host_report(instance: Instance) -> dict[str, Any]:
     """What is live, what a rollback could activate, whether an agent runs, and its last status.
 
-    `outdated` is what may keep the agent from writing its status; `unread` has a line for each thing that this user
-    may not read.
+    `outdated` is what may prevent the agent from writing its status; `unread` has a line for each thing that this
+    user may not read.
     """
     layout = Layout(instance.base)
     journal = ReleaseJournal.load(layout.journal)
@@ -64,7 +64,7 @@ def _staged(layout: Layout) -> list[str]:
 
 
 def _mark(layout: Layout, name: str, status: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """What a marker says; where it can't be read now, what the agent said of it last."""
+    """What a marker says; if it can't be read now, what the agent last said about it."""
     try:
         mark = read_mark(layout.control(name))
     except OSError:
@@ -111,7 +111,7 @@ def as_table(report: Mapping[str, Any]) -> str:
 
 
 def _back_to(status: Mapping[str, Any]) -> str:
-    """What the host would go back to from what it serves."""
+    """What the host would roll back to from what it serves."""
     known = status.get("previousCommitId")
     return str(known) if known and known != status.get("commitId") else "nothing"
 
@@ -151,7 +151,7 @@ def _live(layout: Layout) -> dict[str, str]:
             directories.remove(layout.own.name)
         for name in [*directories, *files]:
             relative = os.path.relpath(os.path.join(directory, name), layout.base)
-            # What this can't tell of one place, it tells of the others.
+            # A place that can't be read does not hide the others.
             with contextlib.suppress(OSError):
                 commit_id = live_commit(layout, relative)
                 if commit_id:

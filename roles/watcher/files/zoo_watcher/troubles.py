@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps the agent from its work, at the ensemble or on this host: told once, tried again less and less often."""
+"""What keeps the agent from its work, at the ensemble or on this host: logged once, tried again less and less often."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .host.filesystem import MAY_BE_UNDONE
 from .host.shortage import is_shortage
 
 UNEXPECTED = "unexpected"
-"""How the line begins that tells an error which nobody has thought of."""
+"""How the line for an unexpected error begins."""
 
 log = logging.getLogger(__name__)
 
 
 def describe(error: Exception) -> str:
-    """The line that tells an error: of what this host lacks, of a file or disk, or that nobody has thought of."""
+    """The line for an error: a shortage of this host, a file or disk, or an unexpected one."""
     if is_shortage(error):
         return f"this host lacks something: {error!r}"
     if isinstance(error, OSError) and error.filename:
@@ -32,7 +32,7 @@ def describe(error: Exception) -> str:
 
 
 class Troubles:
-    """Collects the troubles of one turn of the loop after the other. `current` are those of the present turn."""
+    """Collects the troubles of each turn of the loop. `current` are those of the present turn."""
 
     def __init__(self) -> None:
         self.current: list[str] = []
@@ -45,9 +45,9 @@ class Troubles:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Keep what goes wrong inside the block from what comes after it.
+        """Note what goes wrong inside the block, so that what follows goes on.
 
-        A `NoAnswerError` ends the turn, any other `AgentError` but `SessionTroubleError` the agent.
+        A `NoAnswerError` ends the turn; any other `AgentError` except `SessionTroubleError` ends the agent.
         """
         try:
             yield
@@ -61,7 +61,7 @@ class Troubles:
             self.note_mistake(exc)
 
     def note_mistake(self, error: Exception) -> None:
-        """Note an error of a step; one that nobody has thought of with its traceback."""
+        """Note an error of a step; an unexpected one with its traceback."""
         text = describe(error)
         if text not in self._logged and text.startswith(UNEXPECTED):
             log.error("%s", text, exc_info=error)
@@ -72,7 +72,7 @@ class Troubles:
         self.current = list(dict.fromkeys([*self.current, *troubles]))
 
     def end_turn(self) -> float | None:
-        """Log what is new; the seconds after which to try again, None where nothing is to be tried."""
+        """Log what is new; returns the seconds after which to try again, None if nothing is to be tried."""
         if self.current != self._logged:
             self._backoff.reset()
             for trouble in self.current:

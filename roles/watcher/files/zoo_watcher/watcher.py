@@ -51,14 +51,14 @@ if TYPE_CHECKING:
     from .rollouts.participation import Participation
 
 IDLE = 60.0
-"""Seconds after which the loop looks around where nothing wakes it."""
+"""Seconds after which the loop looks around if nothing wakes it."""
 LOOK_AGAIN = 60.0
-"""Seconds after which what is desired is read again, and what is held looked at, though no watch has said a word: a
-server that has something to tell, and finds that this agent may not read it just then, uses the watch up in silence."""
+"""Seconds after which the desired release is read again, and what is held checked, even if no watch has fired: a server
+that finds that this agent may not read a changed znode just then uses up the watch silently."""
 AFTER_MISTAKE = 1.0
-"""Seconds that a turn waits which follows one that an unexpected error has broken off."""
+"""Seconds before the next turn after one that an unexpected error has broken off."""
 END_TIMEOUT = 5.0
-"""Seconds that what runs has to end by itself before the agent ends, and it with it."""
+"""Seconds that running work gets to end on its own before the agent ends, and the work with it."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Watcher:
     """One agent. `run` returns when a signal says so."""
 
     def __init__(self, config: Config, version: str, check_again: Callable[[], object]) -> None:
-        """`check_again` gives what is in the configuration on disk now; a `ConfigError` where that can't be used."""
+        """`check_again` returns what is in the configuration file now; raises `ConfigError` if that can't be used."""
         self.config = config
         self.layout = Layout(config.base)
         self.troubles = Troubles()
@@ -92,15 +92,15 @@ class Watcher:
         )
         self.rollout: Participation | None = None
         self._follows = False
-        """Whether it is followed in this turn: what it was to be looked at for in an earlier one says nothing."""
+        """Whether it is followed in this turn: a pause from an earlier turn does not count."""
         self.signature = LiveSignature(config, self.layout, self.wake)
         self.reconciler = self._reconciler()
         self._endings: set[str] = set()
-        """The ends that were asked for, by `ENDINGS`."""
+        """The requested endings, by `ENDINGS`."""
         self.ended: str | None = None
-        """What it has ended for: a signal that comes later changes nothing of that."""
+        """Why it has ended: a later signal does not change that."""
         self.checked: object = None
-        """What was in the configuration that the agent is to begin anew with."""
+        """The content of the configuration that the agent is to restart with."""
         self._check_again = check_again
         self._reload_asked = False
         self._reload_trouble: str | None = None
@@ -115,7 +115,7 @@ class Watcher:
     def _reconciler(self) -> FileReconciler | None:
         if not self.config.files:
             return None
-        # Imported here: an agent without files has nothing of it in its memory.
+        # Imported here: an agent without files does not keep it in memory.
         from .files.reconciler import FileReconciler  # noqa: PLC0415
 
         return FileReconciler(self.config, self.layout, self.session, self.wake)
@@ -123,7 +123,7 @@ class Watcher:
     def _trust(self) -> RecordTrust | None:
         if self.config.require_signature is None:
             return None
-        # Imported here: an agent that demands no signature has nothing of it in its memory.
+        # Imported here: an agent that demands no signature does not keep it in memory.
         from .releases.record_trust import RecordTrust  # noqa: PLC0415
 
         return RecordTrust(self.config, self.layout)
@@ -132,7 +132,7 @@ class Watcher:
         return self.reconciler.actions_pending if self.reconciler else 0
 
     def wake(self) -> None:
-        """Let the loop look again; from any thread, or a signal handler."""
+        """Make the loop look again; from any thread, or a signal handler."""
         self.inbox.wake()
 
     def run(self) -> None:
@@ -140,12 +140,12 @@ class Watcher:
 
         Raises `AgentError`.
         """
-        # Before the lock, which tells whom to send them to.
+        # Before the lock, which shows other processes where to send signals.
         self._listen()
         self.lock = lock_base(self.layout)
-        """The descriptor; who begins anew passes it on."""
+        """The descriptor; a restart passes it on."""
         with contextlib.suppress(OSError):
-            # For a full disk, on which nobody could make it.
+            # Now, because on a full disk nobody could create it.
             make_directory(self.layout.controls, READABLE)
         self.board.enter("idle", self.convergence.known_live())
         # After the lock: a second agent of this base fails because of that, not because its port is taken.
@@ -169,7 +169,7 @@ class Watcher:
                 os.close(self.lock)
 
     def _say_ready(self) -> None:
-        """Tell the service manager, until it has taken it: it ends an agent that it has not heard of."""
+        """Report readiness to the service manager until it takes it: it stops an agent that has not reported."""
         if not self._said_ready:
             self._said_ready = systemd.notify("READY=1", f"STATUS={self.board.status.state}")
 
@@ -178,10 +178,10 @@ class Watcher:
         self.wake()
 
     def _remove_leftovers(self, removed: Callable[[Sequence[Path]], None]) -> None:
-        """Have what an interrupted deployment has left removed, to have room; nothing but the next deployment waits."""
+        """Have the leftovers of an interrupted deployment removed, to free space; only the next deployment waits."""
         if self._leftovers is not None and self._leftovers.is_alive():
             return
-        # Where no thread can be started now, the next apply process does the same.
+        # If no thread can be started now, the next apply process does the same.
         with contextlib.suppress(OSError, RuntimeError):
             self._leftovers = Leftovers(self.layout, removed)
             if self._leftovers.paths:
@@ -194,7 +194,7 @@ class Watcher:
         signals.receive()
 
     def _wait_and_look(self, pause: float) -> float:
-        """Wait for a reason to look around, for `pause` seconds at the most, and do; the next pause."""
+        """Wait for a reason to look, for at most `pause` seconds, then look; returns the next pause."""
         try:
             self._take_messages(pause)
             self._reload_where_asked()
@@ -205,13 +205,13 @@ class Watcher:
             self.troubles.begin_turn()
             self.troubles.note_mistake(exc)
             self.troubles.end_turn()
-            # What fails at once must not keep a processor busy.
+            # A turn that fails at once must not keep a processor busy.
             time.sleep(AFTER_MISTAKE)
             return 0.0
 
     def _take_messages(self, pause: float) -> None:
-        """Wait for messages, and take all that are there; raises the error of the first that can't be taken."""
-        # Looked at before: what a thread has said is in the inbox once it has ended.
+        """Wait for messages and take all of them; raises the error of the first that can't be taken."""
+        # Looked at before: all that a thread has sent is in the inbox once it has ended.
         deployment = self.convergence.deployment
         silent = deployment if deployment and not deployment.is_alive() else None
         mistakes: list[Exception] = []
@@ -224,14 +224,14 @@ class Watcher:
             log.error("the deployment thread has died, generation=%s", silent.generation)
             self.convergence.note(silent, None)
         if deployment and self.convergence.deployment is None:
-            # Killed, its apply process has removed nothing. The next one, which would, may be long after.
+            # Its apply process was killed and has removed nothing. The next one, which would, may come much later.
             self._remove_leftovers(lambda _paths: None)
         if mistakes:
             raise mistakes[0]
 
     @property
     def ending(self) -> str | None:
-        """What the agent is to end for. Who is to leave does, whatever else is wanted meanwhile."""
+        """Why the agent is to end, if it is. Leaving takes precedence over anything else requested meanwhile."""
         return next((ending for ending in signals.ENDINGS.values() if ending in self._endings), None)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
@@ -240,14 +240,14 @@ class Watcher:
         elif number == signals.CONTROL:
             self._look_again_at = 0.0
         else:
-            # Added, never put in another's place: a signal may come while the one before it is being handled.
+            # Added, never replaced: a signal may arrive while the one before it is being handled.
             self._endings.add(signals.ENDINGS[signal.Signals(number)])
         self.wake()
 
     def _reload_where_asked(self) -> None:
-        """End in order to begin anew with the configuration on disk, or stay with the old one where that is wrong.
+        """End in order to restart with the configuration on disk, or keep the old one if that is wrong.
 
-        First what runs has to end, such as a hook: the agent that begins anew would run it a second time beside that.
+        First, what runs has to end, such as a hook: the restarted agent would run it a second time in parallel.
         """
         if not self._reload_asked:
             return
@@ -259,7 +259,7 @@ class Watcher:
             if not self.convergence.is_stopping:
                 log.info("reloading as soon as what runs has ended")
             self.convergence.is_stopping = True
-            return  # its end wakes the loop
+            return  # the end of it wakes the loop
         if problem and self.convergence.is_stopping:
             self._resume()
         self._reload_asked = False
@@ -280,7 +280,7 @@ class Watcher:
         return None
 
     def _has_stopped(self) -> bool:
-        """Begin nothing more; whether all that was begun has ended."""
+        """Start nothing more; returns whether all that was started has ended."""
         if self.convergence.deployment is not None:
             self.convergence.deployment.cancel_for_end()
         if self.reconciler is not None:
@@ -288,8 +288,8 @@ class Watcher:
         return self.convergence.deployment is None and not (self.reconciler is not None and self.reconciler.works)
 
     def _resume(self) -> None:
-        """Go on after all: the configuration has become wrong while the end of what ran was waited for."""
-        # What can't be started now is started by the next turn.
+        """Go on after all: the configuration has become wrong during the wait for what ran to end."""
+        # If it can't be started now, the next turn starts it.
         reconciler = self._reconciler()
         if reconciler:
             reconciler.start()
@@ -298,14 +298,14 @@ class Watcher:
         self.convergence.look_again()
 
     def _turn(self) -> float:
-        """Look at all that may have changed, once; the seconds after which to look again in any case."""
+        """Look once at all that may have changed; returns the seconds after which to look again in any case."""
         systemd.live_on()
         self._say_ready()
         self.troubles.begin_turn()
         self.convergence.journal.forget()
         with self.troubles.noted():
             self._keep_lock()
-        # Now: what is owed to another base is dropped.
+        # Only now: the step before drops what is owed to another base.
         self.convergence.settle_journal()
         with self.troubles.noted():
             self._note_files()
@@ -326,13 +326,13 @@ class Watcher:
         except OSError as exc:
             self.troubles.add([f"base: {exc.filename}: {exc.strerror}"])
         if self.lock != before and not is_removed:
-            # The base is another one, as where a mount has come up over it: what was done, or is under way, is not what
-            # is live there.
+            # The base is another one, for instance because a mount has come up over it: what was done, or is in
+            # progress, is not what is live there.
             self.convergence.journal.drop()
             self.convergence.look_again()
 
     def _note_files(self) -> None:
-        """Take over how it is with the files, and let their thread know that there may be a connection again."""
+        """Note the statuses of the files, and tell their thread that there may be a connection again."""
         if self.reconciler is None:
             return
         if not self.reconciler.works and not self.convergence.is_stopping:
@@ -342,7 +342,7 @@ class Watcher:
         self.board.set_files(self.reconciler.statuses)
 
     def _reconcile(self) -> float:
-        """Do all that there is to do with the ensemble, each step whatever came of the one before."""
+        """Do all that there is to do with the ensemble, each step regardless of the outcome of the one before."""
         self.troubles.add([*self.board.troubles, *self.health.troubles, *self.controls.troubles])
         self.troubles.add(self.convergence.troubles)
         self._look_at_withdrawal()
@@ -367,7 +367,7 @@ class Watcher:
         return min(self.troubles.end_turn() or IDLE, IDLE if pause is None else pause, self.session.look_at_losses())
 
     def _look_at_withdrawal(self) -> None:
-        """Have the session end where nothing else takes the registration of what is not healthy away."""
+        """Let the session end if nothing else removes the registration of an unhealthy service."""
         is_due = self.registrations.is_withdrawal_due and not self.session.has_ended
         connections, timeout = self.session.connections, self.session.timeout
         if self._overdue.look(is_due=is_due, connections=connections, timeout=timeout):
@@ -377,7 +377,7 @@ class Watcher:
     def _take_steps(self) -> None:
         for step in (
             self._follow_session,
-            # Before all else: a server that does not answer in time lets nothing come after its first question.
+            # Before all else: if a server does not answer the first request in time, nothing that follows is done.
             self.registrations.withdraw_ill,
             self._refresh_creation,
             self._look_again,
@@ -406,21 +406,21 @@ class Watcher:
             self.board.note_access(self.creation.record, is_open=self.creation.is_open)
 
     def _follow_rollout(self) -> None:
-        """Take part in the rollout of what is desired, if there is one: it says what this host is to deploy now."""
+        """Take part in the rollout of the desired release, if there is one: it says what this host is to deploy now."""
         desired = self.desired.current
         if self.rollout and (desired is None or not desired.asks_the_same(self.rollout.desired)):
             self.rollout.end()
             self.rollout = self.convergence.assignment = None
         if desired is None or not desired.may_roll_out:
-            if self.rollout is None:  # also where one of before could not be looked at
+            if self.rollout is None:  # also if an earlier one could not be looked at
                 self.convergence.assignment = None
             return
         if self.convergence.is_stopping:
             return
-        # Whatever goes wrong from here on, the host stays as it is: only a rollout may say that it is its turn.
+        # Whatever goes wrong from here on, the host stays as it is: only a rollout may give it its turn.
         self.convergence.assignment = Assignment()
         if self.rollout is None:
-            # Imported here: an agent without rollouts has nothing of them in its memory.
+            # Imported here: an agent without rollouts does not keep them in memory.
             from .rollouts.facts import HostFacts  # noqa: PLC0415
             from .rollouts.participation import Participation  # noqa: PLC0415
 
@@ -431,8 +431,8 @@ class Watcher:
         with self.troubles.noted():
             self.rollout.keep()
         self.convergence.assignment = self.rollout.assignment
-        # The status first: who is not seen counts as lost once it is admitted, another agent of this name takes part
-        # already, and nobody is to take this host's place before it says what it has come to.
+        # The status first: a host without one counts as lost once it is admitted, another agent of this name may take
+        # part already, and nobody may take this host's place before it has reported its outcome.
         self.board.report()
         self._follows = True
         try:
@@ -442,7 +442,7 @@ class Watcher:
             self.troubles.add([self.rollout.refused] if self.rollout.refused else [])
 
     def _look_again(self) -> None:
-        """Trust no watch for longer than `LOOK_AGAIN`, nor where a person on this host has something done."""
+        """Trust no watch for longer than `LOOK_AGAIN`, nor after a person on this host has asked for something."""
         now = time.monotonic()
         if now < self._look_again_at:
             return
@@ -472,11 +472,11 @@ class Watcher:
         self.troubles.add([staleness] if staleness else [])
 
     def _register(self) -> None:
-        """Hold the registrations that are due; a deployment that drains waits until there is none.
+        """Hold the registrations that are due; a deployment that drains waits until there are none.
 
-        While it can't be told what this host serves, what was known last counts.
+        While it can't be told what this host serves, the last known state counts.
         """
-        # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any more.
+        # Read once: a drain that begins after this is answered in the next turn, when nothing is registered any longer.
         draining = (
             self.convergence.deployment is not None and self.convergence.deployment.handshake.withholds_registrations
         )
@@ -491,15 +491,15 @@ class Watcher:
             self.convergence.deployment.handshake.answer(Phase.DRAINING)
 
     def _enroll(self) -> None:
-        """See to it that this host is in the roster, where its name is not another agent's."""
+        """Make sure that this host is in the roster, unless its name belongs to another agent."""
         status = self.ephemerals.made(self.config.app.agent(self.config.name))
         if status is not None:
             self.membership.enroll(status)
 
     def _serves(self) -> bool:
-        """Whether this host has what it should serve: a release, where one is published.
+        """Whether this host has what it should serve: a release, if one is published.
 
-        Raises `OSError` where that can't be told now.
+        Raises `OSError` if that can't be told now.
         """
         desired = self.desired.current
         if desired is None:
@@ -511,14 +511,14 @@ class Watcher:
         return self.convergence.live() is not None or bool(self.convergence.journal.read().healthy)
 
     def _prove_contact(self) -> None:
-        """Where a deployment waits for an answer of the ensemble, ask for one."""
+        """Ask the ensemble for an answer if a deployment waits for one."""
         deployment = self.convergence.deployment
         if deployment is not None and deployment.handshake.phase == Phase.AWAITING_CONTACT:
             self.session.round_trip(self.config.app.config)
             deployment.handshake.answer(Phase.AWAITING_CONTACT)
 
     def _end(self) -> None:
-        """Leave, or hand the session over: then it lasts, for the next agent, until it expires; as after an error."""
+        """Leave, or hand over the session: as after an error, it then lasts for the next agent until it expires."""
         systemd.notify(systemd.reloading() if self.ending == "reloading" else "STOPPING=1")
         log.info("%s", self.ending or "ending after an error")
         end = time.monotonic() + END_TIMEOUT

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from ansible_collections.zoo.deploy.plugins.module_utils.records import STATES, AgentStatus
 from ansible_collections.zoo.deploy.plugins.plugin_utils.page.kinds import KINDS, kind_of
+from support.documents import ROOT
 
 GENERATION = 7
 MARK = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
@@ -74,3 +76,8 @@ def test_a_host_in_any_state_has_a_kind(state: str, generation: int | None) -> N
         for going in ({}, rollout(), rollout("admitted"))
     }
     assert kinds <= {*KINDS}
+
+
+def test_the_guide_has_each_kind_as_the_page_shows_it() -> None:
+    guide = (ROOT / "docs/guides/page.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (.+) \| `(\w+)` \|", guide, re.MULTILINE) == [(kind.title, kind.name) for kind in KINDS]

@@ -101,6 +101,11 @@ def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
     assert rules(rollout) == "one failure too many halts it"
 
 
+def test_a_plan_that_rolls_back_says_so() -> None:
+    rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"onFailure": "rollback"}}
+    assert rules(rollout) == "one failure too many rolls all back"
+
+
 def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:
     found = fleet_files([agent("a", files=files()), agent("b", files=files("bad")), agent("c", files={"/x": 5})])
     assert [(file.dest, file.state, file.hosts["failed"], file.hosts["current"], file.messages) for file in found] == [

@@ -112,7 +112,7 @@ def test_a_file_is_written_with_the_mode_that_is_asked_for_also_over_another(tmp
 
 def test_an_error_of_the_disk_says_what_was_being_done_and_where(tmp_path: Path) -> None:
     with (
-        pytest.raises(DeployError, match=f"^staging: {tmp_path}/none No such file or directory$"),
+        pytest.raises(DeployError, match=f"^staging: {tmp_path}/none: No such file or directory$"),
         disk_errors("staging"),
     ):
         sync_file_system(tmp_path / "none")
@@ -120,7 +120,7 @@ def test_an_error_of_the_disk_says_what_was_being_done_and_where(tmp_path: Path)
 
 def test_a_sync_that_fails_is_named_with_its_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux, "_call", lambda _function, _descriptor: errno.ENOSPC)
-    staging = f"^staging: {tmp_path} No space left on device$"
+    staging = f"^staging: {tmp_path}: No space left on device$"
     with pytest.raises(PassingError, match=staging) as full, disk_errors("staging"):
         sync_file_system(tmp_path)
     assert full.value.reason == "disk"
@@ -169,7 +169,7 @@ def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
     ],
 )
 def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: type[DeployError]) -> None:
-    with pytest.raises(DeployError, match=r"^staging: /srv/a ") as raised, disk_errors("staging"):
+    with pytest.raises(DeployError, match=r"^staging: /srv/a: ") as raised, disk_errors("staging"):
         raise OSError(number, os.strerror(number), "/srv/a")
     assert isinstance(raised.value, PassingError) == (kind is PassingError)
 
@@ -177,7 +177,7 @@ def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: t
 def test_of_two_paths_that_an_error_is_about_both_are_named(tmp_path: Path) -> None:
     made, wanted = tmp_path / "made", tmp_path / "missing" / "place"
     made.touch()
-    text = f"^activating: {made} to {wanted} No such file or directory$"
+    text = f"^activating: {made} to {wanted}: No such file or directory$"
     with pytest.raises(DeployError, match=text), disk_errors("activating"):
         made.rename(wanted)
 

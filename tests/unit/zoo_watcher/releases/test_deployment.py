@@ -458,7 +458,7 @@ def test_a_journal_that_may_not_be_read_is_waited_for_and_nothing_is_forgotten(
     assert outcome(told) == ("active", None)
     waits = [progress.message for progress in told if progress and progress.retry == "disk"]
     assert len(waits) == 2
-    assert all(str(text).startswith(f"looking at what is here: {journal} Permission denied; tried") for text in waits)
+    assert all(str(text).startswith(f"looking at what is here: {journal}: Permission denied; tried") for text in waits)
     assert ReleaseJournal.load(journal).healthy == (COMMIT, OLD)
 
 
@@ -527,7 +527,7 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
     deployment.run()
     assert outcome(told) == ("rolled_back", f"not healthy; rolled back to {OLD}")
     assert live_commit(deployment.course.layout, "site") == OLD
-    said = f"not healthy; rolling back: require_signature: {signers} No such file or directory; tried again in"
+    said = f"not healthy; rolling back: require_signature: {signers}: No such file or directory; tried again in"
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 1
 
 

@@ -100,7 +100,7 @@ def test_a_file_of_signers_that_is_missing_is_waited_for(tmp_path: Path, monkeyp
     Layout(tmp_path).make()
     Manifest({}, ()).save(Layout(tmp_path).manifest(COMMIT))
     signature.look(COMMIT)
-    missing = f"the live release can't be verified now: require_signature: {signers} No such file or directory"
+    missing = f"the live release can't be verified now: require_signature: {signers}: No such file or directory"
     wait_for(lambda: signature.trouble == missing, "it is missing")
     aside.rename(signers)
     wait_for(lambda: signature.trouble is None, "it is there")

@@ -58,7 +58,7 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
     file.write_text("two")
     assert allowed_signers(str(file)) != before
     assert allowed_signers(None) is None
-    with pytest.raises(PassingError, match=r"^require_signature: /nowhere No such file"):
+    with pytest.raises(PassingError, match=r"^require_signature: /nowhere: No such file"):
         allowed_signers("/nowhere")
 
 
@@ -66,7 +66,7 @@ def test_a_fifo_in_the_place_of_the_allowed_signers_is_named_and_not_waited_for(
     os.mkfifo(tmp_path / "signers")
     (tmp_path / "link").symlink_to("signers")
     for path in (tmp_path / "signers", tmp_path / "link"):
-        with pytest.raises(PassingError, match=f"^require_signature: {path} not a regular file$"):
+        with pytest.raises(PassingError, match=f"^require_signature: {path}: not a regular file$"):
             allowed_signers(str(path))
 
 

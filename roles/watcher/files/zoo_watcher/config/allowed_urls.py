@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which repositories a host deploys from: by the protocol, and by the beginning of the address. Pure.
+"""Which repositories a host deploys from, by the protocol and the beginning of the address. Pure.
 
-A beginning fits an address with the same protocol, user, host and port whose path is the same or below it, segment by
-segment. An address that programs might read in two ways (`..`, `%2f`, `?`, a host with odd letters) fits none.
+A beginning matches an address with the same protocol, user, host and port whose path is the same or below it, segment
+by segment. An address that programs might read in two ways (`..`, `%2f`, `?`, a host with odd letters) matches none.
 `host:path` of ssh is relative to the user's home, so it is not the same as `ssh://host/path`.
 """
 
@@ -19,19 +19,19 @@ from zoo_watcher.wire.records import InvalidRecord, check_published_url, quote, 
 from zoo_watcher.wire.znode_names import has_control
 
 PORTS = {"https": 443, "http": 80, "git": 9418}
-"""What stands for no port. With ssh, its own configuration says which port that is, and knows a host as it is written.
+"""The default ports. With ssh, its own configuration decides the port, and knows a host as it is written.
 """
 SERVER = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.+-]*)@)?(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 ODD = frozenset("/\\?#;%")
-"""What no segment of a path has once it is decoded: some server, or git itself, takes it for more than a letter."""
+"""What no decoded segment of a path may have: some server, or git itself, takes it for more than a letter."""
 MOST_SHOWN = 3
 
 
 class Location(namedtuple("Location", ("scheme", "server", "is_absolute", "path"))):
-    """Where an address leads. `server` is the user, the host and the port; no host for a path on this host."""
+    """Where an address leads. `server` is the user, the host and the port; it has no host for a path on this host."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ class Location(namedtuple("Location", ("scheme", "server", "is_absolute", "path"
 def find_problem(url: str, schemes: Sequence[str], beginnings: Sequence[str]) -> str | None:
     """Why a host with these protocols and beginnings, each checked before, does not deploy from `url`; None if it does.
 
-    Without beginnings, an address needs nothing but one of the protocols.
+    Without beginnings, an address only needs one of the protocols.
     """
     scheme = url_scheme(url)
     if scheme not in schemes:
@@ -76,7 +76,7 @@ def find_problem(url: str, schemes: Sequence[str], beginnings: Sequence[str]) ->
 
 
 def check_beginning(beginning: str, schemes: Sequence[str]) -> None:
-    """Raises `InvalidRecord` where no address could be told to be below that."""
+    """Raises `InvalidRecord` if no address could be told to be below it."""
     check_published_url(beginning)
     scheme = url_scheme(beginning)
     if scheme not in schemes:
@@ -88,7 +88,7 @@ def check_beginning(beginning: str, schemes: Sequence[str]) -> None:
 
 
 def locate(url: str) -> Location:
-    """Where an address leads, which git may be given. Raises `InvalidRecord` where that may be read in two ways."""
+    """Where an address for git leads. Raises `InvalidRecord` if it may be read in two ways."""
     scheme = url_scheme(url)
     has_scheme = url.startswith(f"{scheme}://")
     if has_scheme:
@@ -120,12 +120,12 @@ def _server(scheme: str, text: str) -> tuple[str | None, str, int]:
 
 
 def _segment(text: str, *, decode: bool) -> str:
-    """A segment of a path as a server reads it. What has a protocol, git or the server decodes; nothing else."""
+    """A segment of a path as a server reads it. Git or the server decodes addresses with a protocol, and no others."""
     try:
         segment = unquote_to_bytes(text).decode() if decode else text
     except UnicodeDecodeError:
         segment = text
-    # A server may take dots and spaces for dots alone.
+    # A server may read dots and spaces as dots only.
     if not segment.strip(". ") or not ODD.isdisjoint(segment) or has_control(segment):
         raise InvalidRecord(f"expected no {quote(segment)} in its path")
     return segment

@@ -43,11 +43,11 @@ if TYPE_CHECKING:
 FORMATS = ("seed", "nerve", "serverset", "curator")
 SCHEMES = ("https", "ssh", "git", "http", "file")
 DEFAULT_SCHEMES = ("https", "ssh")
-"""Those that are encrypted, and prove who the server is."""
+"""Those that are encrypted and authenticate the server."""
 TARGET = re.compile(r"/[!-~]*")
-"""What can be asked for in a request: a space would end it."""
+"""The target of a request: a space would end it."""
 ADDRESS = re.compile(r"[^\W_][\w.-]{0,252}|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?")
-"""A host name, or an IP address: what a reader of the registration takes for one."""
+"""A host name or an IP address, as accepted by readers of the registration."""
 MOST_LABELS = 64
 LONGEST_LABEL = 255
 """Characters that a label, and its key, may have."""
@@ -56,10 +56,10 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass(frozen=True)
 class Check:
-    """What proves a service healthy: a TCP connection, an HTTP or HTTPS answer, or a command that ends with 0.
+    """What proves a service healthy: a TCP connection, an HTTP or HTTPS response, or a command that exits with 0.
 
     Times are seconds; `rise` and `fall` count answers in a row. `tls_...` are for HTTPS: the authority (None: the
-    host's own), a client certificate with its key, and the name in the service's certificate where that is not `host`.
+    host's own), a client certificate with its key, and the name in the service's certificate if that is not `host`.
     """
 
     type: str
@@ -82,7 +82,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Commands of this host's, each a list of words, run without a shell; empty where there is none."""
+    """Commands of this host, each a list of words, run without a shell; empty if there is none."""
 
     before_activate: tuple[str, ...] = ()
     after_activate: tuple[str, ...] = ()
@@ -165,7 +165,7 @@ class Config:
     labels: tuple[tuple[str, str], ...] = ()
     log_level: str = "info"
     file: str | None = None
-    """Where it was read."""
+    """The file it was read from."""
 
     @property
     def signers(self) -> tuple[str | None, ...]:
@@ -190,7 +190,7 @@ class Config:
         return config
 
     def refuse_restart_of(self, unit: str) -> None:
-        """Raises `ConfigError` where the agent is to restart this unit, its own."""
+        """Raises `ConfigError` if the agent is to restart this unit, its own."""
         files = {f"files[{number}].": file.restart_units for number, file in enumerate(self.files)}
         places = [where for where, units in {"": self.restart_units, **files}.items() if unit in units]
         if places:
@@ -198,7 +198,7 @@ class Config:
             raise ConfigError([f"{where}restart_units: {why}" for where in places])
 
     def without_restart_of(self, unit: str) -> Config:
-        """The same, where the agent restarts this unit no more."""
+        """The same configuration without a restart of this unit."""
 
         def others(units: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(one for one in units if one != unit)
@@ -266,7 +266,7 @@ def _base(reader: ObjectReader) -> str:
 
 
 def _status_path(app: AppPaths | str, name: str) -> str:
-    # What is not a path is a mistake that has been noted.
+    # Anything but a path is a mistake that has already been noted.
     return app.agent(name) if isinstance(app, AppPaths) else ""
 
 
@@ -297,7 +297,7 @@ def _connection(reader: ObjectReader) -> Connection:
 
 
 def _secret_file(reader: ObjectReader, key: str) -> str | None:
-    """A file that holds a secret: whoever else could read it, could use it."""
+    """A file that contains a secret: anybody else who could read it could use it."""
     path: str | None = reader.text(key)
     if path is None:
         return None
@@ -322,7 +322,7 @@ def _readable_file(reader: ObjectReader, key: str) -> str | None:
 
 
 def _signers(reader: ObjectReader) -> dict[str, str | None]:
-    """The files of those who may sign, of those who may no more, and of those who may sign commits by OpenPGP."""
+    """The files of those who may sign, of revoked keys, and of those who may sign commits with OpenPGP."""
     further = ("revoked_signers", "openpgp_signers")
     files = {key: _readable_file(reader, key) for key in ("require_signature", *further)}
     for key in further:
@@ -352,7 +352,7 @@ def _shared_paths(reader: ObjectReader) -> tuple[str, ...]:
 
 
 def _is_ip_address(value: Any) -> bool:
-    """Whether that is one; a name would have to be looked up, for as long as name servers take."""
+    """Whether it is an IP address; a name would have to be looked up, for as long as name servers take."""
     try:
         socket.getaddrinfo(value.encode("ascii"), None, flags=socket.AI_NUMERICHOST)
     except (AttributeError, OSError, ValueError):
@@ -389,7 +389,7 @@ def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str,
 
     mirrors = reader.take("git_mirrors", "an object of mirrors by the beginning of an address", fits, {})
     for beginning, mirror in mirrors.items():
-        # A token in it would be in the list of processes.
+        # A token in it would appear in the process list.
         reader.checked("git_mirrors", mirror, check_published_url)
         scheme = url_scheme(mirror)
         if not reader.noted("git_mirrors") and scheme not in schemes:
@@ -400,7 +400,7 @@ def _mirrors(reader: ObjectReader, schemes: tuple[str, ...]) -> tuple[tuple[str,
 def _files(reader: ObjectReader, base: str, status: str) -> tuple[ManagedFile, ...]:
     if "files" not in reader.left:
         return ()
-    # Imported here: an agent without files has nothing of it in its memory.
+    # Imported here: an agent without files does not keep it in memory.
     from .managed_file import managed_files  # noqa: PLC0415
 
     return managed_files(reader, base, status)
@@ -431,7 +431,7 @@ def _services(reader: ObjectReader, name: str, app: AppPaths | str) -> tuple[Ser
     for path, identity in sorted({znode for znode in znodes if znodes.count(znode) > 1}):
         reader.wrong("services", f"two with the path {path} and the id {identity}; give each its own id")
     for path, identity in znodes:
-        # What is not a path is a mistake that has been noted.
+        # Anything but a path is a mistake that has already been noted.
         taken = whose(app, f"{path.rstrip('/')}/{identity}") if isinstance(app, AppPaths) else None
         if taken:
             reader.wrong("services", f"{taken}; choose another path")

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys of the connection that are credentials of the unit (LoadCredential=, systemd.exec(5)), and not in a file here.
+"""Keys of the connection that are credentials of the unit (LoadCredential=, systemd.exec(5)), not in a file here.
 
-systemd puts each into a file of its name, in a directory in memory that only the unit's user may read.
+systemd puts each into a file with its name, in a directory in memory that only the unit's user may read.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ SECRETS = ("digest_password", "sasl_password", "tls_key_password")
 FILES = ("tls_cert", "tls_key")
 """Those that are the path of a file."""
 DIRECTORY = "CREDENTIALS_DIRECTORY"
-"""The variable in which systemd gives the directory."""
+"""The variable in which systemd passes the directory."""
 
 
 def take_credentials(reader: ObjectReader) -> None:
-    """Put what the key `credentials` names in the place of these keys."""
+    """Set the keys that the key `credentials` names from the credentials."""
 
     def fits(value: Any) -> bool:
         return isinstance(value, list) and all(item in SECRETS + FILES for item in value)

@@ -22,11 +22,11 @@ PASSED_ON = "ZOO_WATCHER_DOCUMENT"
 
 
 class _RepeatedKeyError(ValueError):
-    """A key is twice in one object: only its last value would count."""
+    """A key appears twice in one object: only its last value would count."""
 
 
 def read_document(path: str) -> dict[str, Any]:
-    """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` where the file can't be read."""
+    """The decoded JSON object in a file. Raises `ConfigError`, from an `OSError` if the file can't be read."""
     try:
         document = json.loads(read_named(path).decode("utf-8"), object_pairs_hook=_without_repeated)
     except OSError as exc:
@@ -50,8 +50,8 @@ def _without_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_named(path: str) -> bytes:
-    """What is in a regular file that a person has named: a symlink may lead to it. Raises `OSError`."""
-    # To wait for who writes into a FIFO would stop the agent's loop, or a deployment, without a word.
+    """The content of a regular file that a person has named: a symlink may lead to it. Raises `OSError`."""
+    # Waiting for a writer of a FIFO would stop the agent's loop, or a deployment, without a message.
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
@@ -61,7 +61,7 @@ def read_named(path: str) -> bytes:
 def pass_on(document: object) -> None:
     """Leave a document to the program that this process is about to execute. Raises `OSError`.
 
-    It may hold secrets, so it is in no environment and no file: only in memory, behind a descriptor.
+    It may contain secrets, so it is not in the environment or a file, but only in memory, behind a descriptor.
     """
     descriptor = os.memfd_create("configuration", 0)
     with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
@@ -71,7 +71,7 @@ def pass_on(document: object) -> None:
 
 
 def passed_on() -> dict[str, Any] | None:
-    """The document that was left to this program, if any; what it starts itself gets nothing of it."""
+    """The document that was left to this program, if any; processes that it starts do not get it."""
     descriptor = os.environ.pop(PASSED_ON, None)
     if descriptor is None:
         return None

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys of the connection that the configuration does not have, from variables of the environment, as for modules.
+"""Keys of the connection that the configuration lacks, from environment variables, as for modules.
 
-Each is called as the key, in capitals and after `ZK_`; an empty one is none. A secret may be in a file instead, which
-`ZK_DIGEST_PASSWORD_FILE`, say, names: a container's variables are shown to whoever may inspect it.
+Each is named like the key, in capitals after `ZK_`; an empty one counts as unset. A secret may be in a file instead,
+which `ZK_DIGEST_PASSWORD_FILE`, say, names: anybody who may inspect a container can read its variables.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS = {
 
 
 def variable(key: str) -> str:
-    """The variable that counts where the configuration does not have a key."""
+    """The variable that counts if the configuration lacks a key."""
     return f"ZK_{key.upper()}"
 
 
@@ -44,7 +44,7 @@ FILE_VARIABLES = tuple(f"{name}_FILE" for name in SECRET_VARIABLES)
 
 
 def take_environment(reader: ObjectReader) -> None:
-    """Put what the environment says in the place of these keys, where the configuration has none."""
+    """Set these keys from the environment if the configuration lacks them."""
     for key in (*TEXTS, *FLAGS, *NUMBERS):
         if reader.left.get(key) is None and not reader.noted(key):
             value = _value(reader, key)
@@ -78,7 +78,7 @@ def _number(text: str) -> float | None:
 
 
 def _in_file(reader: ObjectReader, name: str) -> str | None:
-    """The secret in the file that a variable names, without the end of its line."""
+    """The secret in the file that a variable names, without the newline at its end."""
     path = os.environ.get(name)
     if not path:
         return None

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which agent of this host a command is about, and where its base is.
 
-The configuration may hold secrets, so not everybody can read it; the role puts a symlink to the base beside it, for
-everybody. What else is wrong in a configuration keeps nobody from looking at the host, or from holding it.
+The configuration may contain secrets, so not everybody can read it; the role puts a symlink to the base next to it, for
+everybody. Other mistakes in a configuration prevent nobody from looking at the host, or from holding it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Instance:
 
     @classmethod
     def named(cls, directory: str, name: str | None) -> Instance:
-        """The one of this name with a configuration in `directory`, or the only one. Raises `ConfigError`."""
+        """The agent of this name with a configuration in `directory`, or the only one. Raises `ConfigError`."""
         try:
             names = sorted(entry[: -len(".json")] for entry in os.listdir(directory) if entry.endswith(".json"))
         except OSError as exc:
@@ -52,7 +52,7 @@ class Instance:
 
     @classmethod
     def of_file(cls, path: str) -> Instance:
-        """The one that a configuration file is about. Raises `ConfigError`."""
+        """The agent of a configuration file. Raises `ConfigError`."""
         label = Path(path).stem
         try:
             document = read_document(path)
@@ -64,7 +64,7 @@ class Instance:
         if not isinstance(base, str) or not os.path.isabs(base) or not nameable(base):
             raise ConfigError([f"{path}: base: expected an absolute path, got {quote(base)}"])
         if not os.path.normpath(base).strip("/"):
-            # Nothing is made in it, least of all by root.
+            # Nothing is created in it, least of all by root.
             raise ConfigError([f"{path}: base: expected a directory for the releases alone, got the root directory"])
         return cls(
             label, Path(base), _text(document, "name", socket.gethostname()), _text(document, "app", DEFAULT_APP)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 FORMATS = ("value", "directory", "json", "yaml", "properties", "env")
 MODE = re.compile(r"0?[0-7]{3}")
 LONGEST_INTERVAL = 86_400.0
-"""Seconds that may have to lie between two runs of an action."""
+"""The longest minimum interval between two runs of an action, in seconds."""
 MAX_FILES = 1_000
-"""Entries of one agent: each of them needs room in the agent's status."""
+"""The most entries of one agent: each takes room in the agent's status."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ManagedFile:
 
     @property
     def is_subtree(self) -> bool:
-        """Whether it is rendered from all znodes below, and not only from the value of its own."""
+        """Whether it is rendered from all znodes below `znode`, and not only from its own value."""
         return self.format != "value"
 
     def concerns(self, path: str) -> bool:
@@ -100,7 +100,7 @@ def _mode(reader: ObjectReader) -> int:
 
 
 def _check_place(reader: ObjectReader, file: ManagedFile, base: str, status: str) -> None:
-    """`dest` can be a file's path, and is not the agent's own; `znode` is not what the agent itself writes."""
+    """Note a `dest` that can't be a file's path, or is the agent's own, and a `znode` that the agent itself writes."""
     dest = file.dest
     if dest and (not _is_place(dest) or not nameable(dest)):
         reader.wrong("dest", f"expected an absolute, normalised path with no control character, got {quote(dest)}")
@@ -112,7 +112,7 @@ def _check_place(reader: ObjectReader, file: ManagedFile, base: str, status: str
 
 
 def _normalised(path: str) -> str:
-    """The path, with one slash at its beginning, where Python would leave two."""
+    """The path with one slash at its beginning, where Python would leave two."""
     return f"/{os.path.normpath(path).lstrip('/')}"
 
 
@@ -125,7 +125,7 @@ def _is_within(path: str, directory: str) -> bool:
 
 
 def _check_overlap(reader: ObjectReader, file: ManagedFile, earlier: list[ManagedFile]) -> None:
-    """No file has the path of another, or one in the directory that another creates."""
+    """Note a file with the path of another, or in the directory that another creates."""
     for other in earlier if file.dest else ():
         if file.dest == other.dest:
             reader.wrong("dest", f"{quote(file.dest)} is the dest of another file too")

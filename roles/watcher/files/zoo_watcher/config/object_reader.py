@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes the agent's configuration out of a JSON object, and notes each mistake with where it is."""
+"""Reads the agent's configuration from a JSON object, and notes each mistake with its location."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]*\.(?:service|socket|timer|tar
 
 
 class ObjectReader:
-    """Takes typed values out of a JSON object by key, and notes each mistake with where it is."""
+    """Takes typed values from a JSON object by key, and notes each mistake with its location."""
 
     def __init__(self, values: Mapping[str, Any], where: str, mistakes: list[str]) -> None:
         self.left = dict(values)
@@ -32,23 +32,23 @@ class ObjectReader:
         self.mistakes.append(f"{self.where}{name}: {text}")
 
     def noted(self, key: str) -> bool:
-        """Whether a mistake of this key has been noted."""
+        """Whether a mistake in this key has been noted."""
         return any(mistake.startswith(f"{self.where}{key}: ") for mistake in self.mistakes)
 
     def take(self, key: str, expected: str, fits: Callable[[Any], bool], default: Any) -> Any:
-        """The value of `key` where it `fits`; `default` where there is none, or a mistake."""
+        """The value of `key` if it `fits`; `default` if there is none, or a mistake."""
         value = self.left.pop(key, None)
         if value is None:
             return default
         if not fits(value):
-            # What is secret must not be shown, whatever its type.
+            # A secret must not be shown, whatever its type.
             got = "" if "password" in key else f", got {quote(value)}"
             self.wrong(key, f"expected {expected}{got}")
             return default
         return value
 
     def text(self, key: str, default: str | None = None) -> Any:
-        """A text that is not empty."""
+        """A string that is not empty."""
         return self.take(key, "a string", lambda value: isinstance(value, str) and bool(value), default)
 
     def flag(self, key: str, default: bool) -> Any:

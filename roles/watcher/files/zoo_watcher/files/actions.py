@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What follows a changed file: commands and restarts of units, in a thread of their own, one at a time.
 
-An action that several files ask for runs once for all that changed together. The journal names the files whose actions
-are pending before a file changes, and until the actions have succeeded: a killed agent's successor runs them.
+An action that several files require runs once for all that changed together. Before a file changes, the journal names
+it as pending, until its actions have succeeded: if the agent is killed, its successor runs them.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from .journal import FileJournal
 
 RESTART = ("systemctl", "restart")
 MOST_BEGUN = 3
-"""How often in a row an agent may end while an action runs, before the action is held to be the cause."""
+"""How often in a row an agent may end while an action runs before the action counts as the cause."""
 SETTLE = 0.05
-"""Seconds between a change and its action, in which the rest of one transaction or playbook arrives."""
+"""Seconds between a change and its action, for the rest of one transaction or playbook to arrive."""
 MOST_NAMED = 100_000
 """Bytes of all names in one variable: with more than 131,071 a process can't be started (execve(2))."""
 
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class Action:
-    """A command that follows a change, and how it stands; `label` names it in messages.
+    """A command that follows a change, and its state; `label` names it in messages.
 
     `interval` is the least number of seconds between two runs. `last_run` and `due` are times of `time.monotonic()`;
-    `due` is None where no run is due. `waiting` are the files whose change has to be followed by a run, `running` those
-    of the present run, `problems` says of which files the last run failed. `backoff` has the pauses after which it is
-    run again where that says nothing of the change, `killed` is how many of the last runs in a row were killed.
+    `due` is None if no run is due. `waiting` are the files whose change has to be followed by a run, `running` those
+    of the current run, `problems` has the failure of the last run by file. `backoff` has the pauses after which it is
+    run again if a failure says nothing about the change, `killed` is how many of the last runs in a row were killed.
     """
 
     command: tuple[str, ...]
@@ -83,18 +83,18 @@ class Action:
         self.due = due if self.due is None else self.due
 
     def begin(self) -> None:
-        """It runs for all that wait for it."""
+        """It runs for all files that wait for it."""
         self.running, self.waiting, self.due = self.waiting, set(), None
 
     def finish(self, problem: str | None) -> None:
-        """It has run. Of a file that has changed meanwhile, the next run counts."""
+        """It has run. For a file that has changed meanwhile, the next run counts."""
         self._note(problem)
         self.running = set()
         self.backoff.reset()
         self.killed = 0
 
     def postpone(self, problem: str | None, now: float) -> None:
-        """It could not be run: it has to, for the same files and those that have changed meanwhile."""
+        """It could not be run, and is still to be run for the same files and those that have changed meanwhile."""
         self._note(problem)
         self.waiting |= self.running
         self.running = set()
@@ -107,12 +107,12 @@ class Action:
                 self.problems[dest] = problem
 
     def remaining(self, now: float) -> float | None:
-        """Seconds until it may run; None where no run is due."""
+        """Seconds until it may run; None if no run is due."""
         return None if self.due is None else max(self.due - now, self.last_run + self.interval - now, 0.0)
 
 
 def commands_of(file: ManagedFile) -> list[tuple[str, tuple[str, ...]]]:
-    """What a file's change asks for, each with its label: its command, then the restarts of its units."""
+    """What a file's change requires, each with its label: its command, then the restarts of its units."""
     commands = [(f"on_change {file.on_change[0]}", file.on_change)] if file.on_change else []
     return [*commands, *((f"restarting {unit}", (*RESTART, unit)) for unit in file.restart_units)]
 
@@ -144,18 +144,18 @@ class Actions(Thread):
         self._ended = False
 
     def is_pending(self, dest: str) -> bool:
-        """Whether an action of this file's has to run, or runs."""
+        """Whether an action of this file has to run, or runs."""
         with self._condition:
             return any(action.is_pending(dest) for action in self._by_file[dest])
 
     def problem(self, dest: str) -> str | None:
-        """Why an action of this file's last change failed."""
+        """Why an action after this file's last change failed."""
         with self._condition:
             problems = [action.problems.get(dest) for action in self._by_file[dest]]
             return "; ".join(dict.fromkeys(filter(None, problems))) or None
 
     def announce(self, dests: Iterable[str]) -> list[str]:
-        """Before files change: those among them whose change asks for an action, for the journal."""
+        """Before files change: those among them whose change requires an action, for the journal."""
         with self._condition:
             announced = [dest for dest in dests if self._by_file[dest]]
             self._announced.update(announced)
@@ -168,17 +168,17 @@ class Actions(Thread):
             self._complete([dest], {})
 
     def request(self, dests: Iterable[str]) -> None:
-        """The files have changed, together: their actions run soon, or when they may run again."""
+        """The files have changed together: their actions run soon, or when they may run again."""
         dests = list(dests)
         self.journal.forget_begun(action.key for dest in dests for action in self._by_file[dest])
         self._request(dests)
 
     def resume(self) -> None:
-        """Have the actions run that are still to follow a change which an earlier agent has made."""
+        """Have the actions run that are still to follow a change made by an earlier agent."""
         pending = sorted(self.journal.pending)
         self._request(pending)
         with self._condition:
-            # What failed may have been taken out of the configuration: nothing follows then.
+            # What failed may have been removed from the configuration: then nothing follows.
             self._complete(pending, {})
 
     def _request(self, dests: Iterable[str]) -> None:
@@ -191,7 +191,7 @@ class Actions(Thread):
             self._condition.notify()
 
     def end(self) -> None:
-        """Begin no further action. What is pending stays in the journal."""
+        """Start no further action. What is pending stays in the journal."""
         with self._condition:
             self._ended = True
             self._condition.notify()
@@ -219,7 +219,7 @@ class Actions(Thread):
                     action.postpone(problem, time.monotonic())
                 else:
                     action.finish(problem)
-                    # The interval begins with the action's end; where nobody saw that, with its beginning.
+                    # The interval begins with the action's end or, if nobody saw that, with its start.
                     ended = {action.key: time.time()} if action.interval else {}
                 self._complete(dests, ended)
             self._changed()
@@ -236,7 +236,7 @@ class Actions(Thread):
         return None
 
     def _outcome(self, action: Action, dests: Sequence[str]) -> tuple[str | None, bool]:
-        """Why it failed, or None; and whether it is to be run again because that tells nothing of the change."""
+        """Why it failed, or None; and whether it is to be run again because that says nothing about the change."""
         if self.journal.begun.get(action.key, 0) >= MOST_BEGUN:
             problem = f"{action.label} {GIVEN_UP}"
             log.error("%s, files=%s", problem, ",".join(dests))
@@ -247,7 +247,7 @@ class Actions(Thread):
             log.exception("%s, files=%s", action.label, ",".join(dests))
             outcome = f"{action.label}: {UnexpectedFileError(exc)}", False
         if not (self._ended and outcome[0]):
-            # One that failed while the agent ends may be what ends it.
+            # An action that failed while the agent ends may be what ends it.
             self.journal.forget_begun([action.key])
         return outcome
 
@@ -275,5 +275,5 @@ class Actions(Thread):
 
 
 def _monotonic(when: float) -> float:
-    """A time of `time.time()` by `time.monotonic()`. A clock that was set back since must not hold back for long."""
+    """A time of `time.time()` by `time.monotonic()`. A clock that was set back since must not delay for long."""
     return time.monotonic() - max(time.time() - when, 0.0)

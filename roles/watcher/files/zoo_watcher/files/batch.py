@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One batch of files whose znodes were read together: planned, prepared, committed, and then acted on together."""
+"""One batch of files whose znodes were read together: planned, prepared, committed, and acted on together."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Batch:
     def plan(self, snapshots: Iterable[tuple[FileState, Snapshot]], *, has_no_cause: bool = False) -> None:
         """Find out which files have to change.
 
-        Where the znodes were read for no cause, the status of what is as it was stays as it is: whenever one host
-        writes its own, all others would have another transaction to tell of.
+        If the znodes were read without a cause, the status of an unchanged file stays as it is: otherwise, whenever one
+        host writes its status, all others would have a new transaction to report.
         """
         for state, snapshot in snapshots:
             _succeeds(state, partial(self._consider, state, snapshot, has_no_cause=has_no_cause))
@@ -74,10 +74,10 @@ class Batch:
         state.fingerprint = fingerprint
         state.killed = state.killed if unchanged else 0
         if unchanged and state.problem and state.retry_at is None:
-            # What failed for good fails until its znodes change.
+            # A permanent failure lasts until the znodes change.
             return
         if isinstance(snapshot.problem, TransientFileError) and not state.backoff.tries:
-            # After a reconnect, a server may answer before it knows who asks.
+            # After a reconnect, a server may answer before it knows the client's identity.
             state.fail(snapshot.problem)
             state.postpone()
             return
@@ -99,7 +99,7 @@ class Batch:
         state.settle(snapshot, removed=writer is not None)
 
     def _writer(self, file: ManagedFile, snapshot: Snapshot) -> Writer | None:
-        """What makes a file match its znodes; None where the file stays whatever it is. Raises `FileError`."""
+        """What makes a file match its znodes; None if the file stays whatever it is. Raises `FileError`."""
         earlier = self._journal.created.get(file.dest, set())
         if not snapshot.nodes and not (earlier and file.on_delete == "remove"):
             return None
@@ -115,7 +115,7 @@ class Batch:
 
     @property
     def validates(self) -> bool:
-        """Whether a command of a file's has to run before it can be written."""
+        """Whether a file's `validate` command has to run before it can be written."""
         return any(change.state.file.validate for change in self.changes)
 
     def write(self) -> None:
@@ -127,7 +127,7 @@ class Batch:
             self._journal.adopt(self._created)
 
     def _commit(self, prepared: Sequence[Change]) -> None:
-        """Put what is prepared in place. Before that the journal says, durably, what has to follow."""
+        """Put what is prepared in place. Before that, the journal notes durably what has to follow."""
         self._created.update({change.dest: change.writer.created for change in prepared})
         announced = self._actions.announce(change.dest for change in prepared)
 
@@ -140,7 +140,7 @@ class Batch:
             if _attempt(change, record_intent) and _attempt(change, change.writer.commit):
                 committed.append(change)
             elif change.writer.partly_committed:
-                # A directory of which some files are new already.
+                # A directory in which some files are new already.
                 self._actions.request([change.dest])
             else:
                 self._actions.drop(change.dest)
@@ -160,7 +160,7 @@ class Batch:
 
 
 def _check_outlasts_releases(file: ManagedFile, layout: Layout) -> None:
-    """Raises `TransientFileError` where the file would be in a release: the next one would go live without it."""
+    """Raises `TransientFileError` if the file would be in a release: the next one would go live without it."""
     directory = os.path.realpath(file.dest if file.format == "directory" else os.path.dirname(file.dest))
     if f"{directory}/".startswith(f"{os.path.realpath(layout.releases)}/"):
         raise TransientFileError(
@@ -170,7 +170,7 @@ def _check_outlasts_releases(file: ManagedFile, layout: Layout) -> None:
 
 
 def _attempt(change: Change, step: Callable[[], None]) -> bool:
-    """Do a step; where it fails, nothing of the new file is left."""
+    """Do a step; if it fails, nothing of the new file is left."""
     if _succeeds(change.state, step):
         return True
     with contextlib.suppress(Exception):
@@ -179,7 +179,7 @@ def _attempt(change: Change, step: Callable[[], None]) -> bool:
 
 
 def _succeeds(state: FileState, step: Callable[[], None]) -> bool:
-    """Do a step for one file; whatever it fails with, no other file fails with it."""
+    """Do a step for one file; however it fails, no other file fails with it. Returns whether it succeeded."""
     try:
         step()
     except FileError as exc:
@@ -192,7 +192,7 @@ def _succeeds(state: FileState, step: Callable[[], None]) -> bool:
 
 
 def _fail(state: FileState, problem: FileError) -> None:
-    # What is tried again and again is logged once.
+    # A problem that repeats is logged once.
     if str(problem) != state.logged:
         mistake = problem.__cause__ if isinstance(problem, UnexpectedFileError) else None
         log.warning("not written, dest=%s znode=%s: %s", state.file.dest, state.file.znode, problem, exc_info=mistake)

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the files of a subtree into one directory, each by a rename. What else is in the directory stays as it is.
+"""Writes the files of a subtree into one directory, each by a rename. Other files in the directory stay as they are.
 
-New files are written in a hidden directory within it, which is on the same file system wherever the directory itself is
-mounted from, and which only the agent can get into. No symlink within the directory is followed, and no directory that
-somebody else put in place of one of the agent's is used.
+New files are written in a hidden directory within it, which is on the same file system even if the directory is a mount
+point, and which only the agent can enter. No symlink within the directory is followed, and no directory that somebody
+else put in place of one of the agent's is used.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from .rendering import STAGED, leaves
 
 STAGING = f"{STAGED}new"
 ROOT = "/"
-"""What the directory itself is called among the paths that the agent created; one within it ends with a slash."""
+"""The directory's own name among the paths that the agent created; a directory within it ends with a slash."""
 
 
 class DirectoryWriter:
     """Writes the files of one directory. `prepare`, then `commit` or `discard`.
 
-    `values` is what the znodes hold, None where there are none; `earlier` are the paths that the agent created there
+    `values` is what the znodes hold, None if there are none; `earlier` are the paths that the agent created there
     before; `proof` is where the new contents are shown to `validate`. The rest is as in `FileWriter`.
     """
 
@@ -60,7 +60,7 @@ class DirectoryWriter:
         self.created = {*self._contents, *(f"{parent}/" for path in self._contents for parent in _parents(path))}
         # An empty znode without children may as well be a directory whose last child was deleted.
         may_stay = {f"{path}/" for path, value in self._contents.items() if not value}
-        # Files come before the directories that they are in.
+        # Files come before their directories.
         obsolete = sorted(earlier - self.created - may_stay - {ROOT}, reverse=True)
         self._obsolete = obsolete if file.on_delete == "remove" else []
         self._changed: list[str] = []
@@ -68,11 +68,11 @@ class DirectoryWriter:
 
     @property
     def remaining(self) -> set[str]:
-        """The agent's paths that there are after `commit`."""
+        """The agent's paths that exist after `commit`."""
         return (self._earlier | self.created) - set(self._obsolete) - (set() if self._exists else {ROOT})
 
     def differs(self) -> bool:
-        """Whether something there is not as it should be. Raises `FileError`."""
+        """Whether anything there is not as it should be. Raises `FileError`."""
         dest = self.file.dest
         with disk_trouble(dest):
             if not os.path.lexists(dest):
@@ -121,7 +121,7 @@ class DirectoryWriter:
                 self._attributes.apply(root, self._attributes.directory_mode)
 
     def _validate(self) -> None:
-        """Show all new contents, in a directory of the agent's own: its commands need not get into `dest`."""
+        """Show all new contents in a directory of the agent's own: its commands need no access to `dest`."""
         remove_tree(self.proof)
         try:
             self.proof.mkdir(mode=0o700)
@@ -148,13 +148,13 @@ class DirectoryWriter:
                 remove_tree(STAGING, root)
             self.directories.update({dest, os.path.dirname(dest)})
             if not self._exists and ROOT in self._earlier:
-                # Somebody else's files keep the directory.
+                # The directory stays if somebody else's files are in it.
                 with contextlib.suppress(OSError):
                     os.rmdir(dest)
             self.directories = {directory for directory in self.directories if os.path.isdir(directory)}
 
     def discard(self) -> None:
-        """Remove what was prepared, and what a killed agent left."""
+        """Remove what was prepared, and what a killed agent has left."""
         with contextlib.suppress(OSError, FileError), _open_dest(self.file.dest) as root:
             remove_tree(STAGING, root)
         if ROOT in self.created:
@@ -180,7 +180,7 @@ class DirectoryWriter:
         directory, name = _parent(path), os.path.basename(path)
         for parent in _parents(path):
             if parent in self._earlier:
-                # What was a znode without children was a file of the agent's.
+                # A znode that had no children was a file of the agent's.
                 self._remove(root, parent)
         with _open_below(staging, directory, None) as source, _open_below(root, directory, self._attributes) as target:
             try:
@@ -192,7 +192,7 @@ class DirectoryWriter:
 
     @contextlib.contextmanager
     def _open_staging(self, root: int) -> Iterator[int]:
-        """The directory that the new files are in, where it still is the one in which they were prepared."""
+        """The directory that the new files are in, if it still is the one in which they were prepared."""
         if not self._staging:
             # Nothing was prepared: there is only something to remove.
             yield root
@@ -203,7 +203,7 @@ class DirectoryWriter:
             yield staging
 
     def _remove(self, root: int, path: str) -> None:
-        """Remove one file, or a directory where nothing is left in it."""
+        """Remove one file, or a directory that is empty."""
         parent, name = os.path.split(path.rstrip("/"))
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with _open_below(root, parent, None, create=False) as directory:
@@ -251,7 +251,7 @@ def _open_dest(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _open_below(root: int, path: str, attributes: FileAttributes | None, *, create: bool = True) -> Iterator[int]:
-    """The descriptor of a directory below `root`, created where it is missing. Raises `OSError`, also for a symlink."""
+    """The descriptor of a directory below `root`, created if it is missing. Raises `OSError`, also for a symlink."""
     current = os.dup(root)
     try:
         for segment in filter(None, path.split("/")):
@@ -280,9 +280,9 @@ def _open_child(directory: int, name: str, attributes: FileAttributes | None, *,
 
 
 def _make_directory(directory: int, name: str) -> int:
-    """The descriptor of a new directory, which only the agent can get into.
+    """The descriptor of a new directory, which only the agent can enter.
 
-    Raises `OSError`, and `TransientFileError` where somebody else has put a directory of theirs in its place already.
+    Raises `OSError`, and `TransientFileError` if somebody else has already put a directory in its place.
     """
     os.mkdir(name, 0o700, dir_fd=directory)
     child = os.open(name, DIRECTORY, dir_fd=directory)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of one file: which value it has, as of when, why it has not the newest, and what its status says."""
+"""The state of one file: which value it has, as of when, why not the newest, and what its status says."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .actions import Actions
 from .snapshot import Snapshot
 
 PATIENCE = 5.0
-"""Seconds for which a subtree that changes all the time is read again, to have a consistent snapshot of it. Then it is
-taken as it is."""
+"""Seconds for which a subtree that keeps changing is read again to get a consistent snapshot. After that, it is taken
+as it is."""
 LONGEST_MESSAGE = 300
-"""Characters that a file's message may have: there may be many files, and one znode holds the status."""
+"""The most characters of a file's message: there may be many files, and one znode holds the status."""
 
 
 @dataclass
 class FileState:
     """The state of one file.
 
-    `retry_at` is the time (of `time.monotonic()`) of the next try, None where none is due; `inconsistent_since` that
+    `retry_at` is the time (of `time.monotonic()`) of the next try, None if none is due; `inconsistent_since` that
     of the first of the inconsistent snapshots in a row. `fingerprint` and `zxid` are those of the last snapshot,
-    `killed` is how many tries in a row of what that holds have ended with a command that was killed.
+    `killed` is how many tries of its contents in a row have ended with a command that was killed.
     """
 
     file: ManagedFile
@@ -73,7 +73,7 @@ class FileState:
         return self.retry_at is not None and self.retry_at <= now
 
     def accepts(self, snapshot: Snapshot) -> bool:
-        """Whether the file is to be written as of this snapshot, or the znodes read once more."""
+        """Whether the file is to be written as of this snapshot; if not, the znodes are read again."""
         now = time.monotonic()
         self.inconsistent_since = None if snapshot.consistent else self.inconsistent_since or now
         return self.inconsistent_since is None or now - self.inconsistent_since > PATIENCE
@@ -94,7 +94,7 @@ class FileState:
         self.problem, self.pending = None, True
 
     def fail(self, problem: FileError) -> None:
-        """The file can't be made to match its znodes; what may pass is tried again."""
+        """The file can't be made to match its znodes; it is tried again if the problem may pass."""
         self.problem, self.pending, self.retry_at = problem, False, None
         self.killed = self.killed + 1 if isinstance(problem, KilledFileError) else 0
         if isinstance(problem, TransientFileError) and self.killed < MOST_KILLED:
@@ -102,6 +102,6 @@ class FileState:
 
 
 def _shortened(message: str) -> str:
-    """One line, with what happened at its beginning, and the end of a command's output."""
+    """One line: first what happened, then the end of a command's output."""
     line = " | ".join(message.encode("utf-8", "backslashreplace").decode("utf-8").splitlines())
     return line if len(line) <= LONGEST_MESSAGE else f"{line[:100]}...{line[103 - LONGEST_MESSAGE :]}"

@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes or removes one file. A new one is written beside it, validated, given its owner and mode, synced, and renamed.
+"""Writes or removes one file. A new one is written next to it, validated, given owner and mode, synced, and renamed.
 
 No symlink is followed at a file's own path: what it points at is somebody else's. Directories are held open, so that
-nobody who may write in one of them can make the agent write in another. A new file is held open too until it is as it
-should be, and is renamed only where it is still the one: nobody can make the agent give another file away.
+nobody who may write in one of them can make the agent write in another. A new file is held open too until it is
+complete, and is renamed only if it is still the same file: nobody can make the agent give another file away.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .rendering import STAGED
 
 @dataclass(frozen=True)
 class FileAttributes:
-    """The owner, group and mode of a file; -1 where the configuration names no owner or group."""
+    """The owner, group and mode of a file; -1 if the configuration names no owner or group."""
 
     owner: int
     group: int
@@ -38,7 +38,7 @@ class FileAttributes:
 
     @classmethod
     def of(cls, file: ManagedFile) -> FileAttributes:
-        """What the configuration asks for. Raises `TransientFileError` for a user or group that does not exist."""
+        """What the configuration requires. Raises `TransientFileError` for a user or group that does not exist."""
         try:
             owner = pwd.getpwnam(file.owner).pw_uid if file.owner else -1
             group = grp.getgrnam(file.group).gr_gid if file.group else -1
@@ -68,7 +68,7 @@ class FileAttributes:
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file or directory something is, whatever its name. With its owner: a number may be given once more."""
+    """Which file or directory something is, whatever its name. Includes the owner: an inode number may be reused."""
 
     device: int
     number: int
@@ -76,11 +76,11 @@ class Identity:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Identity:
-        """That of a file whose status this is."""
+        """The identity of the file with this status."""
         return cls(status.st_dev, status.st_ino, status.st_uid)
 
     def check(self, path: str, directory: int | None = None) -> None:
-        """Raises `TransientFileError` where another file or none has this path, which is as in `remove_tree`."""
+        """Raises `TransientFileError` if another file or none has this path; the arguments are as in `remove_tree`."""
         try:
             found = Identity.of(os.lstat(path, dir_fd=directory))
         except FileNotFoundError:
@@ -92,8 +92,8 @@ class Identity:
 class FileWriter:
     """Writes one file. `prepare`, then `commit` or `discard`.
 
-    `created` are the paths that the agent creates, `remaining` those of its own that there are afterwards: "" is the
-    file's own. `partly_committed` is whether a `commit` that failed changed anything.
+    `created` are the paths that the agent creates, `remaining` those of its own that exist afterwards: "" is the file
+    itself. `partly_committed` is whether a `commit` that failed changed anything.
     """
 
     def __init__(self, file: ManagedFile, data: bytes, timeout: float) -> None:
@@ -115,7 +115,7 @@ class FileWriter:
             return not is_same(directory, self._name, self.data, self._attributes)
 
     def prepare(self) -> None:
-        """Write the new file beside the old one, and validate and sync it. Raises `FileError`."""
+        """Write the new file next to the old one, validate and sync it. Raises `FileError`."""
         path = os.path.join(self._directory, self._staged)
         with disk_trouble(self.file.dest), self._new_file() as descriptor:
             before = _content(descriptor)
@@ -123,7 +123,7 @@ class FileWriter:
             if _content(descriptor) != before:
                 raise FileError("validate has changed the file that it was to look at: it is not used")
             self._identity = Identity.of(os.fstat(descriptor))
-            # By its path: this is what the command was shown.
+            # By its path, because that is what the command was shown.
             self._identity.check(path)
             finish(descriptor, self._attributes)
             self._identity = Identity.of(os.fstat(descriptor))
@@ -147,7 +147,7 @@ class FileWriter:
 
 
 def _content(descriptor: int) -> tuple[int, int]:
-    """What is another number once somebody has written into a file: its size, and when that was."""
+    """What changes when somebody writes to a file: its size and its time of modification."""
     status = os.fstat(descriptor)
     return status.st_size, status.st_mtime_ns
 
@@ -184,13 +184,13 @@ class FileRemover:
 
 
 def staged_path(dest: str) -> str:
-    """Where the new file is until it is renamed: beside `dest`, hidden from every glob, the same after a crash."""
+    """Where the new file is until it is renamed: next to `dest`, hidden from every glob, the same after a crash."""
     name = f"{STAGED}{hashlib.sha256(os.fsencode(dest)).hexdigest()[:16]}.new"
     return os.path.join(os.path.dirname(dest), name)
 
 
 def is_same(directory: int, name: str, data: bytes, attributes: FileAttributes) -> bool:
-    """Whether the file `name` has these bytes and attributes. Raises `OSError`, and `FileError` for what is no file."""
+    """Whether the file `name` has these bytes and attributes. Raises `OSError`, and `FileError` if it is not a file."""
     try:
         status = os.lstat(name, dir_fd=directory)
         _check_kind(status)
@@ -199,7 +199,7 @@ def is_same(directory: int, name: str, data: bytes, attributes: FileAttributes) 
         with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory), "rb") as file:
             return attributes.match(os.fstat(file.fileno())) and file.read(len(data) + 1) == data
     except (FileNotFoundError, PermissionError):
-        # What can't be read is replaced, where the directory lets it be.
+        # A file that can't be read is replaced, if the directory allows it.
         return False
 
 
@@ -231,7 +231,7 @@ def validate(file: ManagedFile, path: str, timeout: float) -> None:
     ended = command.run([word.replace("%s", path) for word in file.validate], timeout)
     if ended.problem:
         text = f"validate {ended.problem}: {ended.tail}".rstrip(": ")
-        # One that was killed by somebody else says nothing of the contents; one that hangs would keep all other files.
+        # A command killed by somebody else says nothing about the contents; one that hangs would block all other files.
         if ended.was_killed:
             raise KilledFileError(text)
         raise (TransientFileError if ended.problem.startswith(command.NOT_STARTED) else FileError)(text)
@@ -248,13 +248,13 @@ def disk_trouble(dest: str) -> Iterator[None]:
         if exc.errno == errno.ENOENT and path == directory:
             raise TransientFileError(missing_directory(directory)) from exc
         where = f"directory {directory}" if path == directory else dest
-        # The unit's sandbox has what there was when the agent was started.
+        # The unit's sandbox contains what existed when the agent was started.
         hint = "; if its directory is new, restart the agent" if exc.errno == errno.EROFS else ""
         raise TransientFileError(f"{where}: {exc.strerror or exc}{hint}") from exc
 
 
 def missing_directory(path: str) -> str:
-    """What to do where a directory does not exist. The unit lets the agent write only where it was at its start."""
+    """What to do if a directory does not exist. The unit allows writing only in those that existed at its start."""
     return f"no directory {path} on this host; make it, then restart the agent"
 
 

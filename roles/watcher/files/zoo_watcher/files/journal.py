@@ -27,7 +27,7 @@ class FileJournal:
     `created` has, by dest, the paths that the agent created there ("" is dest itself, a directory's path ends with a
     slash). `pending` has the dests that were changed and whose actions have not all succeeded. `last_runs` has, by
     action, the time (of `time.time()`) at which it last ended, or began. `begun` has, by action, how often in a row it
-    was begun and no agent has seen its end. The file has them as `made`, `owed`, `runs`, `begun`.
+    was started without an agent having seen its end. In the file they are `made`, `owed`, `runs` and `begun`.
     """
 
     def __init__(self, path: Path, dests: Iterable[str]) -> None:
@@ -46,7 +46,7 @@ class FileJournal:
         self._saved = self._text()
 
     def _read(self) -> None:
-        """Add what is saved, of the files that are configured. Raises `OSError`."""
+        """Add what is saved about the configured files. Raises `OSError`."""
         saved = read_json(self.path, _from_object, _from_object(EMPTY))
         self._add_created({dest: paths for dest, paths in saved["made"].items() if dest in self._dests})
         self.pending.update(saved["owed"] & self._dests)
@@ -55,7 +55,7 @@ class FileJournal:
         self._is_read = True
 
     def try_to_read(self) -> bool:
-        """Read it, where it could not be read before; whether it has been."""
+        """Read it, if it could not be read before; returns whether it has been read."""
         with self._lock, contextlib.suppress(OSError):
             if not self._is_read:
                 self._read()
@@ -69,7 +69,7 @@ class FileJournal:
             self._save()
 
     def adopt(self, created: Mapping[str, Iterable[str]]) -> None:
-        """What is there already is as the agent would create it: it is the agent's from now on."""
+        """Existing files that are as the agent would create them are the agent's from now on."""
         with self._lock:
             self._add_created(created)
             self._try_to_save()
@@ -83,14 +83,14 @@ class FileJournal:
             self._try_to_save()
 
     def complete(self, dests: Iterable[str], runs: Mapping[str, float]) -> None:
-        """No action of these files is pending any more; `runs` are actions that have ended."""
+        """No action of these files is pending any longer; `runs` are actions that have ended."""
         with self._lock:
             self.pending.difference_update(dests)
             self.last_runs.update(runs)
             self._try_to_save()
 
     def record_run(self, action: str, now: float | None) -> None:
-        """An action begins; `now` where the time of that has to be known."""
+        """An action starts; `now` if the time of that has to be known."""
         with self._lock:
             self.begun[action] = self.begun.get(action, 0) + 1
             if now is not None:
@@ -99,7 +99,7 @@ class FileJournal:
             self._try_to_save()
 
     def forget_begun(self, actions: Iterable[str]) -> None:
-        """The actions have ended, or have to follow a new change. It is saved with what is noted next."""
+        """The actions have ended, or have to follow a new change. This is saved with what is noted next."""
         with self._lock:
             for action in actions:
                 self.begun.pop(action, None)
@@ -118,12 +118,12 @@ class FileJournal:
             self._read()
         text = self._text()
         if text != self._saved:
-            # A command in it is for nobody else to read.
+            # Nobody else may read a command in it.
             write_durably(self.path, text, mode=0o600)
             self._saved = text
 
     def _try_to_save(self) -> None:
-        """An outdated journal makes an action run once more, after a restart: no reason to stop here."""
+        """Save it if possible: an outdated journal only makes an action run once more after a restart."""
         try:
             self._save()
         except OSError as exc:
@@ -131,11 +131,11 @@ class FileJournal:
 
 
 def _from_object(saved: Any) -> dict[str, Any]:
-    """What the file holds, in the right types."""
+    """The content of the file, with the right types."""
     return {
         "made": {str(dest): set(map(str, paths)) for dest, paths in saved["made"].items()},
         "owed": set(map(str, saved["owed"])),
         "runs": {str(action): float(when) for action, when in saved["runs"].items()},
-        # An earlier version of the agent counted nothing.
+        # Earlier versions of the agent did not count.
         "begun": {str(action): int(times) for action, times in saved.get("begun", {}).items()},
     }

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keeps files of this host in step with znodes, in a thread of its own: no slow disk or command stops the agent's loop.
 
-A watch only names what to read again. Whatever has changed by then is read, written and acted on together; the newest
-value counts, and those in between may be skipped.
+A watch only names what to read again. All that has changed by then is read, written and acted on together; the newest
+value counts, those in between may be skipped.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from .snapshot import Snapshot, take
 from .token_bucket import TokenBucket
 
 AGAIN = 1.0
-"""Seconds after which what ZooKeeper did not answer is asked for again."""
+"""Seconds after which an unanswered request to ZooKeeper is repeated."""
 READ_AGAIN = 600.0
-"""Seconds after which all is read again though no watch has said a word: a server that has something to tell, and finds
-that this agent may not read it just then, uses the watch up in silence."""
+"""Seconds after which everything is read again even if no watch has fired: a server that finds that this agent may not
+read a changed znode just then uses up the watch silently."""
 RESUME = 5.0
-"""Seconds after which the actions of an earlier agent are run though there is no session: one that takes the agent down
-must not keep this host from being registered, and a host without an ensemble must have its actions."""
+"""Seconds after which the actions of an earlier agent are run even without a session: one that takes down the agent
+must not prevent this host's registration, and a host without an ensemble must have its actions."""
 STATUS_INTERVAL = 0.5
 STATUS_BURST = 3
-"""Seconds between two statuses under many changes: the newest is published, not each. After a while without, this many
-are published at once: a change is seen while it is validated, when it is in place and when its actions have ended."""
+"""Seconds between two statuses under many changes: the newest is published, not each. After a pause, this many are
+published at once: a change is seen while it is validated, when it is in place and when its actions have ended."""
 
 log = logging.getLogger(__name__)
 
 
 class FileReconciler(Thread):
-    """Keeps all files of one agent as their znodes have them.
+    """Keeps all files of one agent as their znodes define them.
 
-    `statuses` is what the agent publishes of them, by dest; `changed` is called when it is new. An unexpected error is
-    the problem of the files that it shows at, and is tried again like a full disk. `works` is whether the thread does:
-    should it end all the same, the agent must end too, and not go on without its files.
+    `statuses` is what the agent publishes about them, by dest; `changed` is called when it is new. An unexpected error
+    is a problem of the files it occurs at, and is tried again like a full disk. `works` is whether the thread runs:
+    should it end anyway, the agent must end too, and not go on without its files.
     """
 
     def __init__(self, config: Config, layout: Layout, session: Session, changed: Callable[[], None]) -> None:
@@ -79,7 +79,7 @@ class FileReconciler(Thread):
         self._ask_again_at = 0.0
         self._read_again_at = 0.0
         self._has_no_cause = False
-        """Whether everything has been read only because that was long ago."""
+        """Whether everything has been read only because the last time was long ago."""
         self._trouble = ""
         self._backoff = Backoff()
         self._concerned: list[FileState] = []
@@ -88,7 +88,7 @@ class FileReconciler(Thread):
         self.statuses = self._current_statuses()
 
     def start(self) -> None:
-        """Begin, as soon as there is a connection. Raises `RuntimeError`; then no thread is left."""
+        """Start work as soon as there is a connection. Raises `RuntimeError`; then no thread is left."""
         self._actions.start()
         try:
             super().start()
@@ -98,7 +98,7 @@ class FileReconciler(Thread):
 
     @property
     def actions_pending(self) -> int:
-        """How many files have actions that have not all succeeded since they changed."""
+        """The number of files whose actions have not all succeeded since they changed."""
         return len(self._journal.pending)
 
     def wake(self) -> None:
@@ -106,11 +106,11 @@ class FileReconciler(Thread):
         self._awake.set()
 
     def read_again(self) -> None:
-        """Read everything, whatever watches have said; from any thread."""
+        """Read everything, whatever watches have reported; from any thread."""
         self._mark_stale(None)
 
     def end(self, seconds: float) -> None:
-        """Begin nothing more, and wait for what runs, not longer than `seconds`."""
+        """Start nothing more, and wait for what runs, for at most `seconds`."""
         self._ended = True
         self._actions.end()
         self._awake.set()
@@ -147,14 +147,14 @@ class FileReconciler(Thread):
         self._publish()
 
     def _resume_actions(self) -> None:
-        """Run what an earlier agent has left to be run, once that can be read."""
+        """Run the actions that an earlier agent has left pending, once those can be read."""
         if self._resume_at is not None and (self.session.usable or time.monotonic() >= self._resume_at):
             self._resume_at = None if self._journal.try_to_read() else time.monotonic() + RESUME
             if self._resume_at is None:
                 self._actions.resume()
 
     def _on_event(self, event: Any) -> None:
-        """A watch has fired; with no path, the connection is lost and with it each watch."""
+        """A watch has fired; without a path, the connection is lost and with it every watch."""
         self._mark_stale(event.path)
 
     def _mark_stale(self, path: str | None) -> None:
@@ -171,7 +171,7 @@ class FileReconciler(Thread):
         self._awake.set()
 
     def _pause(self) -> float | None:
-        """Seconds until there is something to do by itself."""
+        """Seconds until there is something to do without being woken."""
         now = time.monotonic()
         times = [now + self._status_bucket.wait(now)] if self._has_news else []
         if self._resume_at is not None:
@@ -208,10 +208,10 @@ class FileReconciler(Thread):
         """Snapshots of the files that may have changed or are due. Raises `SessionTroubleError`."""
         self._concerned = []
         with session_trouble("files"):
-            # Whatever changed before this mark has been named by its event, which came first.
+            # Every change before this mark has been named by its event, which came first.
             floor = self.session.mark()
             is_stale, paths = self._take_stale()
-            # Nobody has said a word then: what is as it was is told as of when it was read before.
+            # Then no watch has fired: what is unchanged keeps the time at which it was read before.
             self._has_no_cause = now >= self._read_again_at and not is_stale and not paths
             everything = is_stale or now >= self._read_again_at
             if everything:
@@ -234,7 +234,7 @@ class FileReconciler(Thread):
             return stale
 
     def _note_mistake(self, exc: Exception) -> None:
-        """Something failed that is no single file's problem: all that was under way together has failed."""
+        """Something failed that is not the problem of a single file: all that was in progress together has failed."""
         problem = UnexpectedFileError(exc)
         if str(problem) != self._trouble:
             log.error("%s; tried again", problem, exc_info=exc)
@@ -259,13 +259,13 @@ class FileReconciler(Thread):
         batch.plan(snapshots, has_no_cause=self._has_no_cause)
         self._has_news = True
         if batch.validates:
-            # Its commands may take long.
+            # The commands may take long.
             self._publish()
             self._has_news = True
         batch.write()
 
     def _publish(self) -> None:
-        """Give the agent new statuses where something has changed, and not too often."""
+        """Give the agent new statuses if something has changed, and not too often."""
         now = time.monotonic()
         if not self._has_news or self._status_bucket.wait(now):
             return

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Files rendered from znodes: one file, or those of a directory.
 
-`values` are bytes by path below the watched znode: "" is itself, "db/host" is two below. A znode that has others
-below it is a directory, or an object: it can't have a value of its own. The value of the watched znode itself is not
-rendered together with those below it. Every value is a text: nothing guesses that "8080" is a number.
+`values` are bytes by path below the watched znode: "" is the znode itself, "db/host" is two levels below. A znode with
+others below it is a directory, or an object: it can't have a value of its own. The value of the watched znode itself is
+not rendered together with those below it. Every value is a string: nothing guesses that "8080" is a number.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ STAGED = ".zoo-"
 LONGEST_NAME = 255
 """Bytes of a file's name on the file systems of Linux; of a key too, so that every format takes the same names."""
 MAX_DEPTH = 100
-"""Levels of znodes below the watched one. A value is a text whatever it holds: none is decoded, so none is too deep."""
+"""Levels of znodes below the watched one. A value is a string whatever it contains: never decoded, it adds none."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+")
 _ENV_KEY = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def render(kind: str, values: Mapping[str, bytes]) -> bytes:
-    """One file: the value itself, or all that is below it by one of `_RENDERERS`. Raises `InvalidRecord`."""
+    """One file: the value itself, or all that is below it, rendered by one of `_RENDERERS`. Raises `InvalidRecord`."""
     if kind == "value":
         return _sized("", values[""])
     return _RENDERERS[kind](leaves(values)).encode("utf-8")
@@ -46,7 +46,7 @@ def leaves(values: Mapping[str, bytes]) -> dict[str, bytes]:
 
 
 def check_name(name: str) -> str:
-    """`name` itself where a file can have it; `InvalidRecord` otherwise."""
+    """`name` itself if a file can have it. Raises `InvalidRecord` otherwise."""
     check_node_name(name, "name")
     if len(name.encode("utf-8")) > LONGEST_NAME or name.startswith(STAGED):
         raise InvalidRecord(f"name: {quote(name)} can't name a file (at most {LONGEST_NAME} bytes, no {STAGED}...)")
@@ -54,7 +54,7 @@ def check_name(name: str) -> str:
 
 
 def check_depth(levels: int) -> None:
-    """Raises `InvalidRecord` where a subtree is too deep: what reads such a file may be recursive."""
+    """Raises `InvalidRecord` if a subtree is too deep: a reader of such a file may be recursive."""
     if levels > MAX_DEPTH:
         raise InvalidRecord(f"more than {MAX_DEPTH} levels of znodes: expected at most {MAX_DEPTH}")
 
@@ -89,7 +89,7 @@ def _json(values: Mapping[str, bytes]) -> str:
 
 
 def _yaml(values: Mapping[str, bytes]) -> str:
-    """Objects as indented blocks, every key and value in double quotes: YAML 1.1 and 1.2 read them alike."""
+    """Objects as indented blocks, every key and value in double quotes: the same in YAML 1.1 and 1.2."""
     return "".join(_yaml_lines(_tree(values), "")) or "{}\n"
 
 
@@ -115,7 +115,7 @@ def _yaml_letter(letter: str) -> str:
 
 
 def _properties(values: Mapping[str, bytes]) -> str:
-    """The form of `java.util.Properties`, in ASCII: a path's segments are joined by dots."""
+    """The format of `java.util.Properties`, in ASCII: a path's segments are joined by dots."""
     keys = _keys(values, lambda path: path.replace("/", "."))
     return "".join(
         f"{_properties_text(key, ' =:#!')}={_properties_text(_text(path, values[path]), '#!=:')}\n"
@@ -141,9 +141,10 @@ def _properties_letter(letter: str, special: str) -> str:
 
 
 def _env(values: Mapping[str, bytes]) -> str:
-    """What a shell can source and systemd takes as an EnvironmentFile.
+    """A file that a shell can source and systemd accepts as an EnvironmentFile.
 
-    A path's segments are joined by underscores, in capitals; what no variable's name may have becomes one too.
+    A path's segments are joined by underscores, in capitals; a character not allowed in a variable's name becomes one
+    too.
     """
     keys = _keys(values, lambda path: re.sub(r"[^A-Z0-9_]", "_", path.upper()))
     for key, path in keys.items():
@@ -157,12 +158,12 @@ def _env_text(path: str, text: str) -> str:
         raise InvalidRecord(f"{quote(path)}: a variable's value can't hold a zero byte")
     if not text or _PLAIN.fullmatch(text):
         return text
-    # Shells and systemd agree on these four inside double quotes; not on what ends a single-quoted text.
+    # Shells and systemd agree on these four inside double quotes, but not on what ends a single-quoted string.
     return '"' + re.sub(r'(["\\$`])', r"\\\1", text) + '"'
 
 
 def _keys(values: Mapping[str, bytes], name: Callable[[str], str]) -> dict[str, str]:
-    """The paths by the keys that they get. Raises `InvalidRecord` where two get the same."""
+    """The paths by the keys that they get. Raises `InvalidRecord` if two get the same key."""
     keys: dict[str, str] = {}
     for path in values:
         other = keys.setdefault(name(path), path)

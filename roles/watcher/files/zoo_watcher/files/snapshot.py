@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of the znodes of files: what they hold as of one transaction of the ensemble, with watches set anew.
+"""Snapshots of the znodes of files: what they hold as of one transaction of the ensemble, with new watches.
 
-One connection is answered in order, and a server never goes back within a session. So whatever is read after a reply
-that bore transaction F reflects F. Where nothing that was read is newer than F, it is what there was at F itself.
-Where something is, it is read once more: what has not changed between both is what there was in between.
+One connection is answered in order, and a server never goes back in time within a session. So whatever is read after a
+reply with transaction F reflects F. If nothing that was read is newer than F, it is the state at F itself. If something
+is, it is read once more: what has not changed between both reads is the state in between.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 from .rendering import check_depth, check_name
 
 PASSES = 3
-"""How often a subtree is read for one snapshot at the most, where each time something in it has just changed."""
+"""How often a subtree is read at most for one snapshot, if something in it keeps changing."""
 AT_ONCE = 500
-"""Requests that are under way together."""
+"""The most requests pending at the same time."""
 MAX_NODES = 10_000
 MAX_BYTES = 32_000_000
-"""What one subtree may hold."""
+"""The most bytes in one subtree."""
 
 Watch = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What there was: `nodes` by their path below the watched znode ("" is itself; none where that does not exist).
+    """The state that was read: `nodes` by their path below the watched znode ("" is itself; none if it does not exist).
 
-    It is what there was as of `zxid`, where it is `consistent`; else something in it has changed while it was read, and
-    may be newer. `newest` is the newest transaction in it. `problem` is why it can't be read.
+    It is the state as of `zxid` if it is `consistent`; otherwise something in it has changed while it was read, and may
+    be newer. `newest` is the newest transaction in it. `problem` is why it can't be read.
     """
 
     nodes: Mapping[str, Znode] = field(default_factory=dict)
@@ -49,10 +49,10 @@ class Snapshot:
 
     @property
     def fingerprint(self) -> tuple[Any, ...]:
-        """Equal where there was the same.
+        """Equal for equal states.
 
-        No two transactions of an ensemble leave the same fingerprint; those of one that was rebuilt count from the
-        beginning, so the values count too.
+        No two transactions of an ensemble leave the same fingerprint; a rebuilt ensemble counts its transactions from
+        the beginning, so the values count too.
         """
         digest = hashlib.sha256()
         for path, node in self.nodes.items():
@@ -133,7 +133,7 @@ class _Subtree:
     def read(self) -> None:
         """Read it, level by level.
 
-        Raises `InvalidRecord` for a name that no file can have and for too many levels, `FileError` where it can't be.
+        Raises `InvalidRecord` for a name that no file can have and for too many levels, `FileError` if it can't be.
         """
         for depth, _level in enumerate(walk([self.root], self._read_level), 1):
             check_depth(depth)
@@ -143,7 +143,7 @@ class _Subtree:
             yield from self._read_some(znodes[start : start + AT_ONCE])
 
     def _read_some(self, znodes: list[str]) -> list[list[str]]:
-        """Read some znodes of one level; the names of the children of each."""
+        """Read some znodes of one level; returns the names of the children of each."""
         listed = self._request(self.session.list_all, znodes)
         self._count(stat for _names, stat in listed.values())
         for znode, node in self._request(self.session.read_all, list(listed)).items():
@@ -152,7 +152,7 @@ class _Subtree:
         return [[check_name(name) for name in sorted(listed[znode][0])] for znode in znodes if znode in listed]
 
     def _request(self, request: Callable[[Iterable[str], Watch], dict[str, Any]], znodes: list[str]) -> dict[str, Any]:
-        """The answers by znode. Where the root itself does not exist, there is none."""
+        """The answers by znode; none if the root itself does not exist."""
         with session_trouble("files"):
             answers = request(znodes, self.watch)
         for znode, answer in answers.items():
@@ -167,7 +167,7 @@ class _Subtree:
         return znode[len(self.root.rstrip("/")) + 1 :]
 
     def _count(self, stats: Iterable[Any]) -> None:
-        """Checked before the values are asked for: what is too large never fills this host's memory."""
+        """Check the size before the values are requested, so that too large ones never fill this host's memory."""
         self._bytes += sum(stat.dataLength for stat in stats)
         if self._bytes > MAX_BYTES or len(self.nodes) > MAX_NODES:
             raise TransientFileError(f"{self.root} holds more than {MAX_NODES} znodes or {MAX_BYTES} bytes")

@@ -1,13 +1,13 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How often something may be done: several times at once after a while without, and not too often in the long run."""
+"""Limits how often something is done: several times at once after a pause, and not too often in the long run."""
 
 from __future__ import annotations
 
 
 class TokenBucket:
-    """Allows something `burst` times at once, and in the long run once in `seconds`."""
+    """Allows something `burst` times at once, and once in `seconds` in the long run."""
 
     def __init__(self, burst: int, seconds: float) -> None:
         self.burst = burst
@@ -16,7 +16,7 @@ class TokenBucket:
         self._updated = 0.0
 
     def wait(self, now: float) -> float:
-        """Seconds until it is allowed, 0 where it is."""
+        """Seconds until it is allowed, 0 if it is."""
         return max(self._used_at(now) - self.burst + 1, 0.0) * self.seconds
 
     def spend(self, now: float) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock of a host's object store and of what is being staged: its holder alone works there."""
+"""The lock of a host's object store and staging directory: only its holder works there."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock of a base: two agents in one would take releases from under each other."""
+"""The lock of a base: two agents in one base would remove each other's releases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .filesystem import MAY_BE_REMOVED, identify, open_regular
 from .layout import Layout
 
 PATIENCE = 2.0
-"""Seconds after which a lock that is held is another agent's: to look whether there is one takes it for an instant."""
+"""Seconds after which a held lock belongs to another agent: a mere check for one takes it for an instant."""
 PAUSE = 0.05
 FLOCK = "hhqqi"
 """The kernel's `struct flock`, see fcntl_locking(2): type, whence, start, length, process."""
@@ -29,7 +29,7 @@ FLOCK = "hhqqi"
 log = logging.getLogger(__name__)
 
 KERNEL = ("/proc", "/sys")
-"""Where the kernel's own file systems are: root may write there, and nobody can make a directory."""
+"""Where the kernel's own file systems are: root may write there, but nobody can create a directory."""
 LOCKS = Path("/proc/locks")
 """Everybody's locks, for everybody to read."""
 PASSED_ON = "ZOO_WATCHER_LOCK"
@@ -37,9 +37,9 @@ PASSED_ON = "ZOO_WATCHER_LOCK"
 
 
 def check_base(layout: Layout) -> None:
-    """Raise an `AgentError` where the base can be no user's, or releases can't be renamed in it.
+    """Raises `AgentError` if no user could use the base, or releases can't be renamed in it.
 
-    Nothing is made, and no right of this process counts.
+    Nothing is created, and the rights of this process do not count.
     """
     place = next(path for path in (layout.base, *layout.base.parents) if os.path.lexists(path))
     try:
@@ -59,8 +59,8 @@ def check_base(layout: Layout) -> None:
 
 
 def try_base(layout: Layout, running: Layout) -> None:
-    """Make the base, and see that an agent which leaves the base `running` can lock it. Raises `AgentError`."""
-    # To close the lock that this process holds would let go of a part of it (fcntl_locking(2)).
+    """Create the base, and check that an agent that leaves the base `running` can lock it. Raises `AgentError`."""
+    # Closing the lock that this process holds would release a part of it (fcntl_locking(2)).
     with contextlib.suppress(OSError):
         if os.path.samefile(layout.lock, running.lock):
             if not stat.S_ISREG(os.lstat(layout.lock).st_mode):
@@ -70,7 +70,7 @@ def try_base(layout: Layout, running: Layout) -> None:
 
 
 def lock_base(layout: Layout) -> int:
-    """Make the base, and hold its lock: the descriptor. Raises `AgentError`, also where another agent holds it."""
+    """Create the base and hold its lock; its descriptor. Raises `AgentError`, also if another agent holds it."""
     try:
         descriptor = _open_lock(layout)
     except OSError as exc:
@@ -79,13 +79,13 @@ def lock_base(layout: Layout) -> int:
 
 
 def pass_on(descriptor: int) -> None:
-    """Leave a lock to the program that this process is about to execute: at no instant may another agent have it."""
+    """Leave a lock to the program that this process is about to execute: at no instant may another agent get it."""
     os.set_inheritable(descriptor, True)
     os.environ[PASSED_ON] = str(descriptor)
 
 
 def _take_up(descriptor: int) -> int:
-    """The lock that was left to this program; the one that is open where that is of another file, or there is none."""
+    """The lock that was left to this program; the open one if that is of another file, or there is none."""
     left = os.environ.pop(PASSED_ON, None)
     if left is None:
         return descriptor
@@ -95,7 +95,7 @@ def _take_up(descriptor: int) -> int:
         os.close(held)
         return descriptor
     if fcntl.fcntl(held, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-        # It takes one that may write to be known as who holds it; closed, that would be let go of (fcntl_locking(2)).
+        # Only a writable one shows who holds it; closing it would release that (fcntl_locking(2)).
         with contextlib.suppress(OSError):
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return held
@@ -104,10 +104,10 @@ def _take_up(descriptor: int) -> int:
 
 
 def keep_lock(layout: Layout, descriptor: int) -> int:
-    """The descriptor of the lock: another one where somebody has removed the file, so that it was held no more.
+    """The descriptor of the lock: a new one if somebody has removed the file, so that it was no longer held.
 
-    Likewise where its disk has failed, and another one is there. Raises `OSError` where the file can't be made now,
-    `AgentError` where another agent has.
+    Likewise if its disk has failed, and another one is there. Raises `OSError` if the file can't be created now,
+    `AgentError` if another agent holds it.
     """
     with contextlib.suppress(FileNotFoundError):
         there = os.stat(layout.lock)
@@ -123,7 +123,7 @@ def keep_lock(layout: Layout, descriptor: int) -> int:
 def was_removed(descriptor: int, layout: Layout) -> bool:
     """Whether somebody has removed the file of a lock, or renamed it, as NFS does then.
 
-    Where its file system can't tell any more, that has gone.
+    False if its file system can no longer tell: then that itself is gone.
     """
     try:
         is_nameless = os.fstat(descriptor).st_nlink == 0
@@ -138,18 +138,18 @@ def _hold(descriptor: int, layout: Layout) -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    # This one tells who holds it (fcntl_locking(2)). Where a file system has none, nobody can wake the agent.
+    # This lock shows who holds it (fcntl_locking(2)). If a file system has none, nobody can wake the agent.
     with contextlib.suppress(OSError):
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return descriptor
 
 
 def _open_lock(layout: Layout) -> int:
-    """The lock, open; where something keeps that from being written, as it is: what is live is served all the same."""
+    """The open lock file; one that can't be written is opened as it is: what is live is served anyway."""
     try:
         layout.make()
         descriptor = open_regular(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        # Whoever may read it can hold it (flock(2)), and keep an agent from starting; earlier versions let everybody.
+        # Anybody who may read it can hold it (flock(2)) and keep an agent from starting; earlier versions allowed it.
         os.fchmod(descriptor, 0o600)
     except OSError as exc:
         if exc.errno not in MAY_BE_REMOVED or not layout.lock.exists():
@@ -174,7 +174,7 @@ def _await_lock(descriptor: int, layout: Layout) -> None:
 
 
 def is_locked(layout: Layout) -> bool:
-    """Whether an agent works in the base; anybody who may look into it may ask."""
+    """Whether an agent works in the base; anybody who may enter it may ask."""
     try:
         descriptor = open_regular(layout.lock)
     except PermissionError:
@@ -201,14 +201,14 @@ def _is_listed(path: Path) -> bool:
 
 
 def _is_device(device: int, major: str, minor: str) -> bool:
-    # A file system without a disk of its own, such as a subvolume of btrfs, may be listed by another number.
+    # A file system without a device of its own, such as a btrfs subvolume, may be listed with another number.
     return os.major(device) == 0 or device == os.makedev(int(major, 16), int(minor, 16))
 
 
 def agent_pid(layout: Layout) -> int | None:
-    """The process of the agent that works in the base, as the kernel knows it; None where there is none.
+    """The process id of the agent that works in the base, from the kernel; None if there is none.
 
-    Nor is there one to be known where the agent is in a container of its own.
+    Also None if the agent is in a container of its own.
     """
     question = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
@@ -221,7 +221,7 @@ def agent_pid(layout: Layout) -> int | None:
         return None
     finally:
         os.close(descriptor)
-    # One of another pid namespace is 0 here, and kill(2) takes 0 for all of the caller's own group.
+    # A process of another pid namespace is 0 here, and to kill(2), 0 means the caller's own process group.
     return pid if kind != fcntl.F_UNLCK and pid > 0 else None
 
 

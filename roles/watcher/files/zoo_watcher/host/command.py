@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands of this host's own configuration: run without a shell, in a group of their own, for a limited time."""
+"""Commands from this host's own configuration: run without a shell, in their own process group, with a time limit."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ NOT_INHERITED = (
     *("ZOO_WATCHER_BOOT", "ZOO_WATCHER_UNIT"),
     *("ZK_DIGEST_PASSWORD", "ZK_SASL_PASSWORD", "ZK_TLS_KEY_PASSWORD"),
 )
-"""What the unit, the service manager and who runs a container set only for the agent."""
+"""Variables that the unit, the service manager or a container's operator sets only for the agent."""
 NOT_STARTED = "can't be started"
-"""What the problem begins with where the host did not even begin with a command."""
+"""How the problem begins if the host could not even start a command."""
 NOT_NOW = f"{NOT_STARTED} now"
-"""The same where that is no fault of the command's: this host lacks what it takes."""
+"""The same if that is not the command's fault: this host lacks the resources."""
 LONGEST = 64_000
 """Bytes of a command's output that are kept, from its end."""
 MOST_LINES = 200
-"""Lines of it that go to the log: a service manager drops what comes after too many, as the outcome."""
+"""Lines of it that go to the log: after too many, a service manager drops what follows, such as the outcome."""
 ROOM = 1_000_000
-"""Bytes that have to be free for what a command writes: on a full disk a file can be made, and nothing be written."""
+"""Bytes that have to be free for a command's output: on a full disk, a file can be created, but not written to."""
 KILLED = 5.0
-"""Seconds that a killed command may take to be gone: one that waits for a disk or a network file system may stay."""
+"""Seconds that a killed command may take to end: one that waits for a disk or a network file system may stay."""
 BY_SIGNAL = tuple(f"ended with status {status}" for status in (-signal.SIGKILL, 128 + signal.SIGKILL))
-"""How a command ended that was killed, or a shell whose last command was."""
+"""How a killed command ended, or a shell whose last command was killed."""
 
 
 class Ended(namedtuple("Ended", ("problem", "output"))):
-    """How a command ended: `problem` is None where it was well; `output` is the end of what it wrote."""
+    """How a command ended: `problem` is None if it succeeded; `output` is the end of what it wrote."""
 
     __slots__ = ()
 
@@ -54,24 +54,24 @@ class Ended(namedtuple("Ended", ("problem", "output"))):
 
     @property
     def found_shortage(self) -> bool:
-        """Whether the host lacked what it takes to start the command."""
+        """Whether the host lacked the resources to start the command."""
         return self.problem is not None and self.problem.startswith(NOT_NOW)
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody else has killed the command: most likely the kernel, on a host that is short of memory."""
+        """Whether somebody else has killed the command: most likely the kernel, on a host short of memory."""
         return self.problem in BY_SIGNAL
 
     @property
     def lines(self) -> list[str]:
-        """The last lines of the output for the log, without those that are empty; how many came before, if any did."""
+        """The last lines of the output for the log, without empty ones; preceded by how many were left out, if any."""
         lines = [line for line in self.output.splitlines() if line.strip()]
         before = len(lines) - MOST_LINES
         return [f"at least {before} lines before these are left out", *lines[before:]] if before > 0 else lines
 
     @property
     def tail(self) -> str:
-        """The last lines of the output, as a message has them."""
+        """The last lines of the output, for a message."""
         return last_lines(self.output)
 
 
@@ -81,14 +81,14 @@ class _Run:
     _process: subprocess.Popen[bytes] | None = None
 
     def note_start(self, process: subprocess.Popen[bytes]) -> None:
-        """It is this process; where the agent ends, it does too."""
+        """Note its process, which is killed if the agent ends."""
         with _condition:
             self._process = process
             if _agent_ends:
                 _kill(process)
 
     def kill(self) -> None:
-        """End it, where it is started already and has not ended."""
+        """Kill it, if it has been started and has not ended."""
         if self._process is not None and self._process.returncode is None:
             _kill(self._process)
 
@@ -106,7 +106,7 @@ def inherited() -> dict[str, str]:
 def run(
     words: Sequence[str], seconds: float, environment: Mapping[str, str] | None = None, directory: str = "/"
 ) -> Ended:
-    """Run a command to its end, for `seconds` at the most. Once the agent ends, this ends the thread: `end_all`."""
+    """Run a command to its end, for at most `seconds`. Once the agent ends, this ends the thread: `end_all`."""
     with _among_running() as one:
         try:
             output = _output_file()
@@ -126,7 +126,7 @@ def run(
 def _start(
     words: Sequence[str], output: IO[bytes], environment: Mapping[str, str], directory: str
 ) -> subprocess.Popen[bytes]:
-    # Imported here, as is `tempfile`: an agent that runs no command has nothing of it in its memory.
+    # Imported here, as is `tempfile`: an agent that runs no command does not keep it in memory.
     from subprocess import DEVNULL, STDOUT, Popen  # noqa: PLC0415
 
     return Popen(  # the host's own command
@@ -145,7 +145,7 @@ def _describe(error: Exception) -> str:
 
 
 def end_all() -> None:
-    """Kill every command that runs, and let no other begin; nobody draws a conclusion from how they end."""
+    """Kill every running command, and start no other; nobody draws conclusions from how they end."""
     global _agent_ends  # noqa: PLW0603  # the process has one end
     with _condition:
         _agent_ends = True
@@ -156,9 +156,9 @@ def end_all() -> None:
 
 @contextlib.contextmanager
 def _among_running() -> Iterator[_Run]:
-    """The end of the agent waits for a command from before it is started: it would never wait for it afterwards.
+    """Let the end of the agent know of a command before it is started: afterwards would be too late.
 
-    Raises `SystemExit`, which ends a thread without a word, where the agent has ended the process.
+    Raises `SystemExit`, which ends a thread without a message, if the agent has ended the process.
     """
     one = _Run()
     with _condition:
@@ -181,10 +181,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _output_file() -> IO[bytes]:
-    """A file, not a pipe: what the command leaves running in the background may go on writing. Raises `OSError`."""
+    """A file, not a pipe: processes that the command leaves in the background may go on writing. Raises `OSError`."""
     import tempfile  # noqa: PLC0415
 
-    # On a full or read-only disk a command that is well, as a health check has to be, must not fail of what it says.
+    # On a full or read-only disk, a command that works, such as a health check, must not fail because of its output.
     with contextlib.suppress(OSError):
         facts = os.statvfs(tempfile.gettempdir())
         if facts.f_bavail * facts.f_frsize >= ROOM:

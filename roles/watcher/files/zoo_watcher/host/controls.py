@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person on this host has the agent do: stay at its release, register nothing, try again what failed.
+"""What a person on this host tells the agent to do: stay at its release, register nothing, try again what failed.
 
-Each is a marker, a small JSON file below `.zoo/controls`, so that it outlasts the agent and the host's reboot. The
-commands of `zoo-watcher` write them; the agent reads them at each turn of its loop.
+Each is a marker, a small JSON file below `.zoo/controls`, so that it outlasts the agent and a reboot of the host. The
+commands of `zoo-watcher` write them; the agent reads them in each turn of its loop.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 HELD = "held"
 DRAINED = "drained"
 RETRY = "retry"
-"""The names of the markers; the last is a request, and deleted once it is answered."""
+"""The names of the markers; the last is a request, which is deleted once it is answered."""
 HOLDING = "holding"
-"""The key of the status file with what a hold does to the deployment that is under way."""
+"""The key of the status file for what a hold does to the deployment in progress."""
 LONGEST_REASON = 200
-"""How many characters a reason may have."""
+"""The most characters of a reason."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Since when (RFC 3339) something is so, why, and by whom. `damage` is what is wrong with its file.
+    """Since when (RFC 3339) a control is set, why, and by whom. `damage` is what is wrong with its file.
 
-    `request` tells one request from another of the same instant.
+    `request` tells one request from another made at the same instant.
     """
 
     since: str
@@ -50,14 +50,14 @@ class Mark:
     request: str = ""
 
     def to_object(self) -> dict[str, str]:
-        """What the agent's status says of it."""
+        """Its form in the agent's status."""
         return {"since": self.since, "reason": self.reason, "by": self.by}
 
 
 class Controls:
     """What the markers say: `held`, `drained`, and `retry`, a request that is not answered yet.
 
-    A marker that is damaged counts, on the safe side. One that can't be read just now says what it said before.
+    A damaged marker counts, to be on the safe side. One that can't be read now says what it said before.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -67,7 +67,7 @@ class Controls:
         self.troubles: list[str] = []
         """A line for each marker that can't be read."""
         self.answer: Mapping[str, Any] | None = None
-        """What came of the last request, for who made it."""
+        """The answer to the last request."""
         self._layout = layout
         self._known: dict[str, Mark | None] = {RETRY: None}
 
@@ -85,7 +85,7 @@ class Controls:
         try:
             mark = read_mark(path)
         except NotADirectoryError:
-            # Nobody has put a marker there.
+            # There can be no marker.
             trouble = f"{self._layout.controls}: not a directory; move it away"
             self.troubles += [trouble] if trouble not in self.troubles else []
             return self._known.setdefault(name, None)
@@ -100,21 +100,21 @@ class Controls:
         return mark
 
     def answer_retry(self, request: Mark, message: str, *, done: bool) -> None:
-        """Say what came of a request, which is answered by that."""
+        """Report the result of a request, which is thereby answered."""
         self.answer = {"since": request.since, "request": request.request, "done": done, "message": message}
         self.retry = None
-        # One that can't be deleted is not answered again; only an agent that is restarted finds it anew.
+        # A request that can't be deleted is not answered again, except by a restarted agent.
         with contextlib.suppress(OSError):
             _remove_answered(self._layout, request)
 
 
 def name_of(generation: int) -> str:
-    """What a retry is about, in words: a negative generation is that of the release that a rollout goes back to."""
+    """What a retry is about, in words: a negative generation is that of the release that a rollout rolls back to."""
     return f"generation {generation}" if generation > 0 else "the previous release"
 
 
 def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *, has_failed: bool) -> str | None:
-    """Why the published `generation` is not tried again; None where it is. `state` is the agent's in it, if any."""
+    """Why the published `generation` is not tried again; None if it is. `state` is the agent's state in it, if any."""
     if generation is None:
         return "nothing to retry: nothing is published"
     what = name_of(generation)
@@ -126,14 +126,14 @@ def refuse_retry(held: Mark | None, generation: int | None, state: str | None, *
 
 
 def answers(answer: Mapping[str, Any] | None, request: Mark) -> bool:
-    """Whether an answer is the one to this request."""
+    """Whether an answer is to this request."""
     if not answer:
         return False
     return (answer.get("since"), answer.get("request")) == (request.since, request.request)
 
 
 def read_mark(path: Path) -> Mark | None:
-    """The marker in a file; None where there is none. Raises `OSError` where it can't be read."""
+    """The marker in a file; None if there is none. Raises `OSError` if it can't be read."""
     try:
         text = read_regular(path)
     except FileNotFoundError:
@@ -165,9 +165,9 @@ def _written(path: Path) -> str:
 
 
 def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """Make a marker, durably, whatever is there; on a full disk an empty one, whose `damage` says so.
+    """Create a marker durably, replacing any; on a full disk an empty one, whose `damage` says so.
 
-    Raises `OSError`; a `NotRegularError` where a directory is there.
+    Raises `OSError`; `NotRegularError` if a directory is there.
     """
     place = layout.control(name)
     with _marked_aside(layout, name, reason, by) as (mark, aside):
@@ -180,9 +180,9 @@ def write_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
 
 
 def make_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
-    """The marker that is there and not damaged, or else a new one, as `write_mark` makes it. Raises `OSError`.
+    """The existing marker if it is not damaged, else a new one, as by `write_mark`. Raises `OSError`.
 
-    Of several people who make one at once, one does, and the others get that.
+    If several people create one at once, one of them does, and the others get that.
     """
     place = layout.control(name)
     mark = read_mark(place)
@@ -203,7 +203,7 @@ def make_mark(layout: Layout, name: str, reason: str, by: str) -> Mark:
 
 @contextlib.contextmanager
 def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[tuple[Mark, Path]]:
-    """A new marker in a file of this process alone, which is deleted after the block."""
+    """A new marker in a file of this process only, which is deleted after the block."""
     mark = Mark(now(), reason, by, request=os.urandom(8).hex() if name == RETRY else "")
     left_out = {key for key in ("damage", "request") if not getattr(mark, key)}
     for directory in (layout.own, layout.controls):
@@ -215,7 +215,7 @@ def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[t
         except OSError as exc:
             if exc.errno not in FULL or name == RETRY:
                 raise
-            # One that is empty takes no room, and counts as any that is damaged.
+            # An empty one takes no space, and counts like any damaged marker.
             write_durably(aside, "")
             mark = replace(mark, since=_written(aside), damage=f"its reason is not noted: {exc.strerror}")
         yield mark, aside
@@ -225,7 +225,7 @@ def _marked_aside(layout: Layout, name: str, reason: str, by: str) -> Iterator[t
 
 
 def remove_mark(layout: Layout, name: str) -> bool:
-    """Delete a marker, durably; whether there was one. Raises as `write_mark`."""
+    """Delete a marker durably; returns whether there was one. Raises as `write_mark`."""
     place = layout.control(name)
     try:
         place.unlink()
@@ -238,11 +238,11 @@ def remove_mark(layout: Layout, name: str) -> bool:
 
 
 def _remove_answered(layout: Layout, request: Mark) -> None:
-    """Delete a request, durably; a newer one, which may be made at any instant, stays. Raises `OSError`."""
+    """Delete a request durably; a newer one, which may appear at any instant, stays. Raises `OSError`."""
     place, aside = layout.control(RETRY), layout.control(f".answered.{RETRY}")
     os.rename(place, aside)
     if read_mark(aside) != request:
-        # One that is newer still takes its place.
+        # Unless an even newer one has taken its place.
         with contextlib.suppress(FileExistsError):
             os.link(aside, place)
     aside.unlink()
@@ -250,5 +250,5 @@ def _remove_answered(layout: Layout, request: Mark) -> None:
 
 
 def now() -> str:
-    """The present."""
+    """The current time."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -31,35 +31,35 @@ MAY_PASS = frozenset(
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY),
     ]
 )
-"""What a full, broken or remote disk, or a host short of something, gives: it may be otherwise the next time."""
+"""Errors of a full, broken or remote disk, or of a host short of something, which may not recur."""
 REFUSED = frozenset([errno.EPERM, errno.EACCES])
-"""What is immutable, or has got another owner or mode, gives whoever writes: somebody did that, and may undo it."""
+"""Errors of writing to an immutable file, or one with a new owner or mode: somebody did that, and may undo it."""
 MAY_BE_UNDONE = MAY_PASS | REFUSED
-"""What a step of a deployment waits out. Not what a reader skips: what others may not read may be theirs for good."""
+"""What a step of a deployment waits out. Not for readers: what they may not read, they skip, as it may stay so."""
 FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
-"""What a disk, or its part for this user, gives that is full."""
+"""Errors of a full disk, or of this user's exhausted quota."""
 MAY_BE_REMOVED = MAY_BE_UNDONE | {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP}
-"""The same for the agent's own files, with what something else at their place gives: a person may remove that."""
+"""The same for the agent's own files, with the errors of an obstacle at their place, which a person may remove."""
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-"""What a path gives where no file is at it."""
+"""Errors of a path without a file."""
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-"""Opens a directory, and nothing that a symlink points at."""
+"""Flags that open a directory, but not through a symlink."""
 NO_REGULAR_FILE = {errno.ELOOP, errno.EISDIR, errno.ENXIO}
-"""What `open_regular` gets where a symlink, a directory, or a socket or FIFO that nobody reads is at the path."""
+"""The errors in `open_regular` if a symlink, a directory, or a socket or FIFO without a reader is at the path."""
 
 
 class NotRegularError(OSError):
-    """Something else than a regular file is where one belongs; for a caller it is as if a directory were there."""
+    """Something other than a regular file is where one belongs; to a caller, it is as if a directory were there."""
 
     def __init__(self, path: Path | str) -> None:
-        # With its name: whoever writes a file names that, and what is in the way may be the one beside it.
+        # With its name: the caller names the file it writes, and the obstacle may be the one next to it.
         super().__init__(errno.EISDIR, f"{os.path.basename(path)} is not a regular file", str(path))
 
 
 def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
-    """What `build` makes of a file's JSON; `fallback` where it can't be read or is of another form.
+    """What `build` makes of a file's JSON; `fallback` if it can't be read or has another form.
 
-    For what the agent has written down for itself: it can do without. `build` may raise what a wrong form brings about.
+    For the agent's own notes, which it can do without. `build` may raise whatever a wrong form causes.
     """
     try:
         return read_json(path, build, fallback)
@@ -68,7 +68,7 @@ def load_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
 
 
 def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
-    """As `load_json`, for what must not be taken for missing. Raises `OSError` where a file is there, or may be."""
+    """As `load_json`, for files that must not be taken for missing. Raises `OSError` if a file is there, or may be."""
     try:
         return build(json.loads(read_regular(path).decode("utf-8")))
     except OSError as exc:
@@ -82,7 +82,7 @@ def read_json(path: Path, build: Callable[[Any], T], fallback: T) -> T:
 def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o644) -> int:
     """The descriptor of a regular file. Raises `OSError`; a `NotRegularError` for anything else at the path.
 
-    No symlink is followed, and a FIFO, which whoever may write in the directory can put there, is not waited for.
+    No symlink is followed, and a FIFO, which anybody who may write in the directory can put there, is not waited for.
     """
     try:
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
@@ -97,7 +97,7 @@ def open_regular(path: Path | str, flags: int = os.O_RDONLY, mode: int = 0o644) 
 
 
 def read_regular(path: Path | str) -> bytes:
-    """What is in a regular file. Raises as `open_regular`."""
+    """The content of a regular file. Raises as `open_regular`."""
     with os.fdopen(open_regular(path), "rb") as file:
         try:
             return file.read()
@@ -107,9 +107,9 @@ def read_regular(path: Path | str) -> bytes:
 
 
 def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
-    """Make a directory where there is none, and it has this mode at least, whatever the umask of this process.
+    """Create a directory if there is none, and give it at least this mode, whatever the umask of this process.
 
-    Raises `OSError`, which says so where something else is at the path.
+    Raises `OSError`, which says so if something else is at the path.
     """
     try:
         path.mkdir(mode=mode)
@@ -125,7 +125,7 @@ def make_directory(path: Path, mode: int, *, parents: bool = False) -> None:
             raise NotADirectoryError(errno.ENOTDIR, "not a directory; move it away", str(path)) from exc
         raise
     else:
-        # Some file systems have one mode for all.
+        # Some file systems have one mode for all files.
         with contextlib.suppress(OSError):
             _allow(path, mode)
 
@@ -141,7 +141,7 @@ def _allow(path: Path | str, mode: int, directory: int | None = None) -> None:
 
 
 def write_regular(path: Path, text: str) -> None:
-    """Write a regular file's text over what is in it. Raises as `open_regular`."""
+    """Overwrite a regular file's text in place. Raises as `open_regular`."""
     with os.fdopen(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(text)
 
@@ -158,7 +158,7 @@ def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
     beside = path.with_name(f".new.{path.name}")
     descriptor = open_regular(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
-        # As the file system names them: a path in it need not be UTF-8.
+        # In the file system's encoding: a path in the text need not be UTF-8.
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
             file.write(os.fsencode(text))
@@ -173,9 +173,9 @@ def write_durably(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def write_durably_though_full(path: Path, text: str) -> None:
-    """As `write_durably`, also on a disk that is full: the text before the last is kept, and written over.
+    """As `write_durably`, also on a full disk: the text before the last is kept, and overwritten.
 
-    That takes no room where the file system writes in place, and the text needs no block more. Raises `OSError`.
+    That takes no space if the file system writes in place, and the text needs no further block. Raises `OSError`.
     """
     beside, kept = path.with_name(f".new.{path.name}"), path.with_name(f".old.{path.name}")
     with contextlib.suppress(OSError):
@@ -199,14 +199,14 @@ def write_durably_though_full(path: Path, text: str) -> None:
 
 
 def _open_to_write_over(path: Path) -> int:
-    """The descriptor of a regular file of this user's that has no other name. Raises as `open_regular`."""
+    """The descriptor of a regular file of this user that has no other name. Raises as `open_regular`."""
     with contextlib.suppress(PermissionError):
         descriptor = open_regular(path, os.O_WRONLY | os.O_CREAT)
         status = os.fstat(descriptor)
         if (status.st_nlink, status.st_uid) == (1, os.geteuid()):
             return descriptor
         os.close(descriptor)
-    # One with another name is the text that counts now, where the last write was cut off before it had put that there.
+    # A file with another name is the text that counts now: the last write was interrupted before it could replace it.
     path.unlink(missing_ok=True)
     return open_regular(path, os.O_WRONLY | os.O_CREAT)
 
@@ -214,8 +214,8 @@ def _open_to_write_over(path: Path) -> int:
 def remove_tree(path: Path | str, directory: int | None = None) -> None:
     """Remove a directory or file, however deep it is; what can't be removed stays for the next time.
 
-    `path` is relative to the open `directory`, where there is one. No symlink is followed, and nothing is raised.
-    That a directory has no write permission is no obstacle to its owner.
+    `path` is relative to the open `directory`, if there is one. No symlink is followed, and nothing is raised.
+    A directory without write permission is not an obstacle to its owner.
     """
     try:
         os.unlink(path, dir_fd=directory)
@@ -227,9 +227,9 @@ def remove_tree(path: Path | str, directory: int | None = None) -> None:
 
 
 def allow_owner(path: Path | str, directory: int | None = None) -> None:
-    """Give the owner of a directory all permissions, as it takes to move or empty it. Raises `OSError`.
+    """Give the owner of a directory all permissions, which moving or emptying it requires. Raises `OSError`.
 
-    No symlink is followed. The directory need not be readable: it is opened as a path, and changed by that.
+    No symlink is followed. The directory need not be readable: it is opened as a path, and changed through that.
     """
     _allow(path, stat.S_IRWXU, directory)
 
@@ -251,9 +251,9 @@ class _Level:
 
 
 def _empty(directory: int) -> None:
-    """Remove all that is in an open directory, and close it. Raises `OSError` where somebody else moves a directory.
+    """Remove all that is in an open directory, and close it. Raises `OSError` if somebody else moves a directory.
 
-    There are two descriptors at most, and no path: neither may run out, however deep the directory is. The way up is
+    It needs at most two descriptors and no path, so neither runs out, however deep the directory is. The way up is
     "..", and has to lead to where the way down began.
     """
     try:
@@ -285,7 +285,7 @@ def _go(directory: int, name: str) -> int:
 
 
 def _remove_files(directory: int, name: str) -> _Level:
-    """Remove all but the directories in an open directory."""
+    """Remove everything except the directories in an open directory."""
     identity = _identity(directory)
     below: list[str] = []
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
@@ -294,7 +294,7 @@ def _remove_files(directory: int, name: str) -> _Level:
 
 
 def _unlinked(entry: os.DirEntry[str], directory: int) -> bool:
-    """Whether there is no directory left to remove: what is none is unlinked."""
+    """Unlink anything but a directory; returns whether no directory is left to remove."""
     if entry.is_dir(follow_symlinks=False):
         return False
     with contextlib.suppress(OSError):
@@ -308,7 +308,7 @@ def _identity(place: Path | int) -> tuple[int, int]:
 
 
 def identify(place: Path | int) -> tuple[int, int] | None:
-    """Device and inode of what is there, or is open; None where that can't be told."""
+    """Device and inode of what is at a path, or is open; None if that can't be told."""
     try:
         return _identity(place)
     except OSError:
@@ -322,7 +322,7 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_file_system(path: Path) -> None:
-    """Make all that was written to the file system of the directory `path` durable, in one call. Raises `OSError`."""
+    """Make everything written to the file system of the directory `path` durable in one call. Raises `OSError`."""
     with open_directory(path) as descriptor:
         linux.sync_file_system(descriptor, path)
 
@@ -341,12 +341,11 @@ def open_directory(path: Path | str) -> Iterator[int]:
 def disk_errors(doing: str, may_pass: Collection[int] = MAY_BE_UNDONE) -> Iterator[None]:
     """Turn an `OSError` into a `DeployError`, or `PassingError`, that says what was being done, and where.
 
-    `may_pass` are the numbers of the errors that may be otherwise the next time.
+    `may_pass` are the numbers of the errors that may not recur.
     """
     try:
         yield
     except OSError as exc:
         paths = " to ".join(str(path) for path in (exc.filename, exc.filename2) if path)
-        where = f" {paths}" if paths else ""
-        text = f"{doing}:{where} {exc.strerror or exc}"
+        text = ": ".join(filter(None, [doing, paths, exc.strerror or str(exc)]))
         raise (PassingError(text, "disk") if exc.errno in may_pass else DeployError(text)) from exc

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes rights from this process, and from all that it starts, for good: Landlock, see landlock(7).
+"""Permanently drops rights of this process and all that it starts: Landlock, see landlock(7).
 
-Landlock allows what is below a path, and forbids nothing by name. So that some paths can't be read, all that is beside
+Landlock allows what is below a path, and forbids nothing by name. To make some paths unreadable, everything next to
 them on the way down from the root directory is allowed.
 """
 
@@ -25,25 +25,25 @@ ASK_VERSION = 1
 PATH_BENEATH, NET_PORT = 1, 2
 EXECUTE, WRITE, READ = 1 << 0, 1 << 1, 1 << 2
 ENTRIES = sum(1 << bit for bit in range(4, 14))
-"""Make, remove and move entries of a directory. To list one is left to its mode."""
+"""Create, remove and move entries of a directory. Listing one is left to its mode."""
 TRUNCATE = 1 << 14
 CONNECT_TCP = 1 << 1
 SCOPES = 0b11
 """Abstract sockets and signals."""
 OF_FILE = EXECUTE | WRITE | READ | TRUNCATE
-"""What a rule for a file that is no directory may have."""
+"""The rights in a rule for a file that is not a directory."""
 MOVES, TRUNCATES, CONNECTS, SCOPED = 2, 3, 4, 6
-"""From which version on the kernel knows moves between directories, without which none is possible, and the others."""
+"""The versions from which the kernel knows moves between directories, impossible before, and the other rights."""
 Tree = dict[str, Any]
-"""Names, each with the tree of those below it."""
+"""Names, each with the tree of the names below it."""
 ABSENT = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
-"""What a kernel without it answers, or a filter of system calls."""
+"""The errors of a kernel without Landlock, or of a filter of system calls."""
 REMOTE = {"9p", "afs", "ceph", "cifs", "fuse", "nfs", "nfs4", "smb3"}
-"""File systems whose server may be down: whoever only opens a path of theirs may wait for it for ever."""
+"""File systems whose server may be down: even opening a path on them may block for ever."""
 
 
 def version() -> int:
-    """What the kernel has of Landlock; 0: nothing that is of use."""
+    """The kernel's version of Landlock; 0: none that is of use."""
     try:
         found = linux.system_call(CREATE_RULESET, None, 0, ASK_VERSION)
     except OSError as exc:
@@ -56,10 +56,10 @@ def version() -> int:
 def confine(
     writable: Iterable[str], hidden: Collection[str], needed: Iterable[str], ports: Collection[int] | None
 ) -> None:
-    """From now on, write only below `writable`, and read nothing below `hidden` that is not `needed`, or below that.
+    """From now on, write only below `writable`, and read nothing below `hidden` unless it is `needed`, or below that.
 
-    What is below `writable` can be read too, but not executed. TCP connections lead only to `ports`, None: to any. No
-    process outside can be traced or signalled. `version` says whether, and how much of it. Raises `OSError`.
+    What is below `writable` can also be read, but not executed. TCP connections lead only to `ports`, None: to any. No
+    process outside can be traced or signalled. `version` says how much of this the kernel enforces. Raises `OSError`.
     """
     present = version()
     written = {os.path.realpath(path) for path in writable}
@@ -92,7 +92,7 @@ def _is_above(path: str, others: Iterable[str]) -> bool:
 
 
 def _allow(ruleset: int, path: str, allowed: int) -> None:
-    """Allow this below a path; what is not there, or can't be looked at, is left out."""
+    """Allow this below a path, unless the path does not exist or can't be looked at."""
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
@@ -106,7 +106,7 @@ def _allow(ruleset: int, path: str, allowed: int) -> None:
 
 
 def beside(paths: Iterable[str]) -> Iterator[str]:
-    """All but these paths: what lies beside them on the way down. Symlinks are left out, for they lead elsewhere."""
+    """All but these paths: what lies next to them on the way down. Symlinks are left out, as they lead elsewhere."""
     resolved = {os.path.realpath(path) for path in paths}
     tree: Tree = {}
     for path in resolved:
@@ -122,7 +122,7 @@ def _beside(directory: str, tree: Tree, remote: Collection[str]) -> Iterator[str
     try:
         entries = list(os.scandir(directory))
     except OSError:
-        # Who can't list a directory may enter it, and what is needed there has a rule of its own.
+        # A directory that can't be listed may still be entered; what is needed there has a rule of its own.
         return
     for entry in entries:
         if entry.name not in tree:

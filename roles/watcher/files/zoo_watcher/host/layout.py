@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where things are below the base of one agent."""
+"""The paths below the base of one agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .filesystem import make_directory, remove_tree
 READABLE = 0o755
 """Mode of the directories on the way to a release: the application's own user reads them."""
 PRIVATE = 0o700
-"""Mode of those that nobody but the agent has to read."""
+"""Mode of those that only the agent has to read."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def releases(self) -> Path:
-        """Complete release directories, one a commit."""
+        """Complete release directories, one per commit."""
         return self.own / "releases"
 
     @property
@@ -47,7 +47,7 @@ class Layout:
 
     @property
     def staging(self) -> Path:
-        """What is being made. Whatever is here when nothing runs is left over."""
+        """What is being created. Anything here when nothing runs is left over."""
         return self.own / "staging"
 
     @property
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def status(self) -> Path:
-        """The agent's last status, for whoever looks at the host."""
+        """The agent's last status, for anybody on the host."""
         return self.own / "status.json"
 
     @property
@@ -87,7 +87,7 @@ class Layout:
 
     @property
     def controls(self) -> Path:
-        """What a person on this host has the agent do; see `Controls`."""
+        """What a person on this host tells the agent to do; see `Controls`."""
         return self.own / "controls"
 
     def control(self, name: str) -> Path:
@@ -96,12 +96,12 @@ class Layout:
 
     @property
     def session(self) -> Path:
-        """The session that a restarted agent takes up again, where the service manager gives no runtime directory."""
+        """The session that a restarted agent resumes, if the service manager provides no runtime directory."""
         return self.own / "session.json"
 
     @property
     def roster(self) -> Path:
-        """Which entry of the roster is this host's."""
+        """Which entry of the roster belongs to this host."""
         return self.own / "roster.json"
 
     def release(self, commit_id: str) -> Path:
@@ -117,7 +117,7 @@ class Layout:
         return self.base / relative_path
 
     def make(self) -> None:
-        """Make the directories. Raises `OSError`."""
+        """Create the directories. Raises `OSError`."""
         make_directory(self.base, READABLE, parents=True)
         for directory in (self.own, self.releases):
             make_directory(directory, READABLE)
@@ -134,15 +134,15 @@ class Layout:
         return sorted(self.staging.iterdir()) if self.staging.is_dir() else []
 
     def begun_packs(self) -> list[Path]:
-        """What git leaves in the object store where it is killed: packs that were not completed, and marks of one.
+        """What git leaves in the object store if it is killed: incomplete packs, and the `.keep` marks of one.
 
-        By these it keeps a pack until its ref is made.
+        By these marks, git keeps a pack until its ref is created.
         """
         packs = self.repository / "objects" / "pack"
         return [left for pattern in ("*tmp_*", ".tmp-*", "*.keep") for left in packs.glob(pattern)]
 
     def unused(self, name: str) -> Path:
-        """A path in the staging directory that begins with `name` and that nothing is at."""
+        """An unused path in the staging directory that begins with `name`."""
         return self.staging / f"{name}.{os.urandom(6).hex()}"
 
     def staged(self) -> list[str]:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an interrupted deployment has left on the disk: removed beside the agent's other work."""
+"""Removes what an interrupted deployment has left on the disk, in parallel to the agent's other work."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .thread import Thread
 
 
 class Leftovers(Thread):
-    """Removes what is in the staging directory, and packs that were not completed, which may take minutes.
+    """Removes what is in the staging directory, and incomplete packs, which may take minutes.
 
     `removed` then gets the paths in the staging directory.
 
-    An apply process that is started meanwhile waits: first of all, it would remove the same.
+    An apply process that is started meanwhile waits: its first step would be to remove the same.
     """
 
     def __init__(self, layout: Layout, removed: Callable[[Sequence[Path]], None]) -> None:
@@ -30,7 +30,7 @@ class Leftovers(Thread):
         super().__init__(name="leftovers", daemon=True)
         self._layout = layout
         self._removed = removed
-        # A symlink is one that was to be put in place: the agent makes it anew at the same path, without the lock.
+        # A symlink was to be put in place: the agent recreates it at the same path, without the lock.
         staged = [path for path in layout.in_staging() if not path.is_symlink()]
         self.paths = [*staged, *layout.begun_packs()]
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is asked of the kernel and Python has no function for: the only file with ctypes and numbers of ioctls."""
+"""Requests to the kernel that Python has no function for: the only file with ctypes and ioctl numbers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ RENAME_EXCHANGE = 2
 FICLONE = 0x40049409
 """ioctl_ficlone(2)."""
 NO_AMBIENT = b"\nCapAmb:\t0000000000000000\n"
-"""What /proc/PID/status says of a process without ambient capabilities, see proc(5)."""
+"""The line in /proc/PID/status of a process without ambient capabilities, see proc(5)."""
 NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.ENOSYS, errno.EPERM}
-"""What `reflink` fails with where the file system has no reflinks, or none between these two files."""
+"""The errors of `reflink` if the file system has no reflinks, or none between these two files."""
 
 NO_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV}
-"""What `exchange` fails with where the file system, such as NFS or ZFS before 2.2, or the C library has it not, or
-where a directory is in the lower layer of an overlay."""
+"""The errors of `exchange` if the file system, such as NFS or ZFS before 2.2, or the C library lacks it, or if a
+directory is in the lower layer of an overlay."""
 
 
 def drop_ambient_capabilities() -> None:
     """Let no program that is started from now on have this process's ambient capabilities: no git, hook or command.
 
-    To be called before there is a second thread: each has its own (capabilities(7)).
+    To be called before there is a second thread: each thread has its own (capabilities(7)).
     """
     with contextlib.suppress(OSError):
         if NO_AMBIENT in Path("/proc/self/status").read_bytes():
@@ -60,25 +60,25 @@ def die_with_parent() -> None:
 
 
 def _kill_group(_number: int, _frame: object) -> None:
-    # What this process has started would live on: the death of a parent is told to nobody but its children.
+    # Otherwise, what this process has started would live on: only its children learn of the death of a parent.
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sync_file_system(descriptor: int, path: Path) -> None:
-    """Make all that was written to the file system of an open file durable (syncfs(2)). Raises `OSError` for `path`."""
+    """Make everything written to the file system of an open file durable (syncfs(2)). Raises `OSError` for `path`."""
     _check(_call("syncfs", descriptor), path)
 
 
 def exchange(first: Path, second: Path) -> None:
-    """Exchange two paths at one instant. Raises `OSError`."""
+    """Exchange two paths atomically. Raises `OSError`."""
     words = (AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE)
     _check(_call("renameat2", *words), second)
 
 
 def reflink(source: str, target: str) -> None:
-    """A copy that shares the blocks until one of the two is written to. Raises `OSError`, also of `NO_REFLINK`."""
+    """Copy a file so that both share the blocks until one is written to. Raises `OSError`, also one of `NO_REFLINK`."""
     if os.path.islink(source):
         os.symlink(os.readlink(source), target)
         return
@@ -88,18 +88,18 @@ def reflink(source: str, target: str) -> None:
 
 
 def system_call(number: int, *words: int | bytes | None) -> int:
-    """Make a system call that the C library has no function for; what it returns. Raises `OSError`."""
+    """Make a system call that the C library has no function for; returns its result. Raises `OSError`."""
     import ctypes  # noqa: PLC0415
 
-    # A number is passed as an int otherwise, which is half of what the kernel reads.
+    # Otherwise a number is passed as an int, which is half as long as what the kernel reads.
     answer = _library().syscall(number, *(ctypes.c_long(word) if isinstance(word, int) else word for word in words))
     _check(ctypes.get_errno() if answer < 0 else 0, None)
     return int(answer)
 
 
 def _call(function: str, *words: int | bytes) -> int:
-    """Call a function of the C library; the number of the error that it has met, 0 where there is none."""
-    # Imported here: an agent at rest has nothing of it in its memory.
+    """Call a function of the C library; returns the number of its error, 0 if there is none."""
+    # Imported here: an idle agent does not keep it in memory.
     import ctypes  # noqa: PLC0415
 
     library = ctypes.CDLL(None, use_errno=True)
@@ -110,7 +110,7 @@ def _call(function: str, *words: int | bytes) -> int:
 
 @lru_cache(maxsize=1)
 def _library() -> Any:
-    """The C library, for who has many calls to make."""
+    """The C library, for callers with many calls."""
     import ctypes  # noqa: PLC0415
 
     return ctypes.CDLL(None, use_errno=True)

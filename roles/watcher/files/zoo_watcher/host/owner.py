@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whose base it is: a command that root has typed does, in there, no more than that user could do."""
+"""Who owns the base: a command that root has typed does no more in it than that user could do."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .layout import Layout
 
 
 def become_owner(layout: Layout) -> bool:
-    """As root, become for good the user who owns what is in the base; any other user stays who he is.
+    """As root, permanently become the user who owns what is in the base; any other user stays the same.
 
-    Whether there is a base: where there is none, nothing may be done in one that comes up meanwhile. A symlink or a
-    process id of that user leads nowhere that he may not go himself. Raises `AgentError`.
+    Returns whether there is a base: if there is none, nothing may be done in one that appears meanwhile. A symlink or
+    a process id of that user leads nowhere that the user has no access to. Raises `AgentError`.
     """
     if not os.path.isdir(layout.base):
         return False
@@ -34,7 +34,7 @@ def become_owner(layout: Layout) -> bool:
 
 
 def _owner(layout: Layout) -> tuple[int, int]:
-    """The ids of the agent's user and group: its own directory tells them, or the base while there is none."""
+    """The ids of the agent's user and group: those of its own directory, or of the base while there is none."""
     places = [os.stat(layout.base)]
     with contextlib.suppress(FileNotFoundError):
         places.insert(0, os.lstat(layout.own))

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this host may lack for a moment, descriptors, processes, memory: it tells nothing of whom the agent asks."""
+"""What this host may lack for a moment (descriptors, processes, memory): that says nothing about other systems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import errno
 SHORTAGES = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 
 NO_THREAD = "can't start new thread"
-"""All that Python says where a thread can't be started."""
+"""Python's message if a thread can't be started."""
 
 
 def is_shortage(error: BaseException) -> bool:

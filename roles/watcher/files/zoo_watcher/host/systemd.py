@@ -13,7 +13,7 @@ import time
 
 
 def notify(*words: str) -> bool:
-    """Send it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; False where it takes nothing now."""
+    """Send it `READY=1`, `STATUS=...`, `WATCHDOG=1`, `STOPPING=1`; False if it accepts nothing now."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return True
@@ -27,28 +27,28 @@ def notify(*words: str) -> bool:
 
 
 def live_on() -> None:
-    """Give the watchdog a sign of life, from the thread that it watches over: the main one."""
+    """Send the watchdog a sign of life from the thread that it watches: the main one."""
     if threading.current_thread() is threading.main_thread():
         notify("WATCHDOG=1")
 
 
 def reloading() -> str:
-    """The words that tell that this process begins anew; `READY=1` ends it."""
+    """The words that announce that this process reloads; `READY=1` ends that."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two signs of life, a third of what is granted, as one may be lost; None where it expects none."""
+    """Seconds between two signs of life, a third of the limit, since one may be lost; None if none are expected."""
     granted = os.environ.get("WATCHDOG_USEC", "")
     return int(granted) / 3_000_000 if granted.isdigit() and int(granted) else None
 
 
 def unit() -> str | None:
-    """The unit's name without `.service`, as the role's unit says it; None where this runs in no such unit."""
+    """The unit's name without `.service`, as set in the role's unit; None if this does not run in such a unit."""
     return os.environ.get("ZOO_WATCHER_UNIT", "").removesuffix(".service") or None
 
 
 def runtime_directory() -> str | None:
-    """The unit's own directory under /run; None where it has none."""
+    """The unit's own directory under /run; None if it has none."""
     directories = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
     return directories[0] or None

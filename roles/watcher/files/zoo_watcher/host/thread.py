@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's threads: whoever starts one goes on, also where this host is short of memory just then."""
+"""The agent's threads: the caller that starts one goes on, even if this host is short of memory just then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_START = 5.0
 class Thread(threading.Thread):
     """A thread that begins as it is started, or never does.
 
-    One that gets no memory ends before it can say that it has begun, and Python's own `start` waits for that for ever.
+    A thread that gets no memory ends before it can report that it has begun; Python's own `start` waits for ever.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -29,7 +29,7 @@ class Thread(threading.Thread):
         self._started = _Beginning()
 
     def start(self) -> None:
-        """Begin. Raises `RuntimeError` where the thread can't; then another one is to be made for the next try."""
+        """Begin. Raises `RuntimeError` if the thread can't; the next try then needs a new one."""
         run, claim = self.run, threading.Lock()
 
         def begin() -> None:
@@ -38,13 +38,13 @@ class Thread(threading.Thread):
 
         self.run = begin  # type: ignore[method-assign]
         super().start()
-        # One that is only slow must not begin once it is held to have failed.
+        # A thread that is only slow must not begin once it counts as failed.
         if not self._started.is_set() and claim.acquire(blocking=False):
             raise RuntimeError(NO_THREAD)
 
 
 class _Beginning(threading.Event):
-    """That a thread has begun: who waits without a limit waits for `LONGEST_START`."""
+    """The event that a thread has begun: a wait without a limit lasts for `LONGEST_START`."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(LONGEST_START if timeout is None else timeout)

@@ -1,4 +1,4 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prometheus metrics of one agent, imported only where `metrics_port` says where to serve them."""
+"""Prometheus metrics of one agent, imported only if `metrics_port` is set."""

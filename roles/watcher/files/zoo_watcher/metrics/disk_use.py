@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How full the disk is: measured rarely, by a process of the lowest priority, and never while somebody waits for it."""
+"""Disk usage: measured rarely, by a process of the lowest priority, and never while somebody waits for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class DiskUse:
 
 @dataclass(frozen=True)
 class FileSystem:
-    """The file system of a directory; what is free is free for the agent's user. No inodes where it does not count."""
+    """The file system of a directory; free means free for the agent's user. No inodes if it does not count them."""
 
     size: int
     free: int
@@ -48,7 +48,7 @@ class FileSystem:
 
     @classmethod
     def of(cls, path: Path) -> FileSystem | None:
-        """That of the directory `path`; None where it can't be asked."""
+        """That of the directory `path`; None if it can't be read."""
         try:
             told = os.statvfs(path)
         except OSError:
@@ -66,7 +66,7 @@ class DiskMeter(Thread):
         self._changed = threading.Event()
 
     def note_change(self) -> None:
-        """A deployment has ended: there may be more on the disk, or less."""
+        """A deployment has ended: disk usage may have changed."""
         self._changed.set()
 
     def run(self) -> None:
@@ -84,20 +84,20 @@ class DiskMeter(Thread):
 
 
 def rest_after(seconds: float) -> float:
-    """How long to measure nothing after a measurement that took `seconds`."""
+    """Seconds without a measurement after one that took `seconds`."""
     return max(LEAST, SHARE * seconds)
 
 
 def measure(layout: Layout) -> DiskUse | None:
-    """What is on the disk now; None where that can't be measured. Files may be deleted meanwhile."""
+    """What is on the disk now; None if that can't be measured. Files may be deleted meanwhile."""
     names = [path.name for path in (layout.repository, layout.releases) if path.is_dir()]
     if not names:
         return DiskUse(time.time(), 0, 0)
     words = ["nice", "-n", "19", "du", "-s", "-x", "--block-size=1", "--", *names]
-    # There, because the base may have any name, also one of two lines.
+    # In that directory, because the base may have any name, even one with two lines.
     ended = run(words, TIMEOUT, directory=str(layout.own))
     sizes = _sizes(ended.output)
-    # It also ends with a status where a file was deleted under it, and has a result all the same.
+    # It also fails if a file was deleted while it ran, and has a result anyway.
     if any(name not in sizes for name in names):
         log.warning("disk use not measured: du %s: %s", ended.problem or "gave no sizes", ended.tail)
         return None

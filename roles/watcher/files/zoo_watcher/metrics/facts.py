@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one scrape tells: what the loop knew when it last looked around, and what is read as the scrape comes."""
+"""What one scrape reports: what the loop knew at the end of its last turn, and what is read for the scrape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .disk_use import DiskUse, FileSystem
 class Turn:
     """What the loop knew at the end of its last turn. Times are of `time.time()`, here and below.
 
-    `converged` is whether the host has proved what is desired, also where nothing is. `registered` and `refused` are
+    `converged` is whether the host has proved what is desired, also if nothing is. `registered` and `refused` are
     paths of registrations; `actions_pending` is the number of files whose actions have not all succeeded.
     """
 
@@ -34,7 +34,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """The session at this moment; `last_contact` is 0 where there never was any."""
+    """The session at this moment; `last_contact` is 0 if there never was any."""
 
     state: str
     timeout: float
@@ -44,7 +44,7 @@ class SessionFacts:
 
 @dataclass(frozen=True)
 class CheckFacts:
-    """A service's check at this moment. `answered_at` is 0 before its first end; `max_age` is in seconds."""
+    """A service's check at this moment. `answered_at` is 0 before its first answer; `max_age` is in seconds."""
 
     service: str
     healthy: bool
@@ -54,7 +54,7 @@ class CheckFacts:
 
 @dataclass(frozen=True)
 class Tally:
-    """What has happened to deployments since the agent was started: how often, by outcome, step and reason."""
+    """Counts of what has happened to deployments since the agent was started, by outcome, step and reason."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
@@ -63,7 +63,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Facts:
-    """All of it. `disk_use` and `file_system` are None where they are not known."""
+    """All of it. `disk_use` and `file_system` are None if they are not known."""
 
     app: str
     started: float

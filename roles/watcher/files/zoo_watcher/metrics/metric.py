@@ -24,13 +24,13 @@ OUTCOMES = ("active", *sorted(GAVE_UP))
 """The states in which a deployment has ended."""
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
-"""The values of the labels, and the value."""
+"""Samples: the values of the labels, and the value."""
 Family = Union[GaugeMetricFamily, CounterMetricFamily]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A gauge; a counter where its name ends with `_total`."""
+    """A gauge, or a counter if its name ends with `_total`."""
 
     name: str
     help: str
@@ -38,7 +38,7 @@ class Metric:
     read: Callable[[Facts], Samples]
 
     def family(self, facts: Facts) -> Family:
-        """It, with its samples, as Prometheus' library wants it."""
+        """The metric with its samples, in the form of the Prometheus library."""
         kind = CounterMetricFamily if self.name.endswith("_total") else GaugeMetricFamily
         made = kind(f"{PREFIX}_{self.name}", self.help, labels=self.labels)
         for labels, value in self.read(facts):
@@ -47,7 +47,7 @@ class Metric:
 
 
 def families(facts: Facts) -> Iterator[Family]:
-    """All metrics, from these facts alone: what is not true any more has no sample."""
+    """All metrics, from these facts alone: what is no longer true has no sample."""
     return (metric.family(facts) for metric in METRICS)
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answers scrapes over HTTP, a thread each. What a client does, or leaves undone, takes little from the agent."""
+"""Answers scrapes over HTTP, a thread each. Whatever a client does or fails to do costs the agent little."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from zoo_watcher.host.thread import Thread
 
 TIMEOUT = 10.0
-"""Seconds that a client has for its request, and for taking the answer, however it divides them."""
+"""Seconds that a client has for its request and for receiving the answer together."""
 REFUSED = 1.0
-"""Seconds after which a client that can't be accepted, as for want of a descriptor or memory, is asked for again."""
+"""Seconds after which accepting a client is tried again, if that failed for lack of a descriptor or memory."""
 MOST = 20
 """How many clients are served at once. Each takes a thread and a descriptor, which checks, hooks and git need too."""
 
 
 class _Client(socket.socket):
-    """The connection of a client, for which there is a `deadline`: one of `time.monotonic()`."""
+    """The connection of a client, with a `deadline`, a time of `time.monotonic()`."""
 
     deadline: float
 
@@ -37,12 +37,12 @@ class _Client(socket.socket):
         self.settimeout(left)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        """As in `socket`; what reads a request calls this alone."""
+        """As in `socket`; reading a request calls only this."""
         self._limit()
         return super().recv_into(*arguments, **options)
 
     def sendall(self, *arguments: Any, **options: Any) -> None:
-        """As in `socket`; a client that does not take its answer is as one that has hung up: no traceback says so."""
+        """As in `socket`; a client that does not take its answer counts as one that has hung up: no traceback."""
         try:
             self._limit()
             super().sendall(*arguments, **options)
@@ -51,12 +51,12 @@ class _Client(socket.socket):
 
 
 class _Handler(WSGIRequestHandler):
-    """Answers one request, and logs nothing of it."""
+    """Answers one request, and logs nothing about it."""
 
     timeout = TIMEOUT
 
     def log_message(self, *_words: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -68,21 +68,21 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
-        """Bind; not as `HTTPServer`, which has the name of the address looked up, for as long as that takes."""
+        """Bind; unlike `HTTPServer`, without looking up the name of the address, which may take long."""
         TCPServer.server_bind(self)
         host, self.server_port = self.server_address[:2]
         self.server_name = str(host)
         self.setup_environ()
 
     def serve(self) -> None:
-        """Serve for ever: a moment without memory may break that off, and it begins anew."""
+        """Serve for ever; if a shortage of memory interrupts that, start again."""
         while True:
             with contextlib.suppress(Exception):
                 self.serve_forever()
             time.sleep(REFUSED)
 
     def get_request(self) -> Any:
-        """Accept a client; one that can't be accepted waits, and keeps no processor busy."""
+        """Accept a client; if that fails, pause, so that no processor is kept busy."""
         try:
             accepted, address = super().get_request()
         except OSError:
@@ -93,14 +93,14 @@ class _Server(ThreadingMixIn, WSGIServer):
         return client, address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client, where there is a place left."""
+        """Serve a client if a place is left."""
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
         try:
             Thread(target=self.process_request_thread, args=(request, client_address), daemon=True).start()
         except BaseException:
-            # No thread for it: nothing gives the place back.
+            # No thread for it, so nothing else frees the place.
             self._places.release()
             raise
 
@@ -112,7 +112,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, _request: Any, _client_address: Any) -> None:
-        """Say nothing of a client that has hung up, or took too long."""
+        """Log nothing about a client that has hung up or took too long."""
 
 
 def serve_scrapes(port: int, address: str, registry: CollectorRegistry) -> None:

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Serves the metrics: the loop leaves what it knows, and a scrape reads that, with what changes without the loop."""
+"""Serves the metrics: a scrape reads what the loop has left for it, and what changes without the loop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .scrapes import serve_scrapes
 
 
 class Metrics(Collector):
-    """The metrics of one agent. `show` and `count` are the loop's, `collect` comes with a scrape, in another thread."""
+    """The metrics of one agent. The loop calls `show` and `count`, a scrape `collect`, in another thread."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Metrics(Collector):
         self._disk_meter = DiskMeter(self._layout)
 
     def serve(self, port: int, address: str) -> None:
-        """Answer scrapes from now on. Raises `OSError`, and may be called again then."""
+        """Answer scrapes from now on. Raises `OSError`; it may then be called again."""
         registry = CollectorRegistry()
         registry.register(self)
         try:
@@ -68,7 +68,7 @@ class Metrics(Collector):
             raise OSError(str(exc)) from exc
 
     def show(self, status: AgentStatus, registered: Collection[str]) -> None:
-        """Have scrapes tell this from now on."""
+        """Set what scrapes report from now on."""
         self._note_session()
         current = self._desired.current
         converged = status.converged(current.generation) if current else self._desired.is_read

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which releases this host has accepted by the signatures of their records, on its disk before it acts."""
+"""Which releases this host has accepted by the signatures on their records, saved before it acts on them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from zoo_watcher.wire.release_signature import Accepted
 from .record_verifier import RecordVerifier
 
 KEPT = 50
-"""How many are remembered: as many as a history has."""
+"""How many are remembered: as many as in a history."""
 LATEST = 2**33
-"""What no time since the epoch is above that a clock of this host has told."""
+"""An upper bound for any time since the epoch shown by this host's clock."""
 
 
 @dataclass(frozen=True)
 class AcceptedRelease(Accepted):
-    """`since` is when it was accepted, a time since the epoch; `signers` the digest of those who might sign then.
+    """`since` is when it was accepted, in seconds since the epoch; `signers` the digest of those who might sign then.
 
-    `text` and `signature` are those of the record by which it was, for who may sign can change.
+    `text` and `signature` are those of the record by which it was accepted, because the signers can change.
     """
 
     since: float = 0.0
@@ -39,16 +39,16 @@ class AcceptedRelease(Accepted):
 
     @property
     def content(self) -> bytes:
-        """What is signed."""
+        """The signed content."""
         return self.text.encode("ascii", "replace")
 
     @property
     def what(self) -> tuple[int, str, str, str, str]:
-        """Which record it was."""
+        """The identity of the record."""
         return self.serial, self.digest, self.url, self.commit_id, self.relative_path
 
     def to_object(self) -> dict[str, Any]:
-        """It as the file has it."""
+        """Its form in the file."""
         return {
             "serial": self.serial,
             "digest": self.digest,
@@ -63,7 +63,7 @@ class AcceptedRelease(Accepted):
 
     @classmethod
     def from_object(cls, record: Mapping[str, Any]) -> AcceptedRelease:
-        """It from the file. Raises what a wrong form brings about."""
+        """One from the file. Raises whatever a wrong form causes."""
         keys = ("digest", "url", "commitId", "relativePath", "signers", "text", "signature")
         texts = digest, url, commit_id, path, signers, text, signature = tuple(record[key] for key in keys)
         since = float(record["since"])
@@ -73,28 +73,28 @@ class AcceptedRelease(Accepted):
 
 
 class AcceptedReleases:
-    """The file with those of an application; others are in it where the agent has had another application before."""
+    """The file of an application's accepted releases; it has others if the agent had another application before."""
 
     def __init__(self, file: Path, app: str) -> None:
         self._file = file
         self._app = app
 
     def read(self) -> tuple[AcceptedRelease, ...]:
-        """All, the latest first; none where there is no file.
+        """All, the latest first; none if there is no file.
 
-        Raises `DeployError`: what can't be read is not taken for nothing, or an earlier record could be replayed.
+        Raises `DeployError`: an unreadable file does not count as empty, or an earlier record could be replayed.
         """
         return self._read_all().get(self._app, ())
 
     def add(self, release: AcceptedRelease, forgotten: Collection[AcceptedRelease] = ()) -> None:
-        """Remember one durably, in the place of the same one with other signers, and of those to be `forgotten`.
+        """Remember one durably; it replaces the same one with other signers, and those to be `forgotten`.
 
         Raises `DeployError`.
         """
         known = self._read_all()
         gone = {release.what, *(one.what for one in forgotten)}
         others = [one for one in known.get(self._app, ()) if one.what not in gone]
-        # The highest serial stays, whatever it is crowded by.
+        # The highest serial stays, however many others there are.
         kept = sorted([release, *others], key=lambda one: one.serial, reverse=True)[:KEPT]
         known[self._app] = tuple(kept if release in kept else [*kept[:-1], release])
         content = {app: [one.to_object() for one in releases] for app, releases in known.items()}
@@ -115,7 +115,7 @@ def _from_object(content: Any) -> dict[str, tuple[AcceptedRelease, ...]]:
 
 
 def accepted_places(config: Config, layout: Layout, places: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Which of these commits and places were accepted, and are with the present signers, on a host that demands any.
+    """Those of these commits and places that were accepted and still are with the current signers, if any are demanded.
 
     Raises `DeployError`.
     """

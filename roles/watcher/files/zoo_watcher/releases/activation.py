@@ -16,21 +16,21 @@ from zoo_watcher.host.layout import PRIVATE, READABLE, Layout
 from zoo_watcher.wire.records import COMMIT_ID
 
 MOST_ENTRIES = 100_000
-"""How much below the base is looked at for symlinks, those near to it first: it may hold anything else as well."""
+"""How many entries below the base are searched for symlinks, the nearest first: it may contain other files as well."""
 
 
 def live_commit(layout: Layout, relative_path: str) -> str | None:
-    """The commit whose complete release directory is live at `relative_path`; None where it is none of ours.
+    """The commit whose complete release directory is live at `relative_path`; None if it is not one of ours.
 
-    Raises `OSError` of what may pass: what is live there can't be told now.
+    Raises `OSError` for what may pass: what is live there can't be told now.
     """
     return _commit_behind(layout, layout.place(relative_path))
 
 
 def check_visible(layout: Layout, relative_path: str, commit_id: str) -> None:
-    """Raises `OSError` where a place, or a release, may not be looked at: what is live can't be told from that.
+    """Raises `OSError` if a place, or a release, may not be looked at: then what is live can't be told.
 
-    A symlink of somebody else's, which may lead where this user never may look, is not followed.
+    Somebody else's symlink, which may lead where this user has no access, is not followed.
     """
     try:
         os.readlink(layout.place(relative_path))
@@ -53,9 +53,9 @@ def _commit_behind(layout: Layout, link: Path) -> str | None:
 
 
 def linked_commits(layout: Layout) -> set[str]:
-    """The commits that symlinks below the base lead to, whoever made these; not more than `MOST_ENTRIES` are looked at.
+    """The commits that symlinks below the base lead to, whoever created them; at most `MOST_ENTRIES` are looked at.
 
-    Raises `OSError` of what may pass.
+    Raises `OSError` for what may pass.
     """
     found = set()
     left = deque([layout.base])
@@ -71,7 +71,7 @@ def linked_commits(layout: Layout) -> set[str]:
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """What is in a directory that may be read, else nothing. Raises `OSError` of what may pass."""
+    """The entries of a directory that may be read, else none. Raises `OSError` for what may pass."""
     try:
         with os.scandir(directory) as entries:
             return list(entries)
@@ -82,7 +82,7 @@ def _entries(directory: Path) -> list[os.DirEntry[str]]:
 
 
 def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
-    """Make a complete release live: at every instant the old one or this one is. Raises `DeployError`."""
+    """Make a complete release live: at every instant, either the old one or this one is. Raises `DeployError`."""
     check_complete(layout, commit_id)
     with disk_errors(f"activating {relative_path}"):
         place = layout.place(relative_path)
@@ -92,9 +92,9 @@ def activate(layout: Layout, relative_path: str, commit_id: str) -> None:
 
 
 def prepare(layout: Layout, relative_path: str, commit_id: str) -> None:
-    """Make all that activating needs room on the disk for: what is left is one rename. Raises `DeployError`.
+    """Create everything that activation needs disk space for: what is left is one rename. Raises `DeployError`.
 
-    What an earlier try has made is made again: that shows whether the disk can be written to now.
+    What an earlier try has created is created again: that shows whether the disk can be written to now.
     """
     with disk_errors(f"preparing {relative_path}"):
         place = layout.place(relative_path)
@@ -107,7 +107,7 @@ def prepare(layout: Layout, relative_path: str, commit_id: str) -> None:
 
 
 def check_complete(layout: Layout, commit_id: str) -> None:
-    """Raises `DeployError` where the directory of a release, which was here, is there no more."""
+    """Raises `DeployError` if the directory of a release, which was here, no longer exists."""
     release = layout.release(commit_id)
     with disk_errors("looking at the release"):
         if not release.is_dir():
@@ -115,9 +115,9 @@ def check_complete(layout: Layout, commit_id: str) -> None:
 
 
 def read_link(layout: Layout, relative_path: str) -> str | None:
-    """What the symlink at `relative_path` says, whoever made it; None where there is no symlink.
+    """The target of the symlink at `relative_path`, whoever created it; None if there is no symlink.
 
-    Raises `OSError` of what may pass.
+    Raises `OSError` for what may pass.
     """
     try:
         return os.readlink(layout.place(relative_path))
@@ -128,7 +128,7 @@ def read_link(layout: Layout, relative_path: str) -> str | None:
 
 
 def restore_link(layout: Layout, relative_path: str, link: str | None) -> None:
-    """Make a place what it was before a release went live there: this symlink, or none. Raises `DeployError`."""
+    """Restore a place to what it was before a release went live there: this symlink, or none. Raises `DeployError`."""
     with disk_errors(f"restoring {relative_path}"):
         place = layout.place(relative_path)
         if not place.is_symlink():
@@ -146,7 +146,7 @@ def _put_link(layout: Layout, place: Path, link: str) -> None:
 
 
 def _make_link(layout: Layout, link: str) -> Path:
-    """The symlink that is to be renamed to a place, made where it is not there yet."""
+    """The symlink that is to be renamed to a place, created if it does not exist yet."""
     made = layout.staging / "live"
     # A hook may have removed it since the release was staged.
     make_directory(layout.staging, PRIVATE)
@@ -157,7 +157,7 @@ def _make_link(layout: Layout, link: str) -> Path:
 
 
 def _make_parents(layout: Layout, place: Path) -> None:
-    """Make the directories above the symlink; none of them may be a symlink, which could lead out of the base."""
+    """Create the directories above the symlink; none of them may be a symlink, which could lead out of the base."""
     directory = layout.base
     for segment in place.parent.relative_to(layout.base).parts:
         directory = directory / segment

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The apply process: fetches and stages one release, and may be killed at any instant.
 
-It reads its job from standard input, one JSON object, and writes what it does to standard output, a JSON object a
-line: `{"unconfined": "..."}` where the kernel leaves it more rights than it needs, `{"left": [...paths]}` where it has
-cleaned the staging directory, with what could not be removed, `{"step": "fetching"}` as a step begins, and last
+It reads its job from standard input, one JSON object, and reports to standard output, a JSON object per line:
+`{"unconfined": "..."}` if the kernel leaves it more rights than it needs, `{"left": [...paths]}` when it has cleaned
+the staging directory, with what could not be removed, `{"step": "fetching"}` as a step begins, and last
 `{"done": {...seconds by step}, "untidy": true or false}` or `{"error": "...", "kind": "final"}`; the kind of a
 `PassingError` is its reason. A job with `"tidy": true` packs the object store instead, one with
-`"verify": "<commit>"` only verifies a signature. `"agent"` is the process that waits for it.
+`"verify": "<commit>"` only verifies a signature. `"agent"` is the id of the process that waits for it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ from .room import Floor
 from .staging import Making, make_release
 
 OWN_FILES = 10_000_000
-"""Bytes that a file of git's or of this process' own may have, however small a release has to be."""
+"""Bytes that a file of git or of this process may have, however small the limit of a release."""
 MEMORY = 4 * 2**30
-"""Bytes of address space for this process, and for each git that it starts; its settings keep git within it."""
+"""Bytes of address space for this process, and for each git that it starts, whose settings keep it within that."""
 
 DESCRIPTORS = 1024
-"""Files that each of these processes may have open: git has few, however many packs and paths there are."""
+"""Files that each of these processes may have open: git needs few, however many packs and paths there are."""
 
 
 def main() -> int:
-    """Do the job on standard input. 0 where it was done, 1 where not; no release can cause a traceback."""
+    """Do the job on standard input; returns 0 if it was done, else 1. No release can cause a traceback."""
     die_with_parent()
     os.umask(0o022)
     text = sys.stdin.read()
@@ -59,12 +59,12 @@ def main() -> int:
         return 1
     job = json.loads(text)
     parent = os.getppid()
-    # Other threads of an agent that is being killed hold its pipes for a moment longer than the one that is the parent.
-    # An agent of an earlier version, which runs until its upgrade is done, does not say which process it is.
+    # Other threads of an agent that is being killed hold its pipes a moment longer than the thread that is the parent.
+    # An agent of an earlier version, which runs until its upgrade is done, does not send its process id.
     if job.get("agent", parent) != parent:
         return 1
     if not job.get("tidy"):
-        # A pack of all that is kept is larger than a release may be, and no larger than what is here.
+        # A pack of everything kept may exceed the limit of a release, but not what is here.
         limit(resource.RLIMIT_FSIZE, max(job["access"]["largest"], OWN_FILES))
     limit(resource.RLIMIT_AS, MEMORY)
     # Tasks count for the unit (TasksMax): RLIMIT_NPROC counts all processes of a user, and none of root's.
@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def _has_reader() -> bool:
-    """Whether anybody can read what this process sends: the agent's end of the pipe is closed when it is killed."""
+    """Whether anybody can read what this process sends: the agent's end of the pipe closes when it is killed."""
     output = select.poll()
     output.register(sys.stdout, 0)
     return not output.poll(0)
@@ -99,18 +99,18 @@ def _kind(error: DeployError) -> str:
 
 
 def limit(what: int, amount: int) -> None:
-    """Give this process, and git, no more of a resource than `amount`; where it has less already, so it stays."""
+    """Limit a resource of this process, and of git, to `amount`; a lower limit stays."""
     allowed = resource.getrlimit(what)[1]
     least = amount if allowed == resource.RLIM_INFINITY else min(amount, allowed)
     resource.setrlimit(what, (least, least))
 
 
 def stage(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the job's release directory; the last message. Raises `DeployError`."""
+    """Create the job's release directory; returns the last message. Raises `DeployError`."""
     release = Release.from_object(job["release"])
     clock = _Clock()
     with _confined(job, release) as layout:
-        # First of all, to have room.
+        # First of all, to free space.
         with disk_errors("cleaning"):
             layout.clean_staging()
             unpruned = prune(layout, frozenset([release.commit_id, *job["keep"]]))
@@ -124,7 +124,7 @@ def stage(job: Mapping[str, Any]) -> dict[str, Any]:
         try:
             _make(job, release, repository, clock)
         except CorruptError:
-            # The store is only a copy: a new one is fetched, once.
+            # The store is only a copy: it is replaced and fetched again, once.
             repository.discard(release.commit_id)
             _make(job, release, repository, clock)
         repository.keep_only([*layout.staged(), release.commit_id])
@@ -150,7 +150,7 @@ def _make(job: Mapping[str, Any], release: Release, repository: Repository, cloc
 
 
 def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> str | None:
-    """Verify the signature of a commit; the digest of the allowed signers by which it is. Raises `DeployError`."""
+    """Verify the signature of a commit; returns the digest of the allowed signers used. Raises `DeployError`."""
     files = [job["access"][name] for name in ("signers", "revoked", "openpgp")]
     signers = allowed_signers(*files)
     try:
@@ -162,7 +162,7 @@ def _verify(job: Mapping[str, Any], commit_id: str, repository: Repository) -> s
 
 
 def verify(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Verify the signature of the job's commit; the last message. Raises `DeployError`."""
+    """Verify the signature of the job's commit; returns the last message. Raises `DeployError`."""
     with _confined(job) as layout:
         repository = _repository(job, layout)
         repository.open()
@@ -171,7 +171,7 @@ def verify(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _note_signers(layout: Layout, commit_id: str, signers: str | None) -> None:
-    """Note with the release directory of a commit, where it has one, that it is verified with these signers."""
+    """Note with a commit's release directory, if it has one, that it is verified with these signers."""
     path = layout.manifest(commit_id)
     manifest = Manifest.load(path)
     if manifest is not None and manifest.signers != signers:
@@ -179,7 +179,7 @@ def _note_signers(layout: Layout, commit_id: str, signers: str | None) -> None:
 
 
 def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Pack the object store, or make a broken one anew; the last message. Raises `DeployError`."""
+    """Pack the object store, or recreate a broken one; returns the last message. Raises `DeployError`."""
     os.nice(10)
     with _confined(job) as layout:
         repository = _repository(job, layout)
@@ -187,7 +187,7 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
         try:
             repository.tidy()
         except CorruptError:
-            # It would fail for ever, and the packs would become more with each fetch.
+            # Packing would fail for ever, and each fetch would add packs.
             repository.renew()
             raise
     return {"done": {}, "untidy": False}
@@ -195,7 +195,7 @@ def tidy(job: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _confined(job: Mapping[str, Any], release: Release | None = None) -> Iterator[Layout]:
-    """Hold the lock of the job's base, with no more rights than fetching this release takes. Raises `DeployError`."""
+    """Hold the lock of the job's base, with no more rights than fetching this release needs. Raises `DeployError`."""
     layout, access = Layout(Path(job["base"])), _access(job)
     with hold_apply_lock(layout):
         addresses = access.addresses(release.url) if release else []
@@ -221,7 +221,7 @@ def _repository(job: Mapping[str, Any], layout: Layout) -> Repository:
 
 
 class _Clock:
-    """Announces steps and takes their times."""
+    """Announces steps and measures their times."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -235,10 +235,10 @@ class _Clock:
 
 
 def send(message: Mapping[str, Any]) -> None:
-    """Send the agent a message; where it has ended, this process does too."""
+    """Send the agent a message; if the agent has ended, so does this process."""
     try:
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Killed before this process asked to die with it. The interpreter would flush once more, and print a traceback.
+        # The agent was killed before this process asked to die with it. A normal exit would flush again: a traceback.
         os._exit(1)

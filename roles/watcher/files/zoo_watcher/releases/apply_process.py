@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's side of the apply process: starts it, sends it a job, reads its steps, ends it."""
+"""The agent's side of the apply process: starts it, sends it a job, reads its steps, kills it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KILLED = 5.0
 """Seconds that a killed process may take to end."""
 PACKING = 3600.0
-"""Seconds that packing may take, however short a fetch has to be: what is killed then begins anew the next time."""
+"""Seconds that packing may take, however short a fetch has to be: if killed, it starts over the next time."""
 NOT_FOR_GIT = ("CREDENTIALS_DIRECTORY", "RUNTIME_DIRECTORY", *FILE_VARIABLES)
 """Variables of the agent's environment that say where its credentials and its session are."""
 OF_A_REPOSITORY = (
@@ -45,18 +45,18 @@ OF_A_REPOSITORY = (
     *("GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX", "GIT_QUARANTINE_PATH", "GIT_REPLACE_REF_BASE"),
     *("GIT_SHALLOW_FILE", "GIT_WORK_TREE"),
 )
-"""Variables about another repository, most of them as `git rev-parse --local-env-vars` lists them: a git hook, or a
-shell, that starts the agent may have them. `GIT_CONFIG_COUNT` stays: a person may configure the agent's git by it."""
+"""Variables about another repository, most of them as listed by `git rev-parse --local-env-vars`: a git hook, or a
+shell, that starts the agent may have them. `GIT_CONFIG_COUNT` stays: a person may configure the agent's git with it."""
 END = ""
-"""Where a line belongs: there is none any more."""
+"""In place of a line: there are no more."""
 
 log = logging.getLogger(__name__)
 
 
 def stage_job(config: Config, release: Release, keep: Sequence[str], *, outside_symlinks: bool = False) -> Job:
-    """Fetch a release and make its directory; the directories of all commits but it and those in `keep` are removed.
+    """Fetch a release and create its directory; the directories of all commits except it and `keep` are removed.
 
-    Its symlinks may lead out of it with `outside_symlinks`.
+    With `outside_symlinks`, its symlinks may lead out of it.
     """
     return {
         **tidy_job(config),
@@ -75,12 +75,12 @@ def has_mirror(job: Job) -> bool:
 
 
 def without_mirrors(job: Job) -> Job:
-    """The same job, for which the repository itself is asked."""
+    """The same job, asking only the repository itself."""
     return {**job, "access": {**job["access"], "mirrors": ()}}
 
 
 def verify_job(config: Config, commit_id: str) -> Job:
-    """Verify the signature of a commit that is here, as the configuration demands it."""
+    """Verify the signature of a commit that is here, as the configuration demands."""
     return {**tidy_job(config), "tidy": False, "verify": commit_id}
 
 
@@ -103,7 +103,7 @@ def tidy_job(config: Config) -> Job:
 
 
 def secrets(config: Config) -> list[str]:
-    """The files and directories with the credentials for the ensemble, and with the session that these have opened."""
+    """The files and directories with the credentials for the ensemble, and with the session opened by them."""
     connection = config.connection
     directories = [os.environ.get(name, "") for name in NOT_FOR_GIT]
     own = [config.file, *_copies(Path(config.file))] if config.file else []
@@ -112,19 +112,19 @@ def secrets(config: Config) -> list[str]:
         named = [os.environ.get(name, "").partition(":") for name in ("KRB5CCNAME", "KRB5_CLIENT_KTNAME")]
         tickets = [*(path or whole for whole, _colon, path in named), f"/tmp/krb5cc_{os.getuid()}"]  # noqa: S108  # theirs
     found = (*directories, *own, *tickets, connection.tls_cert, connection.tls_key)
-    # The apply process has another directory for its current one.
+    # The apply process has another working directory.
     return [os.path.abspath(path) for path in found if path]
 
 
 def _copies(file: Path) -> list[str]:
-    """What is beside a file and begins with its name, as what an editor leaves; nothing where that can't be told."""
+    """Files next to a file that begin with its name, such as an editor's backups; none if that can't be told."""
     with contextlib.suppress(OSError):
         return [str(path) for path in file.parent.iterdir() if path.name.startswith(f"{file.name}.")]
     return []
 
 
 class ApplyProcess:
-    """Runs one process at a time. `end` may be called from any thread, and forbids a further one.
+    """Runs one process at a time. `end` may be called from any thread, and forbids another one.
 
     Nothing here waits for ever: a process that waits for a broken disk outlives even SIGKILL.
     """
@@ -132,14 +132,14 @@ class ApplyProcess:
     def __init__(self, config: Config) -> None:
         self.timeout = config.fetch_timeout
         self.left: list[str] = []
-        """What the last process could not remove: of the staging directory, and of the releases that are not kept."""
+        """What the last process could not remove from the staging directory and of the releases that are not kept."""
         self._process: subprocess.Popen[str] | None = None
         self._conversation: _Conversation | None = None
         self._forbidden = False
         self._lock = threading.Lock()
 
     def end(self) -> None:
-        """Kill the process with all that it has started, and let no other begin."""
+        """Kill the process with everything that it has started, and start no other."""
         self._forbidden = True
         self._kill()
         if self._conversation is not None:
@@ -148,9 +148,9 @@ class ApplyProcess:
     def run(
         self, job: Job, step: Callable[[str], None] = lambda _name: None, within: float | None = None
     ) -> dict[str, Any]:
-        """Do a job, `within` so many seconds where something else waits for it; its last message.
+        """Do a job, `within` so many seconds if something else waits for it; returns its last message.
 
-        Raises a `DeployError` of the kind that fits, `CancelledError` after `end`.
+        Raises the matching `DeployError`, or `CancelledError` after `end`.
         """
         with self._lock:
             if self._forbidden:
@@ -183,7 +183,7 @@ class ApplyProcess:
         return _judge(message, process.returncode)
 
     def _follow(self, conversation: _Conversation, step: Callable[[str], None], deadline: float) -> dict[str, Any]:
-        """Pass the steps of the process on; its last message, empty where it was cut off before that."""
+        """Pass on the steps of the process; returns its last message, empty if it was interrupted before that."""
         message: dict[str, Any] = {}
         killed = False
         while True:
@@ -191,7 +191,7 @@ class ApplyProcess:
             if line == END:
                 return message
             if line is not None:
-                # Killed, it may leave half a line.
+                # A killed process may leave half a line.
                 message = json.loads(line) if line.endswith("\n") else {}
                 if "step" in message:
                     step(message["step"])
@@ -210,7 +210,7 @@ class ApplyProcess:
                 deadline = time.monotonic() + KILLED
 
     def _kill(self) -> None:
-        """Kill the process with all that it has started, also where it has ended by itself, but was not waited for."""
+        """Kill the process with everything it has started, also if it has ended on its own but was not waited for."""
         with self._lock:
             process = self._process
             if process is not None and process.returncode is None:
@@ -219,7 +219,7 @@ class ApplyProcess:
 
 
 class _Conversation(Thread):
-    """Sends a process its job, and takes what it says, for as long as it has its end of the pipes open."""
+    """Sends a process its job and receives its messages, for as long as it has its end of the pipes open."""
 
     def __init__(self, process: subprocess.Popen[str], job: Job) -> None:
         super().__init__(name="apply-process", daemon=True)
@@ -228,7 +228,7 @@ class _Conversation(Thread):
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def run(self) -> None:
-        """Converse until the process says nothing more."""
+        """Converse until the process has no more messages."""
         assert self._process.stdin is not None  # noqa: S101  # both are pipes
         assert self._process.stdout is not None  # noqa: S101  # the same
         try:
@@ -241,7 +241,7 @@ class _Conversation(Thread):
             self._lines.put(END)
 
     def next_line(self, seconds: float) -> str | None:
-        """What the process says next, or `END`; None where it says nothing for so long, or is to be broken off."""
+        """The next message, or `END`; None if none comes within `seconds`, or the conversation is to be broken off."""
         try:
             return self._lines.get(timeout=max(0.0, seconds))
         except queue.Empty:
@@ -253,14 +253,14 @@ class _Conversation(Thread):
 
 
 class _Unended:
-    """The processes of this agent that were killed and have not ended: what they were doing may still be done."""
+    """The processes of this agent that were killed and have not ended: their work may still go on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._processes: list[subprocess.Popen[str]] = []
 
     def reap(self, process: subprocess.Popen[str]) -> None:
-        """Take the exit status of a process that was killed; it is one of these where it does not end soon."""
+        """Collect the exit status of a killed process; it is one of these if it does not end soon."""
         from subprocess import TimeoutExpired  # noqa: PLC0415
 
         try:
@@ -285,7 +285,7 @@ _unended = _Unended()
 
 
 def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
-    """The last message, or what it says is wrong; without one, the exit status tells how the process ended."""
+    """The last message; raises the error in it or, without a message, the one that the exit status shows."""
     if "done" in message:
         return dict(message)
     if "error" in message:
@@ -298,7 +298,7 @@ def _judge(message: Mapping[str, Any], status: int) -> dict[str, Any]:
 
 
 def _error(text: str, kind: str) -> DeployError:
-    """The error that the process has met."""
+    """The error that the process has reported."""
     if kind == "killed":
         return KilledError(text)
     return DeployError(text) if kind == "final" else PassingError(text, kind)
@@ -306,14 +306,14 @@ def _error(text: str, kind: str) -> DeployError:
 
 @cache
 def _note_unconfined(why: str) -> None:
-    """Log, once in the life of this agent, what rights its apply processes keep."""
+    """Log, once in the life of this agent, which rights its apply processes keep."""
     log.info("the apply process keeps more rights than it needs: %s", why)
 
 
 def _start() -> subprocess.Popen[str]:
-    """The process, in a group of its own, so that git is killed with it. Raises `PassingError`."""
+    """The process, in its own process group, so that git is killed with it. Raises `PassingError`."""
     try:
-        # Imported here: an agent that has deployed nothing since its start has nothing of it in its memory.
+        # Imported here: an agent that has deployed nothing since its start does not keep it in memory.
         from subprocess import PIPE, Popen  # noqa: PLC0415
 
         return Popen(  # our own program
@@ -331,8 +331,8 @@ def _start() -> subprocess.Popen[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Its environment: this one's, with this package importable as it is here."""
-    # Links in it stay: one of them may be what gives the package its name.
+    """Its environment: that of this process, with this package importable as it is here."""
+    # Symlinks in it stay: one of them may be what gives the package its name.
     directory = str(Path(__file__).absolute().parents[2])
     paths = [directory, *filter(None, [os.environ.get("PYTHONPATH")])]
     left_out = {*NOT_FOR_GIT, *OF_A_REPOSITORY}

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the apply process keeps of the agent's rights: it writes below its base, and connects to git servers."""
+"""The rights of the agent that the apply process keeps: it writes below its base, and connects to git servers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.wire.records import url_scheme
 
 DNS = 53
-"""Asked by TCP where an answer is long."""
+"""Used over TCP if an answer is long."""
 PROXY = 1080
-"""The port that curl takes where a proxy's address has none."""
+"""The port that curl uses if a proxy's address has none."""
 
 
 def confine(layout: Layout, hidden: Collection[str], files: Iterable[str | None], ports: Collection[int] | None) -> str:
-    """Give up all other rights for good; what this kernel can't take, empty where it can take all of them.
+    """Give up all other rights permanently; returns what this kernel can't take, empty if it can take all of them.
 
     `hidden` are the agent's secrets, `files` what git has to read wherever it is. Raises `OSError`.
     """
@@ -39,7 +39,7 @@ def confine(layout: Layout, hidden: Collection[str], files: Iterable[str | None]
 
 
 def connected_ports(addresses: Iterable[str], ssh: str, environment: Mapping[str, str]) -> set[int] | None:
-    """The TCP ports at which git reaches these addresses; None where that can't be told: any."""
+    """The TCP ports at which git reaches these addresses; None (any) if that can't be told."""
     ports = set()
     for address in addresses:
         scheme = url_scheme(address)
@@ -57,7 +57,7 @@ def _port(address: str, scheme: str, environment: Mapping[str, str]) -> set[int]
         own = urlsplit(address).port
         if scheme == "git":
             return None if environment.get("GIT_PROXY_COMMAND") else {own or PORTS["git"]}
-        # A server may lead from one to the other.
+        # A server may redirect from one to the other.
         return {own or PORTS[scheme], PORTS["http"], PORTS["https"], *_proxies(environment)}
     except (KeyError, ValueError):
         return None
@@ -71,7 +71,7 @@ def _proxies(environment: Mapping[str, str]) -> set[int]:
 
 
 def _ssh_port(address: str, ssh: str) -> set[int] | None:
-    """The port of a server in the view of ssh's own configuration; None where that has it reached in another way."""
+    """The port of a server according to ssh's own configuration; None if that reaches the server in another way."""
     server, port = address.partition(":")[0], None
     if "://" in address:
         try:

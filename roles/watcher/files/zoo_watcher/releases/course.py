@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where one deployment is: what it is about, what it tells of that, and what it waits out."""
+"""The course of one deployment: its target, what it reports, and what it waits out."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a deployment is: what the agent's status says of it. `retry` is why its step is tried again, if it is.
+    """The progress of a deployment, for the agent's status. `retry` is why its step is tried again, if it is.
 
-    `waits_for` is what it waits for until it is there: also while its step is being tried again. `failed_in` is the
-    state in which the release has failed, from which the host goes back. `failed_step` is the step that has failed.
+    `waits_for` is what it is waiting for, also while its step is being tried again. `failed_in` is the state in which
+    the release has failed, from which the host rolls back. `failed_step` is the step that has failed.
     `left` are the paths, in the staging directory or of earlier releases, that could not be removed before it was
     fetched.
     """
@@ -51,7 +51,7 @@ class Progress:
 
 
 class FailedStep(namedtuple("FailedStep", ("step", "seconds"))):
-    """The first step of a deployment that has failed, and after how many seconds."""
+    """The first failed step of a deployment, and after how many seconds it failed."""
 
     __slots__ = ()
 
@@ -60,14 +60,14 @@ class FailedStep(namedtuple("FailedStep", ("step", "seconds"))):
 
 
 def in_seconds(timings: Mapping[str, Any], failed: Mapping[str, Any] | None = None) -> str:
-    """How long each step took, for a person, and the one that has `failed`; empty where none is known."""
+    """How long each step took, for a person, and the one that has `failed`; empty if none is known."""
     known = {step: seconds for step, seconds in timings.items() if isinstance(seconds, (int, float))}
     done = [f"{step} {seconds:.2f} s" for step, seconds in known.items()]
     return ", ".join([*done, *([f"{failed['step']} FAILED after {failed['seconds']:.2f} s"] if failed else [])])
 
 
 class Course:
-    """The course of the deployment of `target`. `told` gets each `Progress`, and None at its end."""
+    """The course of the deployment of `target`. `told` gets each `Progress`, and None at the end."""
 
     def __init__(
         self, config: Config, target: PlacedRelease, generation: int, told: Callable[[Progress | None], None]
@@ -79,22 +79,22 @@ class Course:
         self.handshake = Handshake()
         self.timings: dict[str, float] = {}
         self.previous: str | None = None
-        """The commit that the host would go back to."""
+        """The commit that the host would roll back to."""
         self.patience: float | None = None
-        """Seconds for which a step may be tried again before it gives way to something else; None for no end."""
+        """Seconds for which a step may be tried again before it gives way to something else; None for no limit."""
         self.failed_in: str | None = None
         self.failed_step: FailedStep | None = None
         self.aside: str | None = None
-        """What came of another release before; it is in each report until this one is live."""
+        """The outcome of another release before; in each report until this one is live."""
         self.left: list[str] = []
-        """What could not be removed of the staging directory, and of earlier releases."""
+        """What could not be removed from the staging directory and of earlier releases."""
         self._told = told
         self._state = "queued"
 
     def report(
         self, state: str, message: str | None = None, retry: str | None = None, waits_for: str | None = None
     ) -> None:
-        """Report where the deployment is."""
+        """Report the progress of the deployment."""
         self._state = state
         message = "; ".join(filter(None, [message, self.aside])) or None
         timings, waits_for = dict(self.timings), waits_for or retry
@@ -102,17 +102,17 @@ class Course:
         self._told(Progress(state, message, timings, self.previous, retry, waits_for, *failed, left))
 
     def note_failure(self) -> None:
-        """The release has failed: what is reported from now on is about the way back."""
+        """The release has failed: reports from now on are about the rollback."""
         self.failed_in = self._state
 
     def patience_left(self, since: float) -> float | None:
-        """For how many seconds more a step that has been tried `since` then may be; None for no end."""
+        """For how many more seconds a step that has been tried since `since` may be; None for no limit."""
         return None if self.patience is None else since + self.patience - time.monotonic()
 
     def pause(self, state: str, why: str, reason: str, seconds: float, since: float) -> None:
-        """Wait before a step is tried again, which has been tried `since` then.
+        """Wait before a step that has been tried since `since` is tried again.
 
-        Raises `CancelledError`, and `YieldedError` where it has been tried for long enough.
+        Raises `CancelledError`, and `YieldedError` if it has been tried for long enough.
         """
         left = self.patience_left(since)
         if left is not None and left < 0:
@@ -122,9 +122,9 @@ class Course:
         self.handshake.sleep(seconds)
 
     def wait_turn(self, seconds: float) -> None:
-        """Wait before a step is begun, for as long as it may give way to nothing else.
+        """Wait before a step is begun, for as long as nothing else takes precedence.
 
-        Raises `CancelledError`, and `YieldedError` where it would have to wait for longer.
+        Raises `CancelledError`, and `YieldedError` if it would have to wait for longer.
         """
         allowed = seconds if self.patience is None else min(seconds, self.patience)
         self.handshake.sleep(allowed)
@@ -137,27 +137,27 @@ class Course:
             return live_commit(self.layout, self.target.path)
 
     def end(self) -> None:
-        """Report that nothing more will be."""
+        """Report that there will be no more reports."""
         self._told(None)
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Take the time of a step that is done, and of the first that has failed."""
+        """Measure the time of a step that is done, and of the first that has failed."""
         begin = time.monotonic()
         try:
             yield
         except PassingError:
             raise
         except DeployError:
-            if self.failed_in is None and self.failed_step is None:  # else it is of the way back
+            if self.failed_in is None and self.failed_step is None:  # else it is a step of the rollback
                 self.failed_step = FailedStep(step, round(time.monotonic() - begin, 4))
             raise
         self.timings[step] = round(time.monotonic() - begin, 4)
 
     def wait_out(self, state: str, step: Callable[[], T], why: str = "") -> T:
-        """What a step of this thread comes to; what may pass, such as a full disk, is waited out in `state`.
+        """The result of a step of this thread; a problem that may pass, such as a full disk, is waited out in `state`.
 
-        Raises `DeployError` for what will not, `CancelledError`, `YieldedError`.
+        Raises `DeployError` for what will not pass, `CancelledError`, `YieldedError`.
         """
         backoff, begin = Backoff(), time.monotonic()
         while True:

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The deployment of a release: staged, activated, and proved like any other that is live.
 
-A deployment tries again what may pass, gives up on what will not, and goes back to an earlier release where the new
-one does not become healthy. A newer release cancels it at any instant. Git and disk work is done by the apply process.
+A deployment tries again what may pass, gives up on what will not, and rolls back to an earlier release if the new one
+does not become healthy. A newer release cancels it at any instant. The apply process does the git and disk work.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Deployment(LiveProof):
-    """Makes `release` live, where it is not, and proves it. `fleet` agents may do the same at the same time.
+    """Makes `release` live, if it is not, and proves it. `fleet` agents may do the same at the same time.
 
-    One that `yields` ends where it has to wait for longer than `health_timeout` before the release is live, for what is
-    live there meanwhile to be proved. `aside` is what has come of another release; it is told until this one is live.
+    One that `yields` ends if it has to wait for longer than `health_timeout` before the release is live, so that what
+    is live there meanwhile is proved. `aside` is the outcome of another release, reported until this one is live.
     """
 
     def __init__(  # what one deployment is made of
@@ -63,12 +63,12 @@ class Deployment(LiveProof):
             self.course.patience = config.health_timeout
 
     def cancel(self) -> None:
-        """Let it end as soon as it can, as any proof, and kill what it fetches by."""
+        """Let it end as soon as it can, like any proof, and kill the processes that fetch."""
         super().cancel()
         self._fetching.end()
 
     def _tidy(self) -> None:
-        """Pack the object store. The release is live and proved: what goes wrong here takes nothing of that back."""
+        """Pack the object store. The release is live and proved: a failure here does not change that."""
         if not self._untidy:
             return
         try:
@@ -82,12 +82,12 @@ class Deployment(LiveProof):
         self.course.wait_out("activating", self._switch)
 
     def _switch(self) -> None:
-        """Drain the host, and swap the symlink. Raises `PassingError`, before which the drain has ended.
+        """Drain the host, and swap the symlink. Raises `PassingError`, after ending the drain.
 
         Raises `DeployError`, `CancelledError`.
         """
         layout, commit_id = self.course.layout, self.target.commit_id
-        # Before anything is drained: a host that lacks room for the swap goes on serving.
+        # Before anything is drained: a host that lacks space for the swap goes on serving.
         self.course.wait_out("queued", partial(prepare, layout, self.target.path, commit_id))
         self._memory.begin_attempt()
         self._drain()
@@ -105,7 +105,7 @@ class Deployment(LiveProof):
         self._hook_done = True
 
     def _drain(self) -> None:
-        """Have the registrations withdrawn, and wait until no request should come any more."""
+        """Have the registrations withdrawn, and wait until no more requests should arrive."""
         config = self.course.config
         if not config.drain_seconds or not config.services:
             return
@@ -131,5 +131,5 @@ class Deployment(LiveProof):
         self._note_live()
 
     def _note_live(self) -> None:
-        """The release is live: it gives way to nothing any more, and what is told is of itself."""
+        """The release is live: it no longer gives way to anything, and reports are about itself."""
         self.course.patience = self.course.aside = None

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a deployment comes by its release directory: it is here, or the apply process makes it, tried again and again."""
+"""How a deployment gets its release directory: it is here, or the apply process creates it, with retries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Fetching:
-    """Has `release` fetched and staged. `fleet` agents may do the same at the same time."""
+    """Fetches and stages `release`. `fleet` agents may do the same at the same time."""
 
     def __init__(self, course: Course, memory: Memory, release: Release, fleet: int) -> None:
         self._course = course
@@ -41,7 +41,7 @@ class Fetching:
         course.left = self._process.left
 
     def end(self) -> None:
-        """Kill what runs, and let nothing more begin."""
+        """Kill what runs, and start nothing more."""
         self._process.end()
 
     def tidy(self) -> None:
@@ -49,7 +49,7 @@ class Fetching:
         self._process.run(tidy_job(self._course.config))
 
     def fetch(self) -> bool:
-        """See to it that the release directory is there, complete; whether the object store is untidy.
+        """Make sure that the complete release directory is there; returns whether the object store is untidy.
 
         Raises `DeployError`, `CancelledError`, `YieldedError`.
         """
@@ -57,7 +57,7 @@ class Fetching:
         if course.wait_out("queued", self._is_deployable):
             self._spread(course.config.activation_rate)
             return False
-        # What a rollout has a host return to was published for others, perhaps; what is here already needs no server.
+        # A release that a rollout rolls back to was perhaps published for others; one that is here needs no server.
         problem = find_problem(self._release.url, course.config.allowed_schemes, course.config.allowed_urls)
         if problem:
             raise DeployError(problem)
@@ -88,10 +88,10 @@ class Fetching:
         signers = allowed_signers(*config.signers)
         if is_deployable(layout, commit_id, config.shared_paths, signers):
             if not self._may_lead_out:
-                # Made where that was allowed, or by an agent that did not look.
+                # Created when that was allowed, or by an agent that did not check.
                 self._check_links()
             return True
-        # What a hook has built in it is in use: making it anew would take that from under the other place.
+        # What a hook has built in it is in use: recreating the directory would remove that under the other place.
         with disk_errors("looking at what is live"):
             everywhere = live_releases(layout, self._memory.journal)
         place = next((live for live in everywhere if live.commit_id == commit_id), None)
@@ -105,11 +105,11 @@ class Fetching:
         return True
 
     def _check_links(self) -> None:
-        """Raises `DeployError` where a symlink of the release directory that is here leads out of it."""
+        """Raises `DeployError` if a symlink of the release directory that is here leads out of it."""
         layout, config, commit_id = self._course.layout, self._course.config, self._course.target.commit_id
         with disk_errors("looking at the symlinks of the release"):
             try:
-                # Imported here: most releases are not here yet. A lack of what that takes says nothing of the release.
+                # Imported here: most releases are not here yet. A shortage during it says nothing about the release.
                 from .outside_links import check_links  # noqa: PLC0415
             except ImportError as exc:
                 raise PassingError(f"the agent lacks a part: {exc}; is it being installed?", "process") from exc
@@ -117,16 +117,16 @@ class Fetching:
 
     @property
     def _may_lead_out(self) -> bool:
-        """Whether its symlinks may lead out of it: a host can be brought back to whatever was healthy on it before."""
+        """Whether its symlinks may lead out of it: a host can return to anything that was healthy on it before."""
         was_healthy = self._release.commit_id in self._memory.journal.healthy
         return was_healthy or self._course.config.allow_outside_symlinks
 
     def _job(self) -> Job:
-        """What the apply process is to do. Raises `DeployError`."""
+        """The job for the apply process. Raises `DeployError`."""
         return stage_job(self._course.config, self._release, self._kept(), outside_symlinks=self._may_lead_out)
 
     def _kept(self) -> list[str]:
-        """The commits whose release directories stay, the likeliest to resemble the new one first.
+        """The commits whose release directories stay, the one most likely to resemble the new one first.
 
         Raises `DeployError`.
         """
@@ -146,12 +146,12 @@ class Fetching:
         """
         if self._fleet > 1:
             self._course.report("queued")
-            # Only spreads load: nothing to guess.
+            # Only spreads load: it need not be unpredictable.
             self._course.wait_turn(random.uniform(0, self._fleet / rate))  # noqa: S311  # no secret
 
 
 def _next_try(job: Job, last: Job, problem: PassingError) -> Job:
-    """What to try after the `last` has failed: a mirror that says nothing uses up all the time there is for both."""
+    """What to try after `last` has failed: a silent mirror uses up all the time there is for both."""
     if problem.reason != "timeout" or last is not job or not has_mirror(job):
         return job
     log.warning("%s; the next try skips the mirror", problem)
@@ -159,7 +159,7 @@ def _next_try(job: Job, last: Job, problem: PassingError) -> Job:
 
 
 class _Steps:
-    """Reports the steps of the apply process, each with why it failed the last time until it has succeeded."""
+    """Reports the steps of the apply process; until a step has succeeded, with its last failure."""
 
     def __init__(self, report: Callable[..., None]) -> None:
         self._report = report

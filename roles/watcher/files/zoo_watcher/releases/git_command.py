@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Git, run as a process: what it prints, or the error that it has ended with. `Repository` says what is run."""
+"""Git, run as a process: its output, or its error. `Repository` decides what is run."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import IO
 
 CHUNK = 65_536
 LONGEST = 65_536
-"""Bytes that are kept of what git writes to standard error, the last: a server may go on for ever with what it says."""
+"""Bytes kept of git's standard error, from its end: a server may send messages for ever."""
 
 
 class GitError(Exception):
-    """Git has failed: its exit status, negative where a signal has ended it, and what it wrote to standard error."""
+    """Git has failed: its exit status, negative if a signal has ended it, and its standard error."""
 
     def __init__(self, status: int, stderr: str) -> None:
         super().__init__(f"status {status}: {stderr}")
@@ -28,21 +28,21 @@ class GitError(Exception):
 
 
 class GitMissingError(GitError):
-    """There is no git to be run now."""
+    """Git is not there to be run now."""
 
     def __init__(self) -> None:
         super().__init__(127, "")
 
 
 class Git:
-    """Runs git in `directory`, where that can be entered, with these variables beside those of this process."""
+    """Runs git in `directory`, if that can be entered, with these variables in addition to those of this process."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.environment = dict(environment or {})
 
     def run(self, *words: str, environment: Mapping[str, str] | None = None, input_: IO[bytes] | None = None) -> bytes:
-        """What git prints; it reads `input_`, or nothing. Raises `GitError`, `OSError`."""
+        """Git's output; it reads `input_`, or nothing. Raises `GitError`, `OSError`."""
         with self._started(words, environment, input_) as process:
             stdout, stderr = _read(process)
             _check(process.wait(), stderr)
@@ -54,11 +54,11 @@ class Git:
 
     @contextlib.contextmanager
     def printing(self, *words: str) -> Iterator[IO[bytes]]:
-        """What git prints, to be read in the block as it comes; what ends the block early ends git.
+        """Git's output, to be read in the block as it comes; leaving the block early kills git.
 
         Raises `GitError` after the block, and `OSError`.
         """
-        # A pipe could be full before the other is read.
+        # A second pipe could fill up while the first is read.
         with os.fdopen(os.memfd_create("errors"), "w+b") as errors, self._started(words, errors=errors) as process:
             assert process.stdout is not None  # noqa: S101  # a pipe
             yield process.stdout
@@ -83,7 +83,7 @@ class Git:
         except FileNotFoundError as exc:
             raise GitMissingError from exc
         except OSError as exc:
-            # As a shell says it of a command that it can't start.
+            # As a shell does for a command that it can't start.
             raise GitError(126, exc.strerror or str(exc)) from exc
         with process:
             try:
@@ -94,7 +94,7 @@ class Git:
 
 
 def _read(process: Popen[bytes]) -> tuple[bytes, bytes]:
-    """What a process prints, and the end of what it writes to standard error."""
+    """The output of a process, and the end of its standard error."""
     stdout, stderr = bytearray(), bytearray()
     with selectors.DefaultSelector() as selector:
         for stream, kept in ((process.stdout, stdout), (process.stderr, stderr)):

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a host goes back from a release that has failed to what it ran before; `rollback.py` decides what that is."""
+"""How a host rolls back from a failed release to what it ran before; `rollback.py` decides what that is."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .rollback import PlacedRelease, WayBack, live_releases
 from .unproved import Unproved
 
 MOST_ATTEMPTS = 2
-"""How often the agent may end without a word, as with its host, before the release is held to be the cause."""
+"""How often the agent may die, alone or with its host, before the release counts as the cause."""
 MOST_BROKEN_OFF = 8
-"""The same where it is ended on purpose each time as hooks or units are run, or soon after: people do that, too."""
+"""The same if it is stopped on purpose each time, while hooks or units run or soon after: people do that, too."""
 BROKEN_OFF = (
     f"given up: the agent was stopped or restarted {MOST_BROKEN_OFF} times after hooks or units were run for this "
     "release; does one of them restart the agent?"
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class GoingBack:
-    """The way back of one deployment. `taken_down` is how often the release has taken the agent down, if too often."""
+    """The rollback of one deployment. `taken_down` is how often the release has taken down the agent, if too often."""
 
     def __init__(self, course: Course, memory: Memory, hooks: HostHooks, proof: HealthProof) -> None:
         self.taken_down = 0
@@ -52,16 +52,16 @@ class GoingBack:
         self._process = ApplyProcess(course.config)
 
     def end(self) -> None:
-        """Kill what verifies an earlier release, and let nothing more begin."""
+        """Kill the verification of an earlier release, and start nothing more."""
         self._process.end()
 
     @property
     def is_possible(self) -> bool:
-        """Whether there is anything to go back to."""
+        """Whether there is anything to roll back to."""
         return self._way_back.first is not None
 
     def look_back(self) -> str | None:
-        """Find out what this host ran before; the commit that is live at the place of the release now.
+        """Find out what this host ran before; returns the commit that is live at the place of the release now.
 
         Raises `DeployError`.
         """
@@ -85,9 +85,9 @@ class GoingBack:
         return live
 
     def go_back(self, reason: str) -> tuple[str, str]:
-        """Make an earlier release live again, and check it; that needs no git. The outcome, and what to say of it.
+        """Make an earlier release live again and check it, without git; returns the outcome and its message.
 
-        One that was never proved itself is left to a proof of its own. Raises `CancelledError`, `YieldedError`.
+        A release that was never proved itself is left to a proof of its own. Raises `CancelledError`, `YieldedError`.
         """
         course = self._course
         course.note_failure()
@@ -95,7 +95,7 @@ class GoingBack:
         try:
             target, message = self._swap_back(course.target, self.taken_down, reason)
             if self.taken_down:
-                # Before anything is run that may take the agent down again.
+                # Before anything is run that may take down the agent again.
                 ended = "the agent ended before after_activate and the units were done"
                 self._memory.note_failure_surely("failed", f"{message}; {ended}")
         except DeployError as exc:
@@ -106,7 +106,7 @@ class GoingBack:
         return self._check_earlier(target, message, self._use(target, course.target.commit_id, message))
 
     def finish(self, unproved: Unproved) -> tuple[str, str]:
-        """Finish going back to the release of this course, which an earlier agent began; as `go_back`."""
+        """Finish rolling back to the release of this course, which an earlier agent began; as `go_back`."""
         self._course.handshake.enter(Phase.GOING_BACK)
         self._memory.begin_attempt()
         not_left, problems = self._leave_place(unproved), self._noted_problems(unproved)
@@ -120,7 +120,7 @@ class GoingBack:
         return self._check_earlier(unproved.release, unproved.why, [*not_left, *problems])
 
     def _leave_place(self, unproved: Unproved) -> list[str]:
-        """Make the other place what it was before, where the earlier agent has not come to that; what went wrong."""
+        """Restore the other place if the earlier agent has not come to that; returns what went wrong."""
         for one in self._memory.journal.begun:
             is_left = (one.commit_id, one.generation) == (unproved.left, unproved.generation)
             if is_left and one.path not in {None, unproved.release.path}:
@@ -139,15 +139,15 @@ class GoingBack:
             self._make_live(left.path, target)
 
     def _noted_problems(self, unproved: Unproved) -> list[str]:
-        """What went wrong when an earlier agent had the host use the release, as that agent has noted it."""
+        """What went wrong when an earlier agent had the host use the release, as noted by that agent."""
         failure = self._memory.journal.failed(unproved.generation, unproved.left or "")
         begin = f"{unproved.why}; "
         return [failure.message[len(begin) :]] if failure and failure.message.startswith(begin) else []
 
     def _use(self, target: PlacedRelease, failed: str | None, message: str) -> list[str]:
-        """Have the host use the earlier release; what went wrong. Raises `CancelledError`, `YieldedError`."""
+        """Have the host use the earlier release; returns what went wrong. Raises `CancelledError`, `YieldedError`."""
         problems = self._hooks.use_again(target.commit_id, failed, message)
-        # Before the check: an agent that ends in it must not try this generation again, and the next one checks on.
+        # Before the check: if the agent ends during it, the next one must not retry this generation, but check on.
         self._memory.note_return_used(target, *_outcome(message, problems))
         return problems
 
@@ -163,9 +163,9 @@ class GoingBack:
         return [f"the earlier release is {problem}"] if problem else []
 
     def _swap_back(self, failed: PlacedRelease, times: int, reason: str) -> tuple[PlacedRelease, str]:
-        """Make an earlier release live after one that has failed, and taken the agent down so many `times`.
+        """Make an earlier release live after one that has failed, and has taken down the agent so many `times`.
 
-        That release, and what has happened.
+        Returns that release, and what has happened.
 
         Raises `DeployError`, also with the reason, and `CancelledError`.
         """
@@ -177,7 +177,7 @@ class GoingBack:
         log.error("rolling back to %s, generation=%s: %s", target.commit_id, self._course.generation, reason)
         try:
             self._prepare(failed.commit_id, times, target)
-        # Also where it can't be started now: the release that has failed is live until the link is swapped.
+        # Also if it can't be started now: the release that has failed is live until the symlink is swapped.
         except DeployError as exc:
             reason = f"{reason}; {exc}"
         where = "" if target.path == failed.path else f" at {target.path}"
@@ -192,7 +192,7 @@ class GoingBack:
         return target, message
 
     def _choose(self, deadline: float) -> PlacedRelease:
-        """What to go back to; after the deadline, also what can't be read. Raises `DeployError`, `CancelledError`."""
+        """What to roll back to; after the deadline, also what can't be read. Raises `DeployError`, `CancelledError`."""
         config, layout = self._course.config, self._course.layout
         signers = allowed_signers(*config.signers)
         accepted = self._accepted()
@@ -206,17 +206,17 @@ class GoingBack:
             raise
 
     def _accepted(self) -> frozenset[tuple[str, str]] | None:
-        """The earlier releases that were accepted by a signature; None where none is demanded. Raises `DeployError`."""
+        """The earlier releases that were accepted by a signature; None if none is demanded. Raises `DeployError`."""
         if self._course.config.require_signature is None:
             return None
-        # Imported here: an agent that demands none has nothing of it in its memory.
+        # Imported here: an agent that demands none does not keep it in memory.
         from .accepted_releases import accepted_places  # noqa: PLC0415
 
         places = [one.where for one in self._way_back.earlier]
         return accepted_places(self._course.config, self._course.layout, places)
 
     def _verify_anew(self, signers: str | None, accepted: Collection[tuple[str, str]]) -> PassingError | None:
-        """Have the earlier releases verified that were when others might sign; why one of them can't be now.
+        """Verify the earlier releases that were verified with other signers; returns why one of them can't be now.
 
         Raises `CancelledError`.
         """
@@ -234,7 +234,7 @@ class GoingBack:
         return unknown
 
     def _prepare(self, failed: str, times: int, target: PlacedRelease) -> None:
-        """Run the hook before a rollback, unless the agent may have ended in it. Raises `DeployError`."""
+        """Run the hook `before_rollback`, unless the agent may have ended in it. Raises `DeployError`."""
         if self._memory.broken_off > MOST_BROKEN_OFF:
             raise DeployError("hook before_rollback not run: the agent was stopped or restarted while it went back")
         if times > MOST_ATTEMPTS:
@@ -242,7 +242,7 @@ class GoingBack:
         self._hooks.run("before_rollback", DeployError, failed, target.commit_id)
 
     def _make_live(self, path: str, target: PlacedRelease) -> None:
-        """Make the target what the host runs, and the place `path` what it was before. Raises `DeployError`."""
+        """Make the target live, and restore the place `path` to what it was before. Raises `DeployError`."""
         layout, memory = self._course.layout, self._memory
         if target.path == path:
             activate(layout, path, target.commit_id)
@@ -253,10 +253,10 @@ class GoingBack:
 
 
 def given_up(what: str) -> str:
-    """What is wrong with a release that has taken the agent down too often."""
+    """What is wrong with a release that has taken down the agent too often."""
     return f"given up: the agent died {MOST_ATTEMPTS} times while {what} was being activated or checked"
 
 
 def _outcome(message: str, problems: list[str]) -> tuple[str, str]:
-    """How a generation has failed: `failed` where the host does not run the earlier release as it should either."""
+    """How a generation has failed: `failed` if the host does not run the earlier release as it should either."""
     return "failed" if problems else "rolled_back", "; ".join([message, *problems])

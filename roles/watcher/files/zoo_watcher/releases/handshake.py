@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment and the agent's loop, in two threads, know of each other: one state under one condition."""
+"""What a deployment and the agent's loop, in two threads, know about each other: one state under one condition."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from zoo_watcher.errors import CancelledError
 
 
 class Phase(IntEnum):
-    """Where a deployment is, as far as the loop is concerned. It may leave some out.
+    """The phase of a deployment, as far as the loop is concerned. It may skip some.
 
-    It returns to none but the first, where the switch is begun anew.
+    It returns only to the first, when the switch starts over.
     """
 
     PREPARING = 0
@@ -27,14 +27,14 @@ class Phase(IntEnum):
     """It waits for an answer of the ensemble."""
     IN_CONTACT = 5
     GOING_BACK = 6
-    """The release has failed; an earlier one is to take its place."""
+    """The release has failed; an earlier one is to replace it."""
     SETTLED = 7
     """The outcome is reported: registrations may be held again."""
     ENDED = 8
 
 
 ANSWERS = {Phase.DRAINING: Phase.DRAINED, Phase.AWAITING_CONTACT: Phase.IN_CONTACT}
-"""What the loop is asked for, and the phase that begins with its answer."""
+"""The phases that wait for the loop, and the phase that its answer starts."""
 DRAINS = (Phase.DRAINING, Phase.DRAINED)
 
 
@@ -48,7 +48,7 @@ class Handshake:
 
     @property
     def phase(self) -> Phase:
-        """Where the deployment is."""
+        """The phase of the deployment."""
         return self._entered[-1]
 
     @property
@@ -58,12 +58,12 @@ class Handshake:
 
     @property
     def has_gone_back(self) -> bool:
-        """Whether the deployment has had an earlier release take the place of its own, or has tried to."""
+        """Whether the deployment has replaced its own release by an earlier one, or has tried to."""
         return Phase.GOING_BACK in self._entered
 
     @property
     def withholds_registrations(self) -> bool:
-        """Whether no registration is to be held: from the beginning of a drain until the outcome."""
+        """Whether no registration is to be held: from the start of a drain until the outcome."""
         return Phase.DRAINING in self._entered and self.phase < Phase.SETTLED
 
     def is_cancelled(self) -> bool:
@@ -71,13 +71,13 @@ class Handshake:
         return self._cancelled
 
     def activate(self) -> None:
-        """The release goes live now. Raises `CancelledError` where it was cancelled before that."""
+        """The release goes live now. Raises `CancelledError` if it was cancelled before that."""
         with self._condition:
             self.check()
             self.enter(Phase.ACTIVATED)
 
     def cancel_before_activation(self) -> bool:
-        """Let the deployment end as soon as it can, where it has changed nothing that is live; whether that is so."""
+        """Let the deployment end as soon as it can if it has changed nothing live; returns whether that is so."""
         with self._condition:
             if self.phase >= Phase.ACTIVATED:
                 return False
@@ -91,7 +91,7 @@ class Handshake:
             self._condition.notify_all()
 
     def begin_anew(self) -> None:
-        """Nothing is live of what the deployment began to switch to: the host serves, and the switch begins anew."""
+        """Nothing that the deployment began to switch to is live: the host serves, and the switch starts over."""
         with self._condition:
             self._entered = [Phase.PREPARING]
             self._condition.notify_all()
@@ -102,25 +102,25 @@ class Handshake:
             self._entered = [phase for phase in self._entered if phase not in DRAINS]
 
     def answer(self, question: Phase) -> None:
-        """The loop has done what the deployment waits for in the phase `question`, if it still does."""
+        """The loop has done what the deployment waits for in the phase `question`, if it still waits."""
         with self._condition:
             if self.phase == question:
                 self._entered.append(ANSWERS[question])
                 self._condition.notify_all()
 
     def wait_answered(self, seconds: float) -> bool:
-        """Wait for the loop's answer, `seconds` at the most; whether it came, or none is needed: it is cancelled."""
+        """Wait for the loop's answer, at most `seconds`; whether it came, or none is needed: it is cancelled."""
         with self._condition:
             return self._condition.wait_for(lambda: self._cancelled or self.phase not in ANSWERS, seconds)
 
     def cancel(self) -> None:
-        """Let the deployment end as soon as it can: it waits for nothing any more."""
+        """Let the deployment end as soon as it can: it no longer waits for anything."""
         with self._condition:
             self._cancelled = True
             self._condition.notify_all()
 
     def check(self) -> None:
-        """Raises `CancelledError` where it is cancelled."""
+        """Raises `CancelledError` if it is cancelled."""
         if self._cancelled:
             raise CancelledError
 

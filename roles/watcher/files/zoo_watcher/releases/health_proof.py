@@ -16,18 +16,18 @@ from .rollback import PlacedRelease
 
 
 class HealthProof:
-    """Waits, for one deployment, until the health checks have told what there is to know."""
+    """Waits, for one deployment, until the health checks have given their results."""
 
     def __init__(self, course: Course, health: Health) -> None:
         self._course = course
         self._health = health
 
     def wake(self) -> None:
-        """Look whether the deployment is cancelled."""
+        """Check whether the deployment is cancelled."""
         self._health.wake()
 
     def find_problem(self, soak: float = 0.0) -> str | None:
-        """Wait until every check has passed, from now on, and for `soak` seconds on end; what is wrong at the deadline.
+        """Wait until every check has passed, from now on, for `soak` seconds in a row; what is wrong at the deadline.
 
         Raises `CancelledError`.
         """
@@ -55,7 +55,7 @@ class HealthProof:
         self._course.report("checking", message)
 
     def find_problem_of_place(self, target: PlacedRelease) -> str | None:
-        """What is wrong where a release has to be live: a hook, or anybody, may have removed it meanwhile.
+        """What is wrong at the place where a release has to be live: a hook, or anybody, may have removed it meanwhile.
 
         Raises `CancelledError`.
         """

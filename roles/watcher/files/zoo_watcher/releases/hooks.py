@@ -18,7 +18,7 @@ from zoo_watcher.host.command import Ended
 from .course import Course
 
 RECENT = 10.0
-"""Seconds after its end for which a command may be what has the agent stopped, restarted or reloaded."""
+"""Seconds after its end for which a command may be the cause of a stop, restart or reload of the agent."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class HostHooks:
     def run(self, name: str, failure: type[DeployError], commit_id: str, previous: str | None) -> None:
         """Run a hook, if there is one, for a commit.
 
-        Raises `failure` with the last lines of its output; `PassingError` where it can't be started now, or was killed.
+        Raises `failure` with the last lines of its output; `PassingError` if it can't be started now, or was killed.
         """
         config, layout, generation = self._course.config, self._course.layout, self._course.generation
         words = getattr(config.hooks, name)
@@ -65,9 +65,9 @@ class HostHooks:
             self._course.wait_out("activating", step)
 
     def use_again(self, commit_id: str, previous: str | None, why: str) -> list[str]:
-        """Have the host use a release that is live, of an earlier deployment; what went wrong.
+        """Have the host use a live release of an earlier deployment; returns what went wrong.
 
-        One problem keeps no other step from being tried.
+        A failed step does not stop the others.
 
         Raises `CancelledError`.
         """
@@ -97,7 +97,7 @@ class HostHooks:
             self._ended_at = time.monotonic()
 
     def _check_ended(self, what: str, ended: Ended, failure: type[DeployError]) -> None:
-        """Raises `failure` where a command ended badly, `PassingError` where this host lacked what it takes for it."""
+        """Raises `failure` if a command failed, `PassingError` if this host lacked the resources for it."""
         if ended.found_shortage:
             raise PassingError(f"{what} {ended.problem}", "process")
         self._killed = self._killed + 1 if ended.was_killed else 0

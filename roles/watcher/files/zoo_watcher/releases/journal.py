@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent remembers across restarts: commits that were healthy, their places, what failed, what is tried."""
+"""What the agent remembers across restarts: healthy commits, their places, what failed, what is being tried."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 MOST_PLACES = 100
-"""How many places are remembered, those that were used last."""
+"""How many places are remembered, the ones used last."""
 
 
 @dataclass(frozen=True)
 class Failure:
     """A generation that is not tried again: how it ended (`failed` or `rolled_back`) and why.
 
-    A rebuilt ensemble may give the generation to another commit; in journals of older versions there is none.
+    A rebuilt ensemble may give the generation to another commit; journals of older versions have no commit.
     """
 
     generation: int
@@ -38,13 +38,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A release that was begun to be activated at `path`, and has not come to an outcome.
+    """A release whose activation at `path` has begun and has no outcome yet.
 
-    `times` is how often an agent ended without a word meanwhile, and once more while one is at it. In journals of older
-    versions there is no path. `is_used` tells that hook and units were done since it is live. Where the host goes back
-    to it, `left` is the commit that it leaves at `left_path`, whose generation this is, and `why` says what has
-    happened; older versions note no `left_path`. `broken_off` is how often an agent that had run hooks or units
-    meanwhile was ended on purpose.
+    `times` is how often an agent died meanwhile, plus one while an agent is working on it. Journals of older versions
+    have no path. `is_used` tells that hook and units were done since it went live. If the host rolls back to it, `left`
+    is the commit that it leaves at `left_path`, whose generation this is, and `why` says what has happened; older
+    versions note no `left_path`. `broken_off` is how often an agent that had run hooks or units meanwhile was stopped
+    on purpose.
     """
 
     generation: int
@@ -58,7 +58,7 @@ class Attempt:
     left_path: str | None = None
 
     def leaves(self, commit_id: str, path: str | None) -> bool:
-        """Whether it is the way back from this commit at this place."""
+        """Whether it is the rollback from this commit at this place."""
         return self.left == commit_id and (self.left_path is None or self.left_path == path)
 
 
@@ -66,8 +66,8 @@ class Attempt:
 class Place:
     """Where releases were activated, and the commits that were healthy there, the latest first.
 
-    `before` is what the symlink there said before the first of them; None where there was no symlink. `is_used` is
-    False from when the host goes back to a release there until hook and units have succeeded for one.
+    `before` is the target of the symlink there before the first of them; None if there was no symlink. `is_used` is
+    False from when the host rolls back to a release there until hook and units have succeeded for one.
     """
 
     path: str
@@ -80,8 +80,8 @@ class Place:
 class ReleaseJournal:
     """`healthy` has the commits that were active and healthy, the latest first, each once.
 
-    `places` has all places at which a release was activated, the one that was used last first. `begun` has the attempts
-    that have no outcome: the present one first, then those at what may be live still, at whatever place.
+    `places` has all places at which a release was activated, the one used last first. `begun` has the attempts without
+    an outcome: the current one first, then those at releases that may still be live, at whatever place.
     """
 
     healthy: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class ReleaseJournal:
 
     @classmethod
     def load(cls, path: Path) -> ReleaseJournal:
-        """The journal in a file; an empty one where none can be read, for it is only a memory."""
+        """The journal in a file; an empty one if none can be read, since it is only a memory."""
         return load_json(path, cls._from_object, cls())
 
     @classmethod
     def read(cls, path: Path) -> ReleaseJournal:
-        """As `load`, for what may overwrite it. Raises `OSError` where a journal is there that can't be read now."""
+        """As `load`, for callers that may overwrite it. Raises `OSError` if there is one that can't be read now."""
         return read_json(path, cls._from_object, cls())
 
     @classmethod
@@ -113,17 +113,17 @@ class ReleaseJournal:
         write_durably_though_full(path, json.dumps(asdict(self)))
 
     def place(self, path: str) -> Place:
-        """What is remembered of a place; nothing is of one that has never been used."""
+        """What is remembered about a place; nothing about one that has never been used."""
         return next((place for place in self.places if place.path == path), Place(path))
 
     def is_proved(self, commit_id: str, path: str) -> bool:
-        """Whether `commit_id` was the last to be healthy, at this place, is used, and was not begun anew since."""
+        """Whether `commit_id` was the last to be healthy, at this place, is used, and was not begun again since."""
         last, place = (commit_id,), self.place(path)
         was_healthy_last = self.healthy[:1] == last and place.healthy[:1] == last
         return was_healthy_last and place.is_used and self.unproved(commit_id, path) is None
 
     def lacks_proof(self, commit_id: str, path: str) -> bool:
-        """Whether `commit_id` was never healthy at a place where it is live, or has been begun anew since."""
+        """Whether `commit_id` was never healthy at a place where it is live, or has been begun again since."""
         return commit_id not in self.place(path).healthy or self.unproved(commit_id, path) is not None
 
     def with_place(self, path: str, live: str | None, link: str | None) -> ReleaseJournal:
@@ -134,16 +134,16 @@ class ReleaseJournal:
         return self._with(Place(path, self._healthy_where(live), link))
 
     def _healthy_where(self, live: str | None) -> tuple[str, ...]:
-        """The commits that were healthy at a place that is not remembered, by the commit that is live there."""
+        """The commits that were healthy at a place that is not remembered, from the commit that is live there."""
         if live is None:
             return ()
-        # An earlier version of the agent remembered no places: then all was healthy at the one that is in use.
+        # Earlier versions of the agent remembered no places: then all were healthy at the one in use.
         return (live,) if self.places else self.healthy
 
     def with_healthy(self, commit_id: str, path: str, keep: int) -> ReleaseJournal:
         """The journal after `commit_id`, and the host, was seen healthy; the newest `keep` are remembered.
 
-        What is live at another place is owed no check any more, but its hook and units, where these were not done.
+        What is live at another place is no longer owed a check, but its hook and units, if these were not done.
         """
         place = self.place(path)
         healthy = replace(place, healthy=_with_first(commit_id, place.healthy, keep), is_used=True)
@@ -157,7 +157,7 @@ class ReleaseJournal:
         return replace(self, places=(place, *others)[:MOST_PLACES])
 
     def with_used(self, path: str, *, is_used: bool) -> ReleaseJournal:
-        """The journal after hook and units have succeeded, or not, for what the host has gone back to at a place."""
+        """The journal after hook and units have succeeded, or not, for what the host has rolled back to at a place."""
         marked = (replace(place, is_used=is_used) if place.path == path else place for place in self.places)
         return replace(self, places=tuple(marked))
 
@@ -170,14 +170,14 @@ class ReleaseJournal:
         return replace(self, failure=failure)
 
     def with_doubt(self, reason: str) -> ReleaseJournal:
-        """The journal after what is live has failed as well: then going back to it has failed, whatever it seemed."""
+        """The journal after what is live has failed as well: then rolling back to it has failed, whatever it seemed."""
         failure = self.failure
         if failure is None or failure.state != "rolled_back":
             return self
         return self.with_failure(replace(failure, state="failed", message=f"{failure.message}; {reason}"))
 
     def without_release(self, commit_id: str, path: str) -> ReleaseJournal:
-        """The journal after a commit at a place has come to an outcome: nothing is owed to it, or for leaving it."""
+        """The journal after a commit at a place has got its outcome: nothing is owed to it, or for leaving it."""
         back = self.unproved(commit_id, path)
 
         def is_over(one: Attempt) -> bool:
@@ -187,7 +187,7 @@ class ReleaseJournal:
         return replace(self, begun=tuple(one for one in self.begun if not is_over(one)))
 
     def attempts(self, generation: int, commit_id: str) -> int:
-        """How often this release was begun to be activated without coming to an end."""
+        """How often the activation of this release was begun without coming to an end."""
         return max((one.times for one in self._begun_before(generation, commit_id)), default=0)
 
     def broken_off(self, generation: int, commit_id: str) -> int:
@@ -198,7 +198,7 @@ class ReleaseJournal:
         return [one for one in self.begun if (one.generation, one.commit_id, one.left) == (generation, commit_id, None)]
 
     def unproved(self, commit_id: str | None, path: str) -> Attempt | None:
-        """The attempt at a commit that is live at a place, where it has not come to an outcome."""
+        """The attempt at a commit that is live at a place, if it has no outcome yet."""
         return next((one for one in self.begun if (one.commit_id, one.path) == (commit_id, path)), None)
 
     def with_attempt(self, generation: int, commit_id: str, path: str, live: str | None) -> ReleaseJournal:
@@ -207,13 +207,13 @@ class ReleaseJournal:
         return self._begin(Attempt(generation, commit_id, times, path, broken_off=broken_off), live)
 
     def with_return(self, generation: int, left: tuple[str, str], target: tuple[str, str], why: str) -> ReleaseJournal:
-        """The journal before the host goes back, from a commit that is live at a place to one at the same or another.
+        """The journal before the host rolls back, from a commit that is live at a place to one at the same or another.
 
-        `generation` is that of the one which is left, where there is no attempt at it.
+        `generation` is that of the commit being left, if there is no attempt at it.
         """
         known = self.unproved(*target)
         if known and known.left is None:
-            # It was never proved itself: all is owed to it anew.
+            # It was never proved itself: all is owed to it again.
             again = (replace(one, is_used=False) if one is known else one for one in self.begun)
             return replace(self, begun=tuple(again))
         failed = self.unproved(*left)
@@ -225,18 +225,18 @@ class ReleaseJournal:
             left=left[0],
             left_path=left[1],
             why=why,
-            # What restarts the agent does so on the way back as well.
+            # A release that restarts the agent does so during the rollback as well.
             broken_off=max((one.broken_off for one in (failed, known) if one), default=0),
         )
         return self.with_used(target[1], is_used=False)._begin(back, left[0])
 
     def with_check(self, commit_id: str, path: str, generation: int) -> ReleaseJournal:
-        """The journal before what is live and unproved is checked; `generation` is its own, where that is not known."""
+        """The journal before what is live and unproved is checked; `generation` is its own, if that is not known."""
         known = self.unproved(commit_id, path) or Attempt(generation, commit_id, 0, path)
         return self._begin(replace(known, times=known.times + 1), None)
 
     def _begin(self, attempt: Attempt, live: str | None) -> ReleaseJournal:
-        """What was begun at the same place is live no more, unless it is the commit `live`."""
+        """The journal with this attempt; others at its place are no longer live, except one at the commit `live`."""
 
         def lasts(other: Attempt) -> bool:
             if other.path == attempt.path:
@@ -253,7 +253,7 @@ class ReleaseJournal:
         return replace(self, begun=used)
 
     def without_attempt(self) -> ReleaseJournal:
-        """The journal after the activation, or the way back, was broken off on purpose: this time does not count."""
+        """The journal after the activation, or the rollback, was broken off on purpose: this time does not count."""
         if not self.begun:
             return self
         present, *others = self.begun
@@ -266,12 +266,12 @@ class ReleaseJournal:
         )
 
     def with_broken_off(self) -> ReleaseJournal:
-        """The journal after an agent that had run hooks or units for what was begun last was ended on purpose."""
+        """The journal after an agent that had run hooks or units for the last attempt was stopped on purpose."""
         present, others = self.begun[:1], self.begun[1:]
         return replace(self, begun=(*(replace(one, broken_off=one.broken_off + 1) for one in present), *others))
 
     def without_failure(self) -> ReleaseJournal:
-        """The journal before a generation is tried again, by a person's will."""
+        """The journal before a generation is tried again at a person's request."""
         return replace(self, failure=None)
 
     def failed(self, generation: int, commit_id: str) -> Failure | None:
@@ -283,7 +283,7 @@ class ReleaseJournal:
 
 
 class KnownJournal:
-    """The journal of a base, for the loop and what it has begun. What can't be written now counts all the same.
+    """The journal of a base, for the loop and what it has started. What can't be written now counts anyway.
 
     It is read once, until `forget`.
     """
@@ -295,43 +295,43 @@ class KnownJournal:
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Read it anew the next time."""
+        """Read it again the next time."""
         self._read = None
 
     def drop(self) -> None:
-        """Forget also what is owed: another base is there now."""
+        """Forget also what is still to be written: another base is there now."""
         self._owed = None
         self.forget()
 
     def read(self) -> ReleaseJournal:
-        """What is remembered. Raises `OSError` where that can't be read now."""
+        """What is remembered. Raises `OSError` if that can't be read now."""
         known = self._owed or self._read
         if known is None:
             known = self._read = ReleaseJournal.read(self._path)
         return known
 
     def load(self) -> ReleaseJournal:
-        """As `read`; an empty one where it can't be read."""
+        """As `read`; an empty one if it can't be read."""
         try:
             return self.read()
         except OSError:
             return ReleaseJournal()
 
     def save(self, journal: ReleaseJournal) -> None:
-        """Write another one, durably. Raises `OSError`: then it is as before."""
+        """Write another one durably. Raises `OSError`: then it is as before."""
         with self._lock:
             self.forget()
             journal.save(self._path)
             self._owed = None
 
     def remember(self, journal: ReleaseJournal) -> OSError | None:
-        """Have another one count from now on; why it can't be written now. `settle` writes it then."""
+        """Make another one count from now on; returns why it can't be written now, if so. Then `settle` writes it."""
         with self._lock:
             self._owed = journal
             return self._write_owed()
 
     def settle(self) -> OSError | None:
-        """Write what is owed; why that can't be. Whoever writes now is not waited for."""
+        """Write what is still to be written; returns why that fails, if so. Does not wait for another writer."""
         if not self._lock.acquire(blocking=False):
             return None
         try:
@@ -360,7 +360,7 @@ def _commits(record: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _places(records: object) -> tuple[Place, ...]:
-    """The places in a journal; one that can't be read is left out, and takes nothing else with it."""
+    """The places in a journal; one that can't be read is left out, without affecting the others."""
     if not isinstance(records, list):
         return ()
     return tuple(place for place in map(_place, records[:MOST_PLACES]) if place is not None)
@@ -388,7 +388,7 @@ def _begun(record: Mapping[str, Any]) -> tuple[Attempt, ...]:
 
 
 def _attempt(record: Any) -> Attempt | None:
-    """An attempt in a journal; none where it can't be read."""
+    """An attempt in a journal; None if it can't be read."""
     try:
         path, left, left_path = record.get("path"), record.get("left"), record.get("left_path")
         return Attempt(

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The OpenPGP keys by which git verifies a commit: those of one file, in a keyring that is made for it and removed."""
+"""The OpenPGP keys by which git verifies a commit: those of one file, in a temporary keyring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zoo_watcher.wire.git_errors import reason
 
 PROGRAM = "gpg"
 LONGEST = 60.0
-"""Seconds in which a file of keys has to be read."""
+"""Seconds within which a file of keys has to be read."""
 SETTINGS = """\
 batch
 no-tty
@@ -27,28 +27,28 @@ no-auto-key-retrieve
 trust-model always
 ignore-time-conflict
 """
-"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign, also on a host whose
-clock is before the time at which it was made."""
+"""No other process is started, nothing is looked up elsewhere, and each key in the file may sign, even on a host whose
+clock is before the key's creation."""
 TELLING = ("not yet valid", "expired", "bad signature", "can't check signature")
-"""What of all that gpg and ssh-keygen say is why a signature does not count."""
+"""Words in the output of gpg and ssh-keygen that tell why a signature does not count."""
 UNREADABLE = ("no valid", "error", "can't apply")
-"""What of all that gpg says is why a file of keys is not read."""
+"""Words in gpg's output that tell why a file of keys is not read."""
 STATUS = {
     "REVKEYSIG": "its key is revoked",
     "EXPKEYSIG": "its key has expired",
     "EXPSIG": "its signature has expired",
 }
-"""The lines in which gpg says for programs that a signature would be good; of a revoked key it says nothing else."""
+"""gpg's status lines for an otherwise good signature; about a revoked key, it says nothing else."""
 NO_AGENT = "%Assuan%\nsocket=/dev/null/none\n"
-"""What stands in the place of the agent's socket and names another: see "redirect" in gpg-agent(1). gpg asks the agent
-for a new key's secret half, and fails where the socket's own path is too long for one (108 bytes)."""
+"""A file in place of the agent's socket that names another: see "redirect" in gpg-agent(1). gpg asks the agent for a
+new key's secret half, and fails if the socket's own path is too long for one (108 bytes)."""
 
 
 @contextlib.contextmanager
 def keyring(keys: str | None, home: Path) -> Iterator[dict[str, str]]:
-    """The environment by which gpg knows the keys in a file, and no others. Raises `PassingError`.
+    """The environment with which gpg knows the keys in a file, and no others. Raises `PassingError`.
 
-    It is made at `home`, where nothing may be. A signature by a key that has expired, or is revoked, does not count.
+    The keyring is created at `home`, which must not exist. A signature by an expired or revoked key does not count.
     """
     if keys is None:
         yield {}
@@ -89,12 +89,12 @@ def _import(keys: str, environment: dict[str, str]) -> None:
 
 
 def why_ended(status: str) -> str | None:
-    """What gpg's lines for programs say of a signature that would be good; None where they don't."""
+    """Why an otherwise good signature does not count, from gpg's status lines; None if they don't say."""
     return next((why for word, why in STATUS.items() if f"\n[GNUPG:] {word} " in status), None)
 
 
 def why_untrusted(stderr: str) -> str:
-    """The one line of what git has written to standard error that says why a signature does not count."""
+    """The one line of git's standard error that says why a signature does not count."""
     return _telling(stderr, TELLING) or reason(stderr)
 
 

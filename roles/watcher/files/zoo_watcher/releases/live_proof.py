@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The proof of a release that is live, in a thread of its own: where it does not become healthy, the host goes back.
+"""The proof of a live release, in a thread of its own: if it does not become healthy, the host rolls back.
 
-It needs nothing of the ensemble and of git. What a deployment does before that is in `deployment.py`.
+It needs neither the ensemble nor git. What a deployment does before that is in `deployment.py`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class LiveProof(Thread):
-    """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at its end.
+    """Proves `target`, which is live. `report` gets, in this thread, each `Progress`, and None at the end.
 
-    `unproved` is what is known of it, where it is not the desired release. A proof that `ends` waits for nothing for
-    ever: then it `has_yielded`, to what is deployed after it.
+    `unproved` is what is known about it, if it is not the desired release. A proof that `ends` waits for nothing for
+    ever: in the end it `has_yielded` to what is deployed after it.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class LiveProof(Thread):
         self._back.end()
 
     def cancel_for_end(self) -> None:
-        """Cancel it because the agent ends, or begins anew: on purpose, if not on that of a hook of this release."""
+        """Cancel it because the agent ends, or reloads: on purpose, unless a hook of this release has caused that."""
         if self._hooks.may_end_agent:
             self._memory.end_after_hooks()
         self.cancel()
 
     def end(self, seconds: float) -> None:
-        """Cancel it, and wait for its end, so many `seconds` at the most. The agent ends then, on purpose."""
+        """Cancel it, and wait for its end, for at most `seconds`. Then the agent ends, on purpose."""
         self.cancel_for_end()
         self.join(seconds)
         self._memory.break_off_attempt()
 
     def cancel_unless_live(self) -> bool:
-        """Cancel it where its release is not live yet, and has not been; whether that is so.
+        """Cancel it if its release is not live yet, and has not been; returns whether that is so.
 
-        Raises `OSError` where what is live can't be told now.
+        Raises `OSError` if what is live can't be told now.
         """
         if live_commit(self.course.layout, self.target.path) == self.target.commit_id:
             return False
@@ -99,7 +99,7 @@ class LiveProof(Thread):
         return True
 
     def run(self) -> None:
-        """All of it. What it comes to is in its last report, and in the journal."""
+        """Do all of it. The outcome is in the last report, and in the journal."""
         try:
             if self._prove_or_go_back():
                 self._tidy()
@@ -115,10 +115,10 @@ class LiveProof(Thread):
             self.course.end()
 
     def _tidy(self) -> None:
-        """Do what is left once the release is proved: nothing."""
+        """Do what is left to do once the release is proved: nothing."""
 
     def _prove_or_go_back(self) -> bool:
-        """Have the release live and proved, or undo that; whether it is proved.
+        """Have the release live and proved, or undo that; returns whether it is proved.
 
         Raises `DeployError`, `CancelledError`, `YieldedError`.
         """
@@ -134,13 +134,13 @@ class LiveProof(Thread):
                 raise DeployError(reason) from exc
         else:
             return True
-        # What failed is live and unproved: the newer release settles it, or the next agent.
+        # If cancelled, what failed stays live and unproved: the newer release settles it, or the next agent.
         self.handshake.check()
         self._give_up(*self._back.go_back(reason))
         return False
 
     def _log_own(self, error: Exception) -> str:
-        """Log an error that nobody has thought of, with its traceback; what the status says of it."""
+        """Log an unexpected error with its traceback; returns what the status says about it."""
         log.error(
             "deployment broken off by an internal error of the agent, generation=%s", self.generation, exc_info=error
         )
@@ -164,17 +164,17 @@ class LiveProof(Thread):
         self._settle("active")
 
     def _take_live(self) -> bool:
-        """Go on with a release that is live from the beginning; whether it was proved. Raises `UnhealthyError`."""
+        """Go on with a release that is live from the start; returns whether it was proved. Raises `UnhealthyError`."""
         self._note_live()
         self._check_attempts()
         is_proved = self._memory.journal.is_proved(self.target.commit_id, self.target.path)
         if not is_proved:
-            # An earlier agent did not bring it to its end.
+            # An earlier agent did not finish it.
             self.handshake.enter(Phase.ACTIVATED)
         return is_proved
 
     def _note_live(self) -> None:
-        """The release is live: nothing changes for what has been live from the beginning."""
+        """The release is live: nothing changes for one that has been live from the start."""
 
     def _use(self) -> None:
         """Have the host use the release, unless that is done. Raises `UnhealthyError`, `CancelledError`."""
@@ -184,15 +184,15 @@ class LiveProof(Thread):
             self._memory.note_used(self.target)
 
     def _make_live(self) -> None:
-        """Raises `CancelledError`: what is live no more is not to be proved."""
+        """Raises `CancelledError`: what is no longer live is not to be proved."""
         raise CancelledError
 
     def _check_attempts(self) -> None:
-        """Raises `UnhealthyError` where the release has taken the agent down as often as it may."""
+        """Raises `UnhealthyError` if the release has taken down the agent as often as it may."""
         times = self._memory.attempts
         if times >= MOST_ATTEMPTS:
             self._back.taken_down = times
-            # The way back may take the agent down as well.
+            # The rollback may take down the agent as well.
             self._memory.begin_attempt()
             raise UnhealthyError(given_up("this release"))
         if self._memory.broken_off >= MOST_BROKEN_OFF:
@@ -201,7 +201,7 @@ class LiveProof(Thread):
             raise UnhealthyError(BROKEN_OFF)
 
     def _prove(self, *, proved_before: bool) -> None:
-        """Wait until the checks pass since the release went live, and long enough.
+        """Wait until the checks have passed since the release went live, for long enough.
 
         Raises `UnhealthyError`, `CancelledError`, `YieldedError`.
         """
@@ -225,7 +225,7 @@ class LiveProof(Thread):
                 self._await_contact(config.rollback_when_isolated)
 
     def _await_contact(self, seconds: float) -> None:
-        """With this release live, the ensemble must still answer. Raises `UnhealthyError`, `CancelledError`."""
+        """Wait until the ensemble answers with this release live. Raises `UnhealthyError`, `CancelledError`."""
         self.handshake.enter(Phase.AWAITING_CONTACT)
         self.course.report("checking", "waiting for an answer from the ensemble")
         if not self.handshake.wait_answered(seconds) and self._back.is_possible:
@@ -233,7 +233,7 @@ class LiveProof(Thread):
         self.handshake.check()
 
     def _give_up(self, state: str, message: str) -> None:
-        """Note and report that the release has failed; nothing of one that is cancelled."""
+        """Note and report that the release has failed, unless its deployment was cancelled."""
         if self.handshake.is_cancelled():
             self._memory.break_off_attempt()
             return

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the live release is signed as this host demands by now; it is served all the same, and this is told."""
+"""Whether the live release is signed as this host now demands; if not, that is reported, and it is served anyway."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from .apply_process import ApplyProcess
 
 LONGEST_PAUSE = 60.0
-"""Seconds between tries where the signature can't be verified now, at the most."""
+"""The most seconds between tries if the signature can't be verified now."""
 
 log = logging.getLogger(__name__)
 
 
 class LiveSignature:
-    """Verifies each release that is live once, in a thread of its own. `changed` is called from that."""
+    """Verifies each live release once, in a thread of its own. `changed` is called in that thread."""
 
     def __init__(self, config: Config, layout: Layout, changed: Callable[[], None]) -> None:
         self.trouble: str | None = None
@@ -44,7 +44,7 @@ class LiveSignature:
         self._threads: list[Thread] = []
 
     def look(self, commit_id: str | None) -> None:
-        """Have the commit that is live now verified, where that is another than at the last look."""
+        """Have the commit that is live now verified, if it is another one than at the last look."""
         if self._config.require_signature is None or commit_id == self._commit_id:
             return
         self._end_process()
@@ -52,7 +52,7 @@ class LiveSignature:
         self._commit_id, self.trouble = commit_id, None
         if commit_id is None:
             return
-        # Imported here: an agent that demands no signature and deploys nothing has nothing of it in its memory.
+        # Imported here: an agent that demands no signature and deploys nothing does not keep it in memory.
         from .apply_process import ApplyProcess  # noqa: PLC0415
 
         self._process = ApplyProcess(self._config)
@@ -65,7 +65,7 @@ class LiveSignature:
             self._commit_id, self.trouble = None, f"the live release can't be verified now: {exc}"
 
     def end(self) -> None:
-        """Verify nothing more. After a reload nobody would wait for a process that has ended."""
+        """Verify nothing more. After a reload, nobody would wait for a process that has ended."""
         self._end_process()
         for thread in self._threads:
             from .apply_process import KILLED  # noqa: PLC0415
@@ -73,7 +73,7 @@ class LiveSignature:
             thread.join(KILLED)
 
     def _end_process(self) -> None:
-        """End the verification that runs, if one does: another release is live, or the agent ends."""
+        """End the running verification, if any: another release is live, or the agent ends."""
         self._another_is_live.set()
         if self._process is not None:
             self._process.end()
@@ -99,7 +99,7 @@ class LiveSignature:
                 return
 
     def _check(self, commit_id: str, process: ApplyProcess) -> None:
-        """Raises `DeployError` where the commit has no signature that is demanded, `CancelledError` from its end on."""
+        """Raises `DeployError` if the commit lacks the demanded signature, `CancelledError` after `end`."""
         with disk_errors("reading a manifest"):
             manifest = Manifest.load(self._layout.manifest(commit_id))
         if manifest is None or manifest.signers != allowed_signers(*self._config.signers):

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a complete release directory was made of: it shows that a release is complete and unmodified, without git.
 
-A manifest is a JSON object: `shared`, the shared paths that are linked into the release, `signers`, by whom its
-signature had to be when it was verified (null where none was demanded), and `files`, for each file and symlink below it
-`[mode, size, mtime in nanoseconds]` by its path. A change of an inode's links changes its ctime,
-so that is not looked at.
+A manifest is a JSON object: `shared`, the shared paths that are linked into the release, `signers`, whose signature
+was demanded when it was verified (null if none was), and `files`, for each file and symlink below it
+`[mode, size, mtime in nanoseconds]` by its path. A change in an inode's number of links changes its ctime,
+so that is not compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Manifest | None:
-        """The manifest in a file; None where there is none. Raises `OSError` where it can't be read now."""
+        """The manifest in a file; None if there is none. Raises `OSError` if it can't be read now."""
         return read_json(path, cls._from_object, None)
 
     @classmethod
@@ -56,7 +56,7 @@ class Manifest:
         write_durably(path, json.dumps({"shared": self.shared, "signers": self.signers, "files": self.files}))
 
     def matches(self, root: Path) -> bool:
-        """Whether below `root` is exactly what the manifest lists, unmodified. Raises `OSError` where it may pass."""
+        """Whether `root` contains exactly what the manifest lists, unmodified. Raises `OSError` for what may pass."""
         left = dict(self.files)
         try:
             found = ((path, facts_of(entry.stat(follow_symlinks=False))) for path, entry in walk(root))
@@ -87,7 +87,7 @@ def look(root: Path) -> dict[str, Facts]:
 
 
 def facts_of(found: os.stat_result) -> Facts:
-    """What a manifest says of a file or symlink."""
+    """What a manifest says about a file or symlink."""
     mode = found.st_mode
-    # A symlink's own mode says nothing.
+    # A symlink's own mode means nothing.
     return (stat.S_IFMT(mode) if stat.S_ISLNK(mode) else mode, found.st_size, found.st_mtime_ns)

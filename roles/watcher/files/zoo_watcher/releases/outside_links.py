@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Symlinks of a commit that lead out of its release: through one, the application would read, or serve, the host."""
+"""Symlinks of a commit that lead out of its release: through them, the application would read, or serve, the host."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .manifest import walk
 
 DEEPEST = 200
 LONGEST = 3_000
-"""Directories that a target may lead through, and characters of a path that a symlink may lead to, as those of a
+"""The most directories that a target may lead through, and characters of a path that a symlink may lead to, as for a
 commit's path: many deep ones, or ones that lead deeper through each other, would take hours to follow."""
 
 
 class TooDeepError(Exception):
-    """A symlink that leads deeper than a path of a commit may be; with its path."""
+    """A symlink leads deeper than a path of a commit may be; has its path."""
 
 
 def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequence[str]) -> None:
-    """Raises `DeployError` where a symlink of the commit in `tree` leads out of it. Raises `OSError`."""
+    """Raises `DeployError` if a symlink of the commit in `tree` leads out of it. Raises `OSError`."""
     symlinks = [path for path, entry in walk(tree) if entry.is_symlink()]
     check_symlinks(layout, tree, symlinks, commit_id, shared_paths)
 
@@ -34,10 +34,10 @@ def check_links(layout: Layout, tree: Path, commit_id: str, shared_paths: Sequen
 def check_symlinks(
     layout: Layout, tree: Path, symlinks: Iterable[str], commit_id: str, shared_paths: Sequence[str]
 ) -> None:
-    """The same, where it is known which `symlinks` there are.
+    """The same, if it is known which `symlinks` there are.
 
-    What is at a shared path is the agent's own link, or becomes it. What is below becomes the first contents of what is
-    shared, unless that is there already.
+    A shared path is the agent's own link, or becomes it. What is below becomes the first content of the shared path,
+    unless that exists already.
     """
     replaced = [path for path in shared_paths if os.path.lexists(layout.shared / path)]
     links = {
@@ -60,8 +60,8 @@ def check_symlinks(
 def find_outside(links: Mapping[str, str], shared_paths: Collection[str]) -> str | None:
     """The first symlink that leads out of the tree with these `links`, targets by path, or out of a shared path in it.
 
-    Each is followed as the kernel does it, through the others. What is not there is taken for a directory, as it may
-    be made; a symlink that leads to itself leads nowhere. Raises `TooDeepError`.
+    Each is followed as by the kernel, through the others. What does not exist is taken for a directory, since it may be
+    created; a symlink that leads to itself leads nowhere. Raises `TooDeepError`.
     """
     ends: dict[str, str | None] = {}
     for path in sorted(links):
@@ -74,7 +74,7 @@ def find_outside(links: Mapping[str, str], shared_paths: Collection[str]) -> str
 def _follow(
     start: str, links: Mapping[str, str], shared_paths: Collection[str], ends: dict[str, str | None]
 ) -> str | None:
-    """The symlink on the way from `start` that leads out. `ends` has where each leads, None while it is followed."""
+    """The symlink on the way from `start` that leads out. `ends` has the end of each, None while it is followed."""
     here = ""
     left: list[str | None] = [*reversed(start.split("/"))]
     followed: list[str] = []

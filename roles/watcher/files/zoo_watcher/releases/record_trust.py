@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether this host may deploy a release, as far as the signature of its record says.
+"""Whether this host may deploy a release, as far as the signature on its record says.
 
-`release_signature.py` has the rules, ssh-keygen verifies; here both are asked, and what was accepted is remembered.
+`release_signature.py` has the rules, ssh-keygen verifies; this module asks both, and remembers what was accepted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .record_verifier import RecordVerifier
 
 
 class RecordTrust:
-    """Used by the loop alone, on a host that demands a signature."""
+    """Used only by the loop, on a host that demands a signature."""
 
     def __init__(self, config: Config, layout: Layout) -> None:
         self._app = config.app.root
@@ -48,9 +48,9 @@ class RecordTrust:
         self._memory = AcceptedReleases(layout.accepted, self._app)
 
     def find_refusal(self, release: Release) -> str | None:
-        """Why the release that is published is refused; None where it is accepted, which is on the disk by then.
+        """Why the published release is refused; None if it is accepted, which is on the disk by then.
 
-        Raises `SessionTroubleError` where that can't be told now.
+        Raises `SessionTroubleError` if that can't be told now.
         """
         try:
             with self._verifying("the published record") as signers:
@@ -60,11 +60,11 @@ class RecordTrust:
         return None
 
     def check_stable(self, stable: Release, desired: Release, history: Callable[[], Iterable[Release]]) -> None:
-        """Refuse a release that a rollout has this host go back to, unless a signature vouches for it.
+        """Refuse a release that a rollout has this host roll back to, unless a signature vouches for it.
 
         Every agent may write the rollout. It may be a release that was accepted here, or that the signed record of the
         desired one names, or one in the `history` that this host has missed. Raises `UntrustedRecord`, and
-        `SessionTroubleError` where that can't be told now.
+        `SessionTroubleError` if that can't be told now.
         """
         with self._verifying("the previous release") as signers:
             known = self._memory.read()
@@ -88,7 +88,7 @@ class RecordTrust:
         )
 
     def find_staleness(self, release: Release) -> str | None:
-        """What there is to tell of an accepted release whose time is over; it stays."""
+        """What to report about an accepted release whose validity has ended; the release stays."""
         if not has_ended(release, datetime.now(timezone.utc)):
             return None
         end = release.extra[NOT_AFTER]
@@ -98,7 +98,7 @@ class RecordTrust:
 
     @contextlib.contextmanager
     def _verifying(self, what: str) -> Iterator[str]:
-        """The digest of the present signers. Raises `SessionTroubleError` for what may be otherwise the next time."""
+        """The digest of the current signers. Raises `SessionTroubleError` for what may pass."""
         try:
             yield self._verifier.digest()
         except DeployError as exc:
@@ -132,9 +132,9 @@ class RecordTrust:
     def _without_revoked(
         self, known: Sequence[AcceptedRelease], signers: str
     ) -> tuple[list[AcceptedRelease], list[AcceptedRelease]]:
-        """Those with the highest serials by a key that is revoked by now, and what is left, the highest first.
+        """The releases with the highest serials whose key is revoked by now, and the rest, the highest first.
 
-        Who has stolen a key may have given the highest serial that there is; it counts no more once the key does not.
+        A thief of a key may have given the highest possible serial; it no longer counts once the key is revoked.
         """
         left = sorted(known, key=lambda one: one.serial, reverse=True)
         revoked = []
@@ -143,7 +143,7 @@ class RecordTrust:
         return revoked, left
 
     def _counts_still(self, one: AcceptedRelease, signers: str) -> bool:
-        """Whether one that was accepted still is, with the present signers; that is remembered."""
+        """Whether an accepted release still is, with the current signers; that is remembered."""
         if one.signers != signers:
             if self._verifier.find_problem(one.content, one.signature, one.since):
                 return False
@@ -151,7 +151,7 @@ class RecordTrust:
         return True
 
     def _verify(self, release: Release, text: bytes, before: AcceptedRelease | None) -> None:
-        # What was accepted before was signed by then: that the key has ended since takes nothing from it.
+        # What was accepted before was signed by then: that the key has expired since does not matter.
         problem = self._verifier.find_problem(text, release.extra[SIGNATURE], before.since if before else None)
         if problem:
             raise UntrustedRecord(problem)
@@ -165,7 +165,7 @@ class RecordTrust:
         before: AcceptedRelease | None = None,
         forgotten: Sequence[AcceptedRelease] = (),
     ) -> None:
-        """Remember a release that is accepted by the signature of a record, its own or one that names it."""
+        """Remember a release that is accepted by the signature on a record, its own or one that names it."""
         since = before.since if before else time.time()
         text = signed_text(self._app, record)
         what = release.url, release.commit_id, release.relative_path
@@ -181,7 +181,7 @@ def _find(known: Iterable[AcceptedRelease], release: Release, digest: str) -> Ac
 
 
 def _is_named(stable: Release, desired: Release) -> bool:
-    """Whether the signed plan of the desired release names it: the same repository and place, and `from`."""
+    """Whether the signed plan of the desired release names `stable`: the same repository and place, and `from`."""
     plan = desired.extra.get(ROLLOUT)
     named = plan.get("from") if isinstance(plan, Mapping) else None
     return Accepted(0, "", desired.url, str(named).lower(), desired.relative_path).is_of(stable)

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asks ssh-keygen of this host about the signature of a record, each question once while the signers stay the same."""
+"""Asks this host's ssh-keygen about the signature on a record, each question once while the signers stay the same."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from zoo_watcher.wire.ssh_signature import Signers, VerificationError
 from .release_directory import allowed_signers
 
 MOST_KNOWN = 1000
-"""How many answers are remembered at the most: somebody may write more and more records that nobody has signed."""
+"""The most answers remembered: somebody may write more and more records that nobody has signed."""
 ANEW = 30.0
-"""Seconds after which a refusal is asked for anew: the clock may have been wrong, or a key's time has come."""
+"""Seconds after which a refused signature is checked again: the clock may have been wrong, or a key is now valid."""
 
 
 class RecordVerifier:
-    """Used on a host that demands a signature. Raises `PassingError` for what can't be told now."""
+    """Used on a host that demands a signature. Raises `PassingError` if something can't be told now."""
 
     def __init__(self, config: Config) -> None:
         self._files = str(config.require_signature), config.revoked_signers
@@ -33,14 +33,14 @@ class RecordVerifier:
         self._revoked: dict[str, bool] = {}
 
     def digest(self) -> str:
-        """The digest of those who may sign now, with which all else is asked."""
+        """The digest of those who may sign now, by which all other answers are remembered."""
         digest = str(allowed_signers(*self._files))
         if digest != self._digest or len(self._problems) > MOST_KNOWN:
             self._digest, self._problems, self._revoked = digest, {}, {}
         return digest
 
     def find_problem(self, text: bytes, signature: str, moment: float | None = None) -> str | None:
-        """Why a signature does not count, now or as of a moment; None where it does."""
+        """Why a signature does not count, now or as of a moment; None if it does."""
         what = _digest_of(text, signature), moment
         problem, asked = self._problems.get(what, (None, None))
         if asked is None or (problem and time.monotonic() - asked >= ANEW):
@@ -51,7 +51,7 @@ class RecordVerifier:
         return problem
 
     def is_revoked(self, text: bytes, signature: str) -> bool:
-        """Whether the key that has signed is revoked by now."""
+        """Whether the signing key is revoked by now."""
         what = _digest_of(text, signature)
         if what not in self._revoked:
             with _translated():
@@ -69,7 +69,7 @@ class RecordVerifier:
 
 
 def _digest_of(text: bytes, signature: str) -> str:
-    """What an answer is remembered by: a record may be long."""
+    """The key by which an answer is remembered: a record may be long."""
     return digest_of(text) + digest_of(signature.encode("utf-8", "replace"))
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The complete release directories of a host: whether one is as it was made, and the removal of those not kept."""
+"""The complete release directories of a host: whether one is as it was created, and the removal of those not kept."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .manifest import Manifest
 def is_deployable(layout: Layout, commit_id: str, shared_paths: Sequence[str], signers: str | None = None) -> bool:
     """Whether a release directory may go live as it is: unmodified, and verified against these signers if any.
 
-    Raises `DeployError` where that can't be found out.
+    Raises `DeployError` if that can't be found out.
     """
     manifest = _manifest_if_unmodified(layout, commit_id, shared_paths)
     return manifest is not None and manifest.signers == signers
 
 
 def is_unmodified(layout: Layout, commit_id: str, shared_paths: Sequence[str]) -> bool:
-    """Whether a commit's release directory is there as it was made, with these shared paths. Raises `DeployError`."""
+    """Whether a commit's release directory is there as created, with these shared paths. Raises `DeployError`."""
     return _manifest_if_unmodified(layout, commit_id, shared_paths) is not None
 
 
@@ -44,12 +44,12 @@ def _manifest_if_unmodified(layout: Layout, commit_id: str, shared_paths: Sequen
 def allowed_signers(path: str | None, revoked: str | None = None, openpgp: str | None = None) -> str | None:
     """The digest of a file of allowed signers, and of those of `revoked` and `openpgp` keys.
 
-    A signature is verified anew with another. Raises `PassingError`, whatever keeps one from being read: no release can
-    do anything about that.
+    If it changes, a signature is verified again. Raises `PassingError`, whatever prevents one from being read: that is
+    not the fault of a release.
     """
     if path is None:
         return None
-    # Imported here: a host that demands no signature waits for none of it.
+    # Imported here: a host that demands no signature does not wait for it.
     from hashlib import sha256  # noqa: PLC0415
 
     digest = sha256(_signers(path, "require_signature"))
@@ -63,14 +63,14 @@ def _signers(path: str, key: str) -> bytes:
     try:
         return read_named(path)
     except OSError as exc:
-        raise PassingError(f"{key}: {path} {exc.strerror}", "disk") from exc
+        raise PassingError(f"{key}: {path}: {exc.strerror}", "disk") from exc
 
 
 def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:
-    """Remove the release directories of all commits but those in `keep`; those that can't be removed now, and why.
+    """Remove the release directories of all commits except `keep`; returns those that can't be removed now, and why.
 
-    What a symlink of the base leads to stays, whatever the agent remembers; so do all while a part of the base can't be
-    looked at, as a dead mount there. Raises `OSError`.
+    A directory that a symlink of the base leads to stays, whatever the agent remembers; so do all while a part of the
+    base can't be looked at, such as a dead mount. Raises `OSError`.
     """
     problems: dict[Path, str] = {}
     removable = sorted(set(layout.staged()) - keep)
@@ -89,16 +89,16 @@ def prune(layout: Layout, keep: frozenset[str]) -> dict[Path, str]:
 
 def _remove(layout: Layout, commit_id: str) -> None:
     """Remove a release directory. Raises `OSError`."""
-    # Renamed first: a directory under its commit's name is complete, also if this is cut short.
+    # Renamed first: a directory under its commit's name is complete, also if this is interrupted.
     leaving = layout.unused(f"leaving-{commit_id}")
-    # A hook may have made it read-only; who moves a directory has to be allowed to write into it.
+    # A hook may have made it read-only, and moving a directory requires write permission on it.
     allow_owner(layout.release(commit_id))
     try:
         os.replace(layout.release(commit_id), leaving)
     except OSError as exc:
         if exc.errno != errno.EXDEV:
             raise
-        # One in the lower layer of an overlay can only be removed where it is; without a manifest, it is not complete.
+        # In the lower layer of an overlay, it can only be removed where it is; without a manifest, it is not complete.
         remove_tree(layout.manifest(commit_id))
         remove_tree(layout.release(commit_id))
         if os.path.lexists(layout.release(commit_id)):

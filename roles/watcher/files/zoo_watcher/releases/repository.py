@@ -35,16 +35,16 @@ from .keyring import PROGRAM, keyring, why_ended, why_untrusted
 from .room import CutOff, Floor, NoRoomError, files_up_to
 
 KEPT = "refs/zoo/releases"
-"""A ref a commit that is kept: its objects stay, and the next fetch is the difference to it."""
+"""A ref for each kept commit: its objects stay, and the next fetch is the difference to it."""
 ALL = "refs/zoo/all"
-"""Where branches and tags go when a server serves no single commit."""
+"""Where branches and tags go if a server does not serve single commits."""
 MANY_PACKS = 30
-"""Each fetch leaves a pack; so many are made one when nothing else is to be done."""
+"""Each fetch leaves a pack; this many are merged when nothing else is to be done."""
 CREDENTIALS = (
     *("could not read username", "could not read password", "authentication failed", "returned error: 401"),
     *("returned error: 403", "permission denied (", "access denied", "unable to read askpass"),
 )
-"""The server wants credentials, or does not take those of this host."""
+"""The server requires credentials, or does not accept those of this host."""
 NO_MEMORY = ("out of memory", "cannot allocate memory", "memory exhausted", "mmap failed")
 MAY_PASS = (
     *("no space left on device", "out of diskspace", "disk quota exceeded", "read-only file system"),
@@ -55,32 +55,32 @@ MAY_PASS = (
 """The disk is full or broken, the host is short of something or git may not write, which may be otherwise the next
 time."""
 UNWRITTEN = ("unable to write",)
-"""Git does not say why it can't write the contents of a file; nothing but the disk keeps it from that."""
+"""Git does not say why it can't write the contents of a file; only the disk can prevent that."""
 DAMAGED = ("index-pack", "corrupt", "inflate", "unpack", "unresolved delta", "mismatch", "loose object", "bad object")
-"""What was fetched could not be put together: perhaps because of what it is the difference to, which is here."""
+"""What was fetched could not be assembled, perhaps because of the local objects that it is the difference to."""
 MALFORMED = re.compile(r"error: (object [0-9a-f]+: .+)")
-"""What `fetch.fsckObjects` says of an object, such as a tree that would write into `.git`."""
+"""The message of `fetch.fsckObjects` about an object, such as a tree that would write into `.git`."""
 SSH_CONNECT = 10
-"""Seconds within which an SSH server has to accept a connection and say that it is one."""
+"""Seconds within which an SSH server has to accept a connection and identify itself."""
 SSH_ALIVE = 10
 SSH_SILENT = 3
-"""An SSH server that says nothing is asked after so many seconds, and is dead after so many questions without an
-answer: the same time as by `lowSpeedTime` over HTTP."""
+"""A silent SSH server is probed after this many seconds, and counts as dead after this many unanswered probes: the same
+time as with `lowSpeedTime` over HTTP."""
 NOT_RUN = (126, 127)
-"""The status where git itself, or a library of its, is not there: as while a package of the host is upgraded."""
+"""The status if git itself, or a library of it, is missing, as while a package of the host is upgraded."""
 NO_VERIFIER = ("cannot run ssh-keygen", "cannot run gpg:", "loading shared librar")
 VERIFIER_KILLED = ("ssh-keygen died of signal", "gpg died of signal")
-"""What git says of OpenSSH or GnuPG, which verify a signature, where they are not there, or killed; its status is the
-one of a signature that is not good."""
+"""Git's messages if OpenSSH or GnuPG, which verify a signature, are missing or killed; its status is that of a bad
+signature."""
 ABSENT_REF = 1
-"""The status of `git rev-parse --quiet --verify` where there is no such commit."""
+"""The status of `git rev-parse --quiet --verify` if there is no such commit."""
 FILES = ("HEAD", "config", "packed-refs", "shallow")
 MAY_BE_MISSING = ("packed-refs", "shallow")
-"""The files of an object store; git takes something else in their place for a failure of its own, and of no object."""
+"""The files of an object store; git takes something else in their place for a failure of its own, not of an object."""
 GITLINK = "160000"
 DEEPEST = 200
 LONGEST = 3_000
-"""Directories above a file, and bytes of a path, that a release may have: an application could not use more."""
+"""The most directories above a file, and bytes of a path, in a release: an application could not use more."""
 
 SETTINGS = """\
 [core]
@@ -124,17 +124,17 @@ OWNERS = """\
 [safe]
 directory = *
 """
-"""Configured where `file` is allowed: a repository on this host belongs to another user than the agent's."""
+"""Configured if `file` is allowed: a repository on this host belongs to another user than the agent's."""
 ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
-"""Over any `.gitattributes`: a file is, byte for byte, what the commit has, and no program runs to make it."""
+"""Overrides any `.gitattributes`: a file is, byte for byte, that of the commit, and no program runs to create it."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """How a host may reach git servers; `largest` is in bytes, of what one fetch brings and of one release.
+    """How a host may reach git servers; `largest` is the limit of one fetch and of one release, in bytes.
 
-    `most` is how many files a release may have. `mirrors` has pairs: the beginning of an address, and what stands in
-    its place at a mirror.
+    `most` is how many files a release may have. `mirrors` has pairs: the beginning of an address, and what replaces it
+    for a mirror.
     """
 
     schemes: tuple[str, ...]
@@ -149,7 +149,7 @@ class Access:
     mirrors: tuple[tuple[str, str], ...] = ()
 
     def addresses(self, url: str) -> list[str]:
-        """Where to fetch from: the mirror by the longest beginning that fits, then the repository itself."""
+        """Where to fetch from: the mirror with the longest matching beginning, then the repository itself."""
         fitting = [pair for pair in self.mirrors if url.startswith(pair[0])]
         best = sorted(fitting, key=lambda pair: len(pair[0]))[-1:]
         return [*(mirror + url[len(beginning) :] for beginning, mirror in best), url]
@@ -165,7 +165,7 @@ class Access:
 
     @property
     def ssh(self) -> str:
-        """The command by which git speaks SSH: it never prompts, and connects only to known hosts."""
+        """The command with which git uses SSH: it never prompts, and connects only to known hosts."""
         options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"ConnectTimeout={SSH_CONNECT}"]
         options += [f"ServerAliveInterval={SSH_ALIVE}", f"ServerAliveCountMax={SSH_SILENT}"]
         if self.ssh_known_hosts:
@@ -176,17 +176,17 @@ class Access:
 
 
 def _object_format(commit_id: str) -> str:
-    """What git calls the format of objects with such ids."""
+    """Git's name for the format of objects with such ids."""
     return "sha1" if len(commit_id) == 40 else "sha256"
 
 
 def _reader(path: str) -> str:
-    """A credential helper that only reads a file: git's own removes what a server has refused, if only once."""
+    """A credential helper that only reads a file: git's own removes what a server has refused even once."""
     return _escaped(f'!f() {{ test "$1" = get && git credential-store --file={shlex.quote(path)} get; }}; f')
 
 
 def _escaped(text: str) -> str:
-    """A text inside a quoted value of git's configuration, or of ssh's."""
+    """A string inside a quoted value of git's configuration, or of ssh's."""
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -207,7 +207,7 @@ class Repository:
     """A bare repository with the objects of the kept releases. Every method raises `DeployError` or `PassingError`."""
 
     def __init__(self, layout: Layout, access: Access, floor: Floor | None = None) -> None:
-        """`floor` is what a fetch has to leave free; None: the default."""
+        """`floor` is how much a fetch has to leave free; None: the default."""
         self.layout = layout
         self.access = access
         self.floor = floor or Floor()
@@ -215,7 +215,7 @@ class Repository:
         self.git = Git(layout.repository)
 
     def open(self, kind: str = "sha1") -> None:
-        """Make the repository where there is none, of an object format, and clear away what a killed git left in it."""
+        """Create the repository if there is none, with an object format, and remove what a killed git left in it."""
         with disk_errors("making the object store", MAY_BE_REMOVED):
             settings = self.layout.own / "gitconfig"
             write_regular(settings, self.access.settings)
@@ -231,7 +231,7 @@ class Repository:
             remove_tree(left)
 
     def _is_store(self) -> bool:
-        """Whether git's own files are there, as files: what else is wrong with a store, git tells."""
+        """Whether git's own files are there, as files: git reports what else is wrong with a store."""
         place = self.layout.repository
         return all(
             (place / name).is_file() or (name in MAY_BE_MISSING and not os.path.lexists(place / name)) for name in FILES
@@ -247,7 +247,7 @@ class Repository:
             "GIT_ASKPASS": "/bin/false",
             "SSH_ASKPASS": "/bin/false",
             "GIT_DIR": str(repository),
-            # What git writes elsewhere than in it: this process may not write outside of the base.
+            # For what git writes outside the store: this process may not write outside the base.
             "TMPDIR": str(self.layout.staging),
             "LC_ALL": "C",
         }
@@ -257,7 +257,7 @@ class Repository:
         beside.mkdir(mode=0o700)
         maker = Git(beside, self._environment(os.devnull, beside))
         with _explained("init"):
-            # A git that knows no other format has no word for it.
+            # A git that knows no other format does not know the option.
             words = [] if kind == "sha1" else [f"--object-format={kind}"]
             maker.run("init", "--bare", "--quiet", "--template=", *words)
         (beside / "info").mkdir(exist_ok=True)
@@ -267,20 +267,20 @@ class Repository:
         sync_directory(self.layout.own)
 
     def _remove(self) -> None:
-        """Remove what is at the object store's path; of that, what only another user can remove stays in staging."""
+        """Remove what is at the object store's path; anything that only another user can remove stays in staging."""
         store, removed = self.layout.repository, self.layout.unused("repository")
         with disk_errors("removing the object store"):
             try:
                 os.replace(store, removed)
             except OSError:
-                # One in the lower layer of an overlay can only be removed where it is.
+                # In the lower layer of an overlay, it can only be removed where it is.
                 remove_tree(store)
                 if os.path.lexists(store):
                     raise
         remove_tree(removed)
 
     def fit(self, commit_id: str) -> None:
-        """Discard the store where its object format is not the commit's."""
+        """Discard the store if its object format is not the commit's."""
         if _object_format(commit_id) != self._format():
             self.discard(commit_id)
 
@@ -293,18 +293,18 @@ class Repository:
         return "sha256" if "objectformat = sha256" in settings else "sha1"
 
     def discard(self, commit_id: str) -> None:
-        """Make a new object store, for such a commit, in the old one's place; the release directories stay."""
+        """Replace the object store by a new one for such a commit; the release directories stay."""
         self._remove()
         self.open(_object_format(commit_id))
 
     def renew(self) -> None:
-        """Make a new object store of the same format in a broken one's place: the next fetch fills it."""
+        """Replace a broken object store by a new one of the same format: the next fetch fills it."""
         kind = self._format()
         self._remove()
         self.open(kind)
 
     def has(self, commit_id: str) -> bool:
-        """Whether the commit is here with all its objects: its ref is made after they are."""
+        """Whether the commit is here with all its objects: its ref is created after them."""
         try:
             resolved = self.git.text("rev-parse", "--quiet", "--verify", f"{KEPT}/{commit_id}^{{commit}}")
         except GitError as exc:
@@ -312,11 +312,11 @@ class Repository:
                 return False
             with self._explained("rev-parse"):
                 raise
-        # An annotated tag's id leads to a commit, and is not its id.
+        # An annotated tag's id leads to a commit, but is not the commit's id.
         return bool(resolved == commit_id)
 
     def fetch(self, release: Release) -> None:
-        """Get the release's commit, and no more than it where the server can do that; from a mirror if it has one."""
+        """Fetch the release's commit, and no more if the server supports that; from a mirror if it has one."""
         self._check_cut_off(release)
         try:
             self._fetch_from_any(release)
@@ -333,7 +333,7 @@ class Repository:
         return self.layout.repository / "cut-off.json"
 
     def _check_cut_off(self, release: Release) -> None:
-        """Raises `NoRoomError` where all that a fetch could bring is known to be too little."""
+        """Raises `NoRoomError` if there is known to be no room for all that a fetch would bring."""
         self._room = self.floor.room(self.layout.own)
         known = CutOff.load(self._cut_off)
         is_short = self._limit < self.access.largest
@@ -370,13 +370,13 @@ class Repository:
 
     @property
     def _limit(self) -> int:
-        """Bytes of the largest pack that a fetch may bring now."""
+        """The largest size of a pack that a fetch may bring now, in bytes."""
         return self.access.largest if self._room is None else min(self.access.largest, self._room)
 
     def _fetch_all(self, url: str, commit_id: str) -> None:
-        """For a server that serves only branches and tags: the commit is looked for among all of them."""
+        """Fetch from a server that serves only branches and tags: the commit is looked for among all of them."""
         try:
-            # A branch `a` that has become `a/b` is in the way of that.
+            # A branch `a` blocks one that is now called `a/b`.
             refspecs = (f"+refs/heads/*:{ALL}/heads/*", f"+refs/tags/*:{ALL}/tags/*")
             self._fetch(url, ["--force", "--prune"], *refspecs)
             if not self.git.run("for-each-ref", "--count=1", ALL):
@@ -406,9 +406,9 @@ class Repository:
         return DeployError(f"{url}: more than {self.access.largest} bytes (max_release_bytes)")
 
     def is_broken(self, every_byte: bool = True) -> bool:
-        """Whether what is kept here is not whole. What a server has said is no sign of that: git itself is asked.
+        """Whether the store is damaged. What a server has said is not a sign of that: git itself checks.
 
-        To read `every_byte` takes long where releases are large; without, only the objects' being there counts.
+        Reading `every_byte` takes long for large releases; without it, only the presence of the objects is checked.
         """
         words = ["--no-dangling", "--no-progress"] + ([] if every_byte else ["--connectivity-only"])
         try:
@@ -419,12 +419,12 @@ class Repository:
         return False
 
     def _has_reached_limit(self) -> bool:
-        """Whether a pack was cut off at the limit: git does not always say so."""
+        """Whether a pack was cut off at the limit, which git does not always report."""
         begun = (self.layout.repository / "objects" / "pack").glob("tmp_pack_*")
         return any(pack.stat().st_size >= self._limit for pack in begun)
 
     def verify(self, commit_id: str) -> None:
-        """Where a signature is demanded, have the commit's verified, of SSH or, with keys for that, OpenPGP.
+        """If a signature is demanded, verify the commit's, by SSH or, with keys for that, OpenPGP.
 
         Raises `DeployError`.
         """
@@ -454,7 +454,7 @@ class Repository:
         if says(stderr, ("no signature",)) or not stderr.strip():
             return "it is not signed"
         if self.access.revoked and says(stderr, ("could not verify signature",)):
-            # Of a key that is revoked, git says nothing more.
+            # Git says no more about a revoked key.
             with contextlib.suppress(GitError):
                 self.git.run("verify-commit", commit_id, environment=WITHOUT_REVOKED)
                 return f"its key is revoked in {self.access.revoked}"
@@ -470,7 +470,7 @@ class Repository:
         return None
 
     def _check_there(self, commit_id: str) -> None:
-        """Raises `DeployError` where the commit can't be read here, `CorruptError` where the store is broken."""
+        """Raises `DeployError` if the commit can't be read here, `CorruptError` if the store is broken."""
         try:
             self._run("cat-file", "-e", f"{commit_id}^{{commit}}")
         except (KilledError, PassingError):
@@ -480,10 +480,10 @@ class Repository:
             raise DeployError(f"the signature of {commit_id} can't be verified: {lacking}") from exc
 
     def files(self, commit_id: str) -> dict[str, Entry]:
-        """Every file of a commit by its path, and every submodule, which is an empty directory."""
+        """Every file of a commit by its path, and every submodule, which becomes an empty directory."""
         entries: dict[str, Entry] = {}
         total = directories = 0
-        # A tree may name itself by a million paths: past a limit, nothing of it is read on.
+        # A tree may contain itself under a million paths: beyond a limit, no more of it is read.
         with contextlib.closing(self._listed(commit_id)) as listed:
             for line in listed:
                 facts, _tab, path = line.partition("\t")
@@ -498,7 +498,7 @@ class Repository:
         return entries
 
     def _listed(self, commit_id: str) -> Generator[str, None, None]:
-        """What git lists of a commit, as it comes; whoever reads no further closes it."""
+        """Git's listing of a commit, as it comes; a caller that stops reading closes it."""
         # A generator's own `with` of these two, pylint takes for one that nobody ends.
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._explained("ls-tree"))
@@ -506,13 +506,13 @@ class Repository:
             yield from _parts(listing)
 
     def _check_limits(self, commit_id: str, path: str, count: int, total: int, what: str = "files") -> None:
-        """Raises `DeployError` where a commit has more files or bytes than a release may, or too long a path."""
+        """Raises `DeployError` if a commit has more files or bytes than a release may, or too long a path."""
         access = self.access
         if count > access.most:
             raise DeployError(f"{commit_id} has more than {access.most} {what} (max_release_files)")
         if total > access.largest:
             raise DeployError(f"{commit_id} has more than {access.largest} bytes (max_release_bytes)")
-        # No character is more than four bytes: of most paths nobody has to count these.
+        # No character has more than four bytes, so for most paths these need not be counted.
         if path.count("/") > DEEPEST or (len(path) * 4 > LONGEST and len(os.fsencode(path)) > LONGEST):
             raise DeployError(
                 f"{commit_id} has a path of more than {DEEPEST} directories or {LONGEST} bytes: {path[:60]}..."
@@ -546,7 +546,7 @@ class Repository:
             remove_tree(listed)
 
     def keep_only(self, commit_ids: Collection[str]) -> None:
-        """Unpin all other commits: those whose release directory is gone, and those that were fetched and refused."""
+        """Unpin all other commits: those without a release directory, and those that were fetched and refused."""
         pinned = os.fsdecode(self._run("for-each-ref", "--format=%(refname:lstrip=3)", KEPT)).split()
         for commit_id in set(pinned) - set(commit_ids):
             self._forget(commit_id)
@@ -556,9 +556,9 @@ class Repository:
 
     @property
     def untidy(self) -> bool:
-        """Whether there are so many packs that looking through them costs time, or soon no room to make them one.
+        """Whether there are so many packs that searching them costs time, or that soon there is no space to merge them.
 
-        What packs have of releases that are gone would fill the disk then.
+        Then the objects of removed releases in the packs would fill the disk.
         """
         packs = self._packs
         if len(packs) > MANY_PACKS:
@@ -571,19 +571,19 @@ class Repository:
         return list((self.layout.repository / "objects" / "pack").glob("*.pack"))
 
     def tidy(self) -> None:
-        """Make many packs one, without the objects of what is not pinned any more; both are there for a while."""
+        """Merge the packs into one without the objects no longer pinned; for a while, both old and new packs exist."""
         with disk_errors("packing"):
             self.floor.check(self.layout.own, _bytes(self._packs))
         try:
             self._run("repack", "-a", "-d", "--quiet")
         finally:
-            # The next deployment, which would remove it, may be long after.
+            # The next deployment, which would remove it, may come much later.
             with disk_errors("cleaning the object store"):
                 self._remove_begun()
         self._run("prune", "--expire=now")
 
     def _run(self, name: str, *words: str, **options: Any) -> bytes:
-        """What git prints. Raises `CorruptError` where it fails and the store is broken, else as `_explained`."""
+        """Git's output. Raises `CorruptError` if it fails and the store is broken, else as `_explained`."""
         with self._explained(name):
             return self.git.run(name, *words, **options)
 
@@ -613,18 +613,18 @@ def _lacked(exc: GitError) -> bool:
 
 
 def _was_not_run(exc: GitError) -> bool:
-    """Whether git did not even begin."""
+    """Whether git did not even start."""
     return exc.status in NOT_RUN
 
 
 def _not_run(name: str, exc: GitError) -> PassingError:
-    """That it did not says nothing of the release, nor of what is here."""
+    """The error for a git that did not start: that says nothing about the release, or the store."""
     why = "it is not there" if isinstance(exc, GitMissingError) else reason(exc.stderr)
     return PassingError(f"git {name}: git can't be run: {why}; is it being upgraded?", "process")
 
 
 def _unserved(url: str, commit_id: str, stderr: str) -> PassingError:
-    """Why a server does not give the commit away now."""
+    """Why a server does not serve the commit now."""
     if says(stderr, ABSENT):
         return PassingError(f"{url} has no commit {commit_id}; was it pushed?", "commit")
     if says(stderr, CREDENTIALS):
@@ -656,12 +656,12 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _bytes(packs: Collection[Path]) -> int:
-    """How large they are together."""
+    """Their total size in bytes."""
     return sum(pack.stat().st_size for pack in packs)
 
 
 def _parts(stream: IO[bytes]) -> Iterator[str]:
-    """What is between the zero bytes of a stream, as it comes."""
+    """The parts between the zero bytes of a stream, as they come."""
     left = b""
     while chunk := stream.read(65_536):
         *whole, left = (left + chunk).split(b"\0")

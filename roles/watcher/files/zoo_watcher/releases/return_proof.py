@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The proof of what an earlier agent has left live without an outcome: of a release, or of one that it went back to."""
+"""The proof of what an earlier agent has left live without an outcome: a release, or one that it rolled back to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ReturnProof(LiveProof):
-    """Finishes going back to a release: its generation is that of the one which has failed."""
+    """Finishes a rollback to a release: the generation is that of the failed one."""
 
     def _prove_or_go_back(self) -> bool:
         if self.course.wait_out("queued", self._back.look_back) != self.target.commit_id:
@@ -35,6 +35,6 @@ class ReturnProof(LiveProof):
 def proof_of(
     config: Config, journal: KnownJournal, unproved: Unproved, health: Health, report: Report, *, ends: bool
 ) -> LiveProof:
-    """What brings a live release to its outcome; with `ends`, within a limited time, and by that perhaps to none."""
+    """The proof that brings a live release to its outcome; with `ends`, in limited time, and so perhaps to none."""
     kind = ReturnProof if unproved.left else LiveProof
     return kind(config, journal, unproved.release, unproved.generation, health, report, unproved=unproved, ends=ends)

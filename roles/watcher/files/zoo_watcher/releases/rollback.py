@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host goes back to when a release fails.
+"""What a host rolls back to when a release fails.
 
-At a place where a release was healthy before, that is the latest of those which may still go live. A place at which
-none ever was becomes what it was before, and the host goes back to the release that is live at its other place.
+At a place where a release was healthy before, that is the latest of those that may still go live. A place without one
+is restored to what it was before, and the host rolls back to the release that is live at its other place.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PlacedRelease:
-    """A commit that a host can go back to, at the place `path`."""
+    """A commit that a host can roll back to, at the place `path`."""
 
     commit_id: str
     path: str
 
     @property
     def where(self) -> tuple[str, str]:
-        """The commit and its place, as the journal has them."""
+        """The commit and its place, as in the journal."""
         return self.commit_id, self.path
 
 
 @dataclass(frozen=True)
 class WayBack:
-    """What a host can go back to: the `earlier` releases of the place, the latest first, or one that is `elsewhere`."""
+    """What a host can roll back to: `earlier` releases of the place, the latest first, or one that is `elsewhere`."""
 
     earlier: tuple[PlacedRelease, ...] = ()
     elsewhere: PlacedRelease | None = None
@@ -54,13 +54,13 @@ class WayBack:
                 return cls(elsewhere=elsewhere)
         staged = set(layout.staged())
         live = live_commit(layout, path)
-        # One that is live and was never healthy is better than nothing.
+        # A live release that was never healthy is better than nothing.
         candidates = [commit_id for commit_id in healthy if commit_id in staged] or ([live] if live else [])
         return cls(tuple(PlacedRelease(commit_id, path) for commit_id in candidates if commit_id != release.commit_id))
 
     @property
     def first(self) -> PlacedRelease | None:
-        """What the host most likely goes back to; None where there is nothing."""
+        """What the host most likely rolls back to; None if there is nothing."""
         return self.elsewhere or next(iter(self.earlier), None)
 
     def choose(
@@ -72,11 +72,12 @@ class WayBack:
         *,
         waits: bool = True,
     ) -> PlacedRelease:
-        """The release to go back to: the latest as it was staged; without demanded signatures, else simply the latest.
+        """The release to roll back to: the latest that is as it was staged.
 
-        A hook may have built something in it, and it was healthy so. `accepted` are the commits and places of records
-        with a good signature, where one is demanded. Raises `DeployError` where none may go live, a `PassingError`
-        where one might that can't be read now, and the host still `waits` or a signature is demanded.
+        If none is, and no signatures are demanded, simply the latest: a hook may have built something in it, and it was
+        healthy like that. `accepted` are the commits and places of records with a good signature, if one is demanded.
+        Raises `DeployError` if none may go live, `PassingError` if one that can't be read now might, and the host still
+        `waits` or a signature is demanded.
         """
         if self.elsewhere:
             return self.elsewhere
@@ -90,7 +91,7 @@ class WayBack:
                 if is_deployable(layout, target.commit_id, shared_paths, signers):
                     return target
             except PassingError as exc:
-                # A bad sector in one keeps the host from no other.
+                # A bad sector in one does not exclude the others.
                 unread = unread or exc
                 unknown.append(target)
                 continue
@@ -110,6 +111,6 @@ class WayBack:
 
 
 def live_releases(layout: Layout, journal: ReleaseJournal) -> list[PlacedRelease]:
-    """What is live at all places that the journal has, the one that was used last first. Raises `OSError`."""
+    """What is live at all places in the journal, the one used last first. Raises `OSError`."""
     found = ((live_commit(layout, place.path), place.path) for place in journal.places)
     return [PlacedRelease(commit_id, path) for commit_id, path in found if commit_id]

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a deployment has to leave free on the disk: the service that it serves writes there too."""
+"""How much disk space a deployment has to leave free: the service writes there too."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from zoo_watcher.host.filesystem import disk_errors, load_json, write_whole
 FREE_BYTES = 256 * 2**20
 FREE_INODES = 10_000
 SHARE = 20
-"""What stays free where nothing is configured: so much, or this part of a file system of which that is less."""
+"""What stays free by default: this much, or this part of the file system if that is less."""
 MEBIBYTE = 2**20
 
 
 class NoRoomError(PassingError):
-    """A release would leave less free on the disk than it has to."""
+    """A release would leave less disk space free than it has to."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, "room")
@@ -33,24 +33,24 @@ class NoRoomError(PassingError):
 
 @dataclass(frozen=True)
 class Floor:
-    """How many bytes and inodes have to stay free; 0: no matter, None: what is the default for the file system."""
+    """How many bytes and inodes have to stay free; 0: no limit, None: the default for the file system."""
 
     bytes: int | None = None
     inodes: int | None = None
 
     def check(self, path: Path, more_bytes: int = 0, more_inodes: int = 0) -> None:
-        """See whether so much more may be put on the disk of `path`. Raises `NoRoomError`."""
+        """Check whether so much more may be put on the disk of `path`. Raises `NoRoomError`."""
         facts = _facts(path)
         free = facts.f_bavail * facts.f_frsize
         # The last block of each file is not full.
         takes = more_bytes + more_inodes * facts.f_frsize
         _check(path, "min_free_bytes", _mebibytes, free, takes, self._least_bytes(facts))
-        # A file system that makes inodes as they are needed has none to count.
+        # A file system that creates inodes on demand has none to count.
         if facts.f_files:
             _check(path, "min_free_inodes", _inodes, facts.f_favail, more_inodes, self._least_inodes(facts))
 
     def room(self, path: Path) -> int | None:
-        """How many bytes may be put on the disk of `path`; None where there is no floor. Raises `PassingError`."""
+        """How many bytes may be put on the disk of `path`; None if there is no floor. Raises `PassingError`."""
         facts = _facts(path)
         floor = self._least_bytes(facts)
         return max(0, facts.f_bavail * facts.f_frsize - floor) if floor else None
@@ -64,9 +64,9 @@ class Floor:
 
 @dataclass(frozen=True)
 class CutOff:
-    """A fetch of a commit that was cut off at the time `at`, of `time.time()`: there was `room` for so many bytes.
+    """A fetch of a commit that was cut off at the time `at`, of `time.time()`, with `room` for so many bytes.
 
-    All of them come again with the next fetch, so that is made where there is a tenth more, or long after.
+    The next fetch transfers all of them again, so it waits until there is a tenth more room, or for long.
     """
 
     commit_id: str
@@ -74,22 +74,22 @@ class CutOff:
     at: float
 
     LASTS: ClassVar[float] = 600.0
-    """Seconds after which what was known of a server and a disk counts no more."""
+    """Seconds after which what was known about a server and a disk no longer counts."""
 
     @classmethod
     def load(cls, path: Path) -> CutOff | None:
-        """The one in a file; None where there is none, or it can't be read."""
+        """The one in a file; None if there is none, or it can't be read."""
         return load_json(
             path, lambda record: cls(str(record["commit"]), int(record["room"]), float(record["at"])), None
         )
 
     def save(self, path: Path) -> None:
-        """Write it, where that is possible: it is only a memory."""
+        """Write it, if possible: it is only a memory."""
         with contextlib.suppress(OSError):
             write_whole(path, json.dumps({"commit": self.commit_id, "room": self.room, "at": self.at}))
 
     def stands(self, commit_id: str, room: int, now: float) -> bool:
-        """Whether a fetch would be cut off once more, as far as is known."""
+        """Whether a fetch would be cut off again, as far as is known."""
         return commit_id == self.commit_id and room * 10 <= self.room * 11 and 0 <= now - self.at < self.LASTS
 
 
@@ -114,7 +114,7 @@ def _facts(path: Path) -> os.statvfs_result:
 
 @contextlib.contextmanager
 def files_up_to(amount: int) -> Iterator[None]:
-    """Have no program that is started in the block write a file of more bytes than `amount`."""
+    """Prevent programs started in the block from writing a file of more than `amount` bytes."""
     before, allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
     least = amount if before == resource.RLIM_INFINITY else min(amount, before)
     resource.setrlimit(resource.RLIMIT_FSIZE, (least, allowed))

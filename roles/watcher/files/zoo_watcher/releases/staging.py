@@ -1,11 +1,11 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the complete directory of a release: by difference from one that is here where that is safe, else as a whole.
+"""Creates the complete directory of a release: by difference from an existing one if that is safe, else as a whole.
 
-By difference, a file that two commits share is the same inode (a hard link), or the same blocks (a reflink, where the
-file system has them). Links share every later write, so a linked file is made read-only, and only a release that is
-verified to be unmodified is linked from.
+By difference, a file that two commits share is the same inode (a hard link), or the same blocks (a reflink, if the
+file system has them). Links share every later write, so a linked file is made read-only, and only a release verified
+to be unmodified is linked from.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from .release_directory import is_unmodified
 from .repository import GITLINK, Entry, Repository
 
 NOT_TAKEN = {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV}
-"""What a file fails with that somebody has given to another user (proc_sys_fs(5), protected_hardlinks), that has as
-many links as it can have, or over which something is mounted."""
+"""The errors for a file that somebody has given to another user (proc_sys_fs(5), protected_hardlinks), that has as many
+links as it can have, or that something is mounted over."""
 
 
 @dataclass(frozen=True)
 class Making:
-    """One release directory to be made. `earlier` are commits that it may be made from, the likeliest first.
+    """One release directory to be created. `earlier` are commits that it may be created from, the likeliest first.
 
-    `signers` says by whom its signature was allowed to be, in the form of `allowed_signers`, and `outside_symlinks`
-    whether its symlinks may lead out of it.
+    `signers` says who might sign it, in the form of `allowed_signers`, and `outside_symlinks` whether its symlinks may
+    lead out of it.
     """
 
     layout: Layout
@@ -51,15 +51,15 @@ class Making:
 
 
 def make_release(making: Making, repository: Repository) -> None:
-    """Make the release directory, durable before it has its name. Raises `DeployError`."""
+    """Create the release directory, durable before it gets its name. Raises `DeployError`."""
     with disk_errors("staging"):
-        # Under a name of its own: what an earlier try left there may be another user's, and not be removable.
+        # Under a unique name: the remains of an earlier try may belong to another user, and not be removable.
         tree = making.layout.unused(making.commit_id)
         tree.mkdir()
         try:
             _make_tree(making, repository, tree)
         finally:
-            # What went wrong, or what was replaced: on a full disk it would be in the way.
+            # A failed or replaced tree: on a full disk, it would be in the way.
             remove_tree(tree)
 
 
@@ -69,7 +69,7 @@ def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
     if not _by_difference(making, repository, tree, files):
         _check_room(repository, files.values())
         repository.check_out(making.commit_id, tree, None)
-    # Once, for all that needs it: looking at each of thousands of files takes as long as linking them.
+    # Once, for all steps: looking at each of thousands of files takes as long as linking them.
     made = look(tree)
     _prove(made, files)
     for submodule in entries.keys() - files.keys():
@@ -85,7 +85,7 @@ def _make_tree(making: Making, repository: Repository, tree: Path) -> None:
 
 
 def _by_difference(making: Making, repository: Repository, tree: Path, files: dict[str, Entry]) -> bool:
-    """Take what is the same from an earlier release. Whether that succeeded; if not, `tree` is empty again."""
+    """Take what is unchanged from an earlier release. Returns whether that succeeded; if not, `tree` is empty again."""
     before = _unmodified_release(making)
     if before is None or not repository.has(before):
         return False
@@ -93,7 +93,7 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
     if take is None:
         return False
     changed = repository.changed(before, making.commit_id)
-    # What is below a shared path there is no file of the earlier commit's.
+    # What is below a shared path in the earlier release is not a file of its commit.
     fresh = [path for path in files if path in changed or _is_shared(path, making.shared_paths)]
     if len(fresh) * 2 > len(files):
         return False
@@ -111,12 +111,12 @@ def _by_difference(making: Making, repository: Repository, tree: Path, files: di
 
 
 def _check_room(repository: Repository, files: Collection[Entry]) -> None:
-    """Raises `PassingError` where these files would not leave as much free as they have to."""
+    """Raises `PassingError` if these files would not leave enough disk space free."""
     repository.floor.check(repository.layout.own, sum(file.size for file in files), len(files))
 
 
 def _unmodified_release(making: Making) -> str | None:
-    """The earlier commit to take files from, the likeliest first."""
+    """The likeliest of the earlier commits to take files from."""
     return next(
         (commit_id for commit_id in making.earlier if is_unmodified(making.layout, commit_id, making.shared_paths)),
         None,
@@ -131,7 +131,7 @@ Take = Callable[[str, str], None]
 
 
 def _way_to_take(making: Making, before: str) -> Take | None:
-    """A reflink where the file system has them, else a hard link where that is allowed, else none."""
+    """A reflink if the file system has them, else a hard link if that is allowed, else none."""
     source = making.layout.release(before)
     sample = next((str(source / path) for path, entry in walk(source) if entry.is_file(follow_symlinks=False)), None)
     if sample is None:
@@ -150,7 +150,7 @@ def _way_to_take(making: Making, before: str) -> Take | None:
 
 
 def _is_read_only(path: str) -> bool:
-    """Whether hard links were allowed when the file was made: to make it read-only now would modify its release."""
+    """Whether hard links were allowed when the file was created: making it read-only now would modify its release."""
     return not os.stat(path).st_mode & 0o222
 
 
@@ -170,7 +170,7 @@ def _take(source: Path, tree: Path, paths: Sequence[str], take: Take) -> None:
 
 
 def _prove(made: Mapping[str, Facts], files: dict[str, Entry]) -> None:
-    """The tree has the commit's files, each of its size, and nothing else."""
+    """Check that the tree has the commit's files, each with its size, and nothing else."""
     sizes = {path: size for path, (_mode, size, _time) in made.items()}
     expected = {path: entry.size for path, entry in files.items()}
     if sizes != expected:
@@ -179,7 +179,7 @@ def _prove(made: Mapping[str, Facts], files: dict[str, Entry]) -> None:
 
 
 def _make_read_only(tree: Path, made: dict[str, Facts]) -> None:
-    """Let nobody write into a file, and note that in what was `made`."""
+    """Make every file read-only, and note that in `made`."""
     for path, (mode, _size, _time) in made.items():
         if mode & 0o222 and not stat.S_ISLNK(mode):
             os.chmod(tree / path, mode & 0o555)
@@ -187,8 +187,8 @@ def _make_read_only(tree: Path, made: dict[str, Facts]) -> None:
 
 
 def _link_shared(making: Making, tree: Path, made: dict[str, Facts]) -> None:
-    """Put a symlink where each shared path is; what the first release has there becomes its first contents."""
-    # All of them before anything is read or removed: through a symlink of the commit's, that would be outside the tree.
+    """Put a symlink at each shared path; what the first release has there becomes its first content."""
+    # All of them before anything is read or removed: through a symlink of the commit, that would be outside the tree.
     for path in making.shared_paths:
         _make_directory(tree, (tree / path).parent)
     for path in making.shared_paths:
@@ -205,8 +205,8 @@ def _link_shared(making: Making, tree: Path, made: dict[str, Facts]) -> None:
 
 
 def _begin_shared(place: Path, shared: Path) -> None:
-    """Copied beside, made durable, renamed: a shared path is complete or not there. The application writes into it."""
-    # Imported here: a shared path begins once.
+    """Copy, make durable, rename: a shared path is complete or not there. The application writes into it."""
+    # Imported here: a shared path is created once.
     from shutil import copyfile, copytree  # noqa: PLC0415
 
     beside = shared.with_name(f".{shared.name}.new")
@@ -226,7 +226,7 @@ def _begin_shared(place: Path, shared: Path) -> None:
 
 
 def _make_directory(tree: Path, directory: Path) -> None:
-    """Make the directories above a shared path; a symlink of the commit's among them could lead out of the tree."""
+    """Create the directories above a shared path; a symlink of the commit among them could lead out of the tree."""
     current = tree
     for segment in directory.relative_to(tree).parts:
         current = current / segment
@@ -237,7 +237,7 @@ def _make_directory(tree: Path, directory: Path) -> None:
 
 
 def _put_in_place(making: Making, tree: Path, made: dict[str, Facts]) -> None:
-    """The manifest is first: a directory under its commit's name is complete, also where a modified one is replaced."""
+    """The manifest is first: a directory under its commit's name is complete, also if a modified one is replaced."""
     layout = making.layout
     Manifest(made, making.shared_paths, making.signers).save(layout.manifest(making.commit_id))
     release = layout.release(making.commit_id)
@@ -249,7 +249,7 @@ def _put_in_place(making: Making, tree: Path, made: dict[str, Facts]) -> None:
 
 
 def _change_places(layout: Layout, tree: Path, release: Path) -> None:
-    """Put the tree in the place of a release that is there, at one instant where the file system can."""
+    """Replace an existing release by the tree, atomically if the file system can."""
     allow_owner(release)
     try:
         exchange(tree, release)
@@ -273,9 +273,9 @@ def _change_places(layout: Layout, tree: Path, release: Path) -> None:
 
 
 def _remove_and_replace(tree: Path, release: Path) -> None:
-    """For a release in the lower layer of an overlay, which can be removed, but not renamed.
+    """Replace a release in the lower layer of an overlay, which can be removed, but not renamed.
 
-    Raises `OSError`; where the tree can't be renamed either, as across a mount, nothing has been removed.
+    Raises `OSError`; if the tree can't be renamed either, as across a mount, nothing has been removed.
     """
     try:
         os.replace(tree, release)

@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which live releases have come to no outcome, and what is owed to each.
+"""Which live releases have no outcome yet, and what is owed to each.
 
-One that was activated is owed its hook and units, where these were not done, its checks, and a way back where one of
-that fails. One that the host goes back to is owed the hook, the units and a check: it was proved before.
+One that was activated is owed its hook and units, if these were not done, its checks, and a rollback if any of these
+fails. One that the host rolls back to is owed the hook, the units and a check: it was proved before.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .rollback import PlacedRelease
 
 @dataclass(frozen=True)
 class Unproved:
-    """A release that is live and has come to no outcome; `generation` is 0 where no attempt at it is known.
+    """A release that is live and has no outcome yet; `generation` is 0 if no attempt at it is known.
 
-    `needs_use` tells whether hook and units are still to be done for it, `times` how often an agent has ended without a
-    word meanwhile, `broken_off` how often one was ended on purpose that had run hooks or units. Where the host goes
-    back to it, `left` is the commit that it leaves, and `why` says what has happened.
+    `needs_use` tells whether hook and units are still to be done for it, `times` how often an agent has died meanwhile,
+    `broken_off` how often one that had run hooks or units was stopped on purpose. If the host rolls back to it, `left`
+    is the commit that it leaves, and `why` says what has happened.
     """
 
     release: PlacedRelease
@@ -35,14 +35,14 @@ class Unproved:
     broken_off: int = 0
 
     def tell(self, message: str) -> str:
-        """What is said of it beside another release, of which it is not the outcome."""
+        """The message about it that is shown with another release, whose outcome it is not."""
         return f"{self.left or self.release.commit_id}, which was live: {message}"
 
 
 def find_unproved(live: Sequence[PlacedRelease], journal: ReleaseJournal, place: str | None = None) -> list[Unproved]:
     """Those of the `live` releases that are unproved, in the same order.
 
-    At `place`, one that was never healthy there is unproved also where no attempt at it is known.
+    At `place`, one that was never healthy there is unproved even if no attempt at it is known.
     """
     found = []
     for release in live:
@@ -59,10 +59,10 @@ def find_unproved(live: Sequence[PlacedRelease], journal: ReleaseJournal, place:
 def proved_first(
     unproved: Sequence[Unproved], target: PlacedRelease | None, tried: Collection[Unproved], *, has_yielded: bool
 ) -> Unproved | None:
-    """Which of those that are unproved is to be proved before `target` is deployed, if any; with no target, the first.
+    """Which of the unproved releases is to be proved before `target` is deployed, if any; without a target, the first.
 
-    What the deployment of the target proves, or takes the place of, is left to that, unless that `has_yielded`: then it
-    has waited for long enough. What was `tried`, and is unproved all the same, is left as it is.
+    What the deployment of the target proves, or replaces, is left to that, unless it `has_yielded`: then it has waited
+    for long enough. What was `tried`, and is still unproved, is left as it is.
     """
     for one in unproved:
         if one.release == target:

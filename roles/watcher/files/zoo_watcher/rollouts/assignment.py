@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout has this host deploy, and what its status says where that is not the desired release."""
+"""What a rollout has this host deploy, and what its status says if that is not the desired release."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .turn import CUT_OFF, HostView, gives_way, is_owed
 def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Assignment:
     """What a host with this `entry` is to do."""
     if entry in {ADMITTED, RETURNING} or is_owed(state, entry, host):
-        # It shares a git server, or what is interrupted by a switch, with those that have a place, not with the fleet.
+        # It shares a git server, or what a switch interrupts, with the hosts that have a place, not with the fleet.
         desired = replace(desired, fleet=min(desired.fleet, state.places))
     if entry in {ADMITTED, *FAILURES} and gives_way(state, host):
         message = f"{CUT_OFF}; {describe(plan, state)}"
@@ -43,7 +43,7 @@ def assign(desired: Desired, state: RolloutRecord, plan: Plan, entry: str | None
         return Assignment(stable, Standstill(desired.generation, "rolled_back", message))
     was_lost = entry == LOST and host.has is not None
     stays = Standstill(desired.generation, *_reason(state, plan, was_lost=was_lost, is_given_up=host.is_given_up))
-    # A new host serves meanwhile what the others do, and so does one that has left a bad release.
+    # Meanwhile, a new host serves what the others do, and so does one that has left a bad release.
     return Assignment(stable if host.has is None or entry == RETURNING else None, stays)
 
 
@@ -52,16 +52,16 @@ def has_turn(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
     if state.phase == DONE:
         return not is_owed(state, entry, host) or host.is_at_head or host.is_switched or host.ended is not None
     if state.phase in GOING_BACK:
-        # One that is proved keeps it until it is its turn to return.
+        # A proved host keeps it until it is its turn to return.
         return state.phase == ROLLING_BACK and entry == PROVED
     if entry == FAILED:
-        # It says so; where that is to be tried again, or nothing is known of it on this host, it is its turn once more.
+        # It reports that; if it is to try again, or nothing is known about it on this host, it is its turn once more.
         return host.is_switched or host.ended is not None
     return entry not in {None, LOST, RETURNING} or host.is_switched
 
 
 def _retry_waits(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> str | None:
-    """What a retry of the release waits for on a host where it has failed; None for nothing."""
+    """What a retry of the release waits for on a host where it has failed; None if for nothing."""
     if state.phase == DONE:
         is_next = host.is_at_head or not is_owed(state, entry, host)
         return None if is_next else "it is done without it, which waits for its turn"
@@ -69,15 +69,15 @@ def _retry_waits(state: RolloutRecord, plan: Plan, entry: str | None, host: Host
 
 
 def stable_of(desired: Desired, state: RolloutRecord) -> Desired | None:
-    """The stable release, to be deployed like one that is desired.
+    """The stable release, to be deployed like a desired one.
 
-    Its generation is the negative of the rollout's: what failed to become live in an earlier one is tried anew.
+    Its generation is the negative of the rollout's: what failed to go live in an earlier rollout is tried again.
     """
     return Desired(-desired.generation, desired.fleet, Release.from_object(state.stable)) if state.stable else None
 
 
 def _reason(state: RolloutRecord, plan: Plan, *, was_lost: bool, is_given_up: bool) -> tuple[str, str]:
-    """The state and the message of a host that has what it had."""
+    """The state and the message of a host that keeps what it has."""
     if state.phase in {HALTED, *GOING_BACK}:
         lost = "this host was lost on its way, and has what it had before; " if was_lost else ""
         return "halted", f"{lost}{describe(plan, state)}"

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a rollout has to know of this host, gathered from the agent's parts."""
+"""What a rollout has to know about this host, gathered from the agent's parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class HostFacts:
     controls: Controls
 
     def gather(self, desired: Desired, stable: Desired | None) -> HostView:
-        """How it is with this host now. Raises `OSError` where what is live can't be told."""
+        """The state of this host now. Raises `OSError` if what is live can't be told."""
         release = desired.release
         here = live_commit(self.layout, release.relative_path) if release else None
         is_switched = release is not None and here == release.commit_id
@@ -43,7 +43,7 @@ class HostFacts:
         )
 
     def gather_without_disk(self, desired: Desired) -> HostView:
-        """What the agent has in its memory of that."""
+        """As much of it as the agent has in memory."""
         checkers = self.health.checkers
         sick = [checker.reason for checker in checkers if checker.healthy is False]
         return HostView(

@@ -4,8 +4,8 @@
 """This host's place in a line of hosts, in which each waits for the one ahead in its lane.
 
 A place is an ephemeral with a sequence number; its lane is that number modulo the number of lanes. So the places ahead
-in a lane are known by name, and nobody lists the line: a host looks for the next lower number of its lane, and for the
-next after that where there is none, down to the one that has left the lane last.
+in a lane are known by name, and nobody lists the line: a host looks for the next lower number of its lane and, if there
+is none, for the next one, down to the place that left the lane last.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 
 PREFIX = "n-"
 NOBODY = -1
-"""What stands for the number that left a lane last while none has."""
+"""Stands for the number that left a lane last while none has."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def number_of(node: str) -> int:
 
 
 class Line:
-    """One line. `root` has the places, `lanes` a znode for each lane that somebody has left: `{"left": number}`."""
+    """One line. `root` has the places, `lanes` a znode for each lane that a host has left: `{"left": number}`."""
 
     def __init__(
         self,
@@ -63,24 +63,24 @@ class Line:
         self._is_lane_there = False
         self._is_watched = False
         self.ahead: LinePlace | None = None
-        """Who is ahead, as far as is known."""
+        """The place ahead, as far as is known."""
         self.gone: str | None = None
-        """The host that was ahead last, and is not in the line any more."""
+        """The host that was ahead last, and is no longer in the line."""
         self.is_leaving = False
-        """Whether this host has asked to leave, and has no answer: it may have its place, or not."""
+        """Whether this host has asked to leave and has no answer: it may or may not have its place."""
 
     @property
     def path(self) -> str | None:
-        """This host's place; None where it has none. While there is no connection, it is as it was."""
+        """This host's place; None if it has none. While there is no connection, it stays as it was."""
         return self._path if self._session.client_id in {None, self._client_id} else None
 
     @property
     def is_at_head(self) -> bool:
-        """Whether nobody is ahead."""
+        """Whether no host is ahead."""
         return self.path is not None and not self.is_leaving and not self._is_stale and self.ahead is None
 
     def join(self) -> None:
-        """Have a place, the last one where there was none, and find who is ahead. Raises `SessionTroubleError`."""
+        """Take a place at the end if there is none yet, and find who is ahead. Raises `SessionTroubleError`."""
         if self.is_leaving:
             self.leave()
         if self.path is None:
@@ -102,7 +102,7 @@ class Line:
                 raise
 
     def _take_place(self) -> str | None:
-        """A new place. A line that somebody has deleted is made anew, but no rollout: that has to begin anew."""
+        """A new place. A deleted line is recreated, but not a deleted rollout, which has to start over."""
         place, host = f"{self._root}/{PREFIX}", self._host.encode()
         try:
             return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
@@ -111,9 +111,9 @@ class Line:
         return self._session.create(place, host, ephemeral=True, sequence=True, parents=False)
 
     def has_lasted(self) -> bool:
-        """Whether the place is there, which somebody may delete; from now on this host is told of that.
+        """Whether the place, which somebody may delete, is there; from now on, this host is notified of that.
 
-        Where it is not, nobody is ahead of any host whose place was deleted too. Raises `SessionTroubleError`.
+        If it is not, nobody is ahead of any host whose place was deleted too. Raises `SessionTroubleError`.
         """
         path = self.path
         if path is not None and not self._is_watched:
@@ -132,13 +132,13 @@ class Line:
         return self.path is not None
 
     def _is_own(self, place: Znode | None) -> bool:
-        """Whether a place is of this session: in a line that was made anew, the numbers begin anew."""
+        """Whether a place belongs to this session: in a recreated line, the numbers start over."""
         return place is not None and self._client_id is not None and place.stat.ephemeralOwner == self._client_id[0]
 
     def remove_others(self) -> None:
-        """Delete the places of this session that are not known, where there may be any. Raises `SessionTroubleError`.
+        """Delete unknown places of this session, if there may be any. Raises `SessionTroubleError`.
 
-        The answer to a `join` may have been lost, or an earlier process have had one; nobody behind it would go on.
+        The answer to a `join` may have been lost, or an earlier process may have had a place: it would block the lane.
         """
         if not self._may_have_more:
             return
@@ -160,7 +160,7 @@ class Line:
             lane = self._session.begin_read(self._lane(own))()
             self._is_lane_there = lane is not None
             left = _left(lane)
-            left = NOBODY if left >= own else left  # of a line that somebody has deleted
+            left = NOBODY if left >= own else left  # from a line that was deleted
             before, self.ahead = self.ahead, self._find(own, left)
         if before is not None and before != self.ahead and before.number != left:
             self.gone = before.host
@@ -184,7 +184,7 @@ class Line:
         self._changed()
 
     def exits(self) -> list[Write]:
-        """What takes this host out of the line in a transaction."""
+        """The writes that take this host out of the line in a transaction."""
         if self.path is None:
             return []
         writes = [Write(DELETE, self.path)]
@@ -195,7 +195,7 @@ class Line:
         return writes
 
     def check(self) -> None:
-        """See what is there of the place, and of its lane, which who was ahead may have made as this host looked there.
+        """Check the place, and its lane, which the host ahead may have created while this host looked there.
 
         Raises `SessionTroubleError`.
         """
@@ -208,13 +208,13 @@ class Line:
                 self.forget()
 
     def leave(self) -> None:
-        """Give the place up, where there is one. Raises `SessionTroubleError`."""
+        """Give up the place, if there is one. Raises `SessionTroubleError`."""
         if self.path is not None:
             with session_trouble(self.path):
                 place = self._session.begin_read(self.path)()
-            # Where the answer is lost, it may be another's turn already.
+            # If the answer is lost, it may already be another's turn.
             self.is_leaving = True
-            # In a line that was made anew, it may be another's place; a server that lags behind may not know of it yet.
+            # In a recreated line, it may be another's place; a server that lags behind may not know it yet.
             if place is None or self._is_own(place):
                 self._session.delete(self.path)
         else:
@@ -222,13 +222,13 @@ class Line:
         self.forget()
 
     def forget(self) -> None:
-        """This host has no place any more."""
+        """This host no longer has a place."""
         self._path = self.ahead = self.gone = None
         self.is_leaving = self._is_watched = False
 
 
 def _left(lane: Znode | None) -> int:
-    """The number that left a lane last; `NOBODY` where none has, or where that can't be told."""
+    """The number that left a lane last; `NOBODY` if none has, or that can't be told."""
     try:
         return max(NOBODY, int(json.loads(lane.data)["left"])) if lane else NOBODY
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This host's part in a rollout: it waits in line, and tells what it comes to.
+"""This host's part in a rollout: it waits in line, and reports its outcome.
 
-Used by the loop alone, once a turn. `turn.py` decides what to do, `rollout_rules` what comes of it; here it is done.
+Used only by the loop, once a turn. `turn.py` decides what to do, `rollout_rules` what follows; this module does it.
 """
 
 from __future__ import annotations
@@ -46,22 +46,22 @@ from .turn import HostView, Wait, gives_way, next_move
 from .znodes import RolloutZnodes, View
 
 BEGINNERS = 100
-"""How many hosts of a fleet try in each second to begin a rollout that nobody has begun."""
+"""How many hosts of a fleet try per second to begin a rollout that nobody has begun."""
 COUNTERS = 10
-"""How many hosts of a fleet count it in each second, where a rollout has begun and nobody goes on."""
+"""How many hosts of a fleet count it per second, if a rollout has begun and makes no progress."""
 TRIES = 5
-"""How much a host tells in one turn at the most."""
+"""The most events that a host reports in one turn."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 0.03
-"""Seconds at the most before a change is tried again where another was quicker: at first, and in the end for each place
-of the rollout; doubled each time, so that of all who have something to tell at once each asks a few times only."""
+"""The most seconds before a change is tried again if another host was quicker: at first, and in the end for each place
+of the rollout; doubled each time, so that of all hosts with something to report at once, each asks only a few times."""
 ASKS = 0.01
-"""Seconds for each place of a rollout within which the heads of all lanes ask, one after the other, when it moves."""
+"""Seconds, for each place of a rollout, within which the heads of all lanes ask one after the other when it moves."""
 REFUSED, LONGEST_REFUSED = 5.0, 60.0
-"""Seconds at the most before a host at the head of its lane asks again that was refused: in a large fleet others do."""
+"""The most seconds before a refused host at the head of its lane asks again: in a large fleet, others do."""
 REFUSED_PLAN = 600.0
-"""Seconds before a host looks again whether a rollout that can't be, such as one too large for a znode, can begin."""
+"""Seconds before a host checks again whether an impossible rollout, such as one too large for a znode, can begin."""
 HOPE = 0.5
-"""The part of the deadline for which a host that is on its way, and can't tell what is live on it, may hope to."""
+"""The part of the deadline for which a host on its way that can't tell what is live on it may hope to."""
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ CheckStable = Callable[[Release, Release, Callable[[], Iterable[Release]]], None
 
 
 def published_rollout(release: Release, policy: bytes | None) -> Any:
-    """How a release is to be rolled out: as its record says, else the policy. Raises `InvalidRecord`."""
+    """How a release is to be rolled out: as its record says, else as the policy says. Raises `InvalidRecord`."""
     own = rollout_of(release, {})
     if own is not None or policy is None:
         return own
@@ -80,10 +80,10 @@ def published_rollout(release: Release, policy: bytes | None) -> Any:
 
 
 class Participation:
-    """The part of this host in the rollout of `desired`. `changed` is called when there is something to look at.
+    """This host's part in the rollout of `desired`. `changed` is called when there is something to look at.
 
-    `check_stable` refuses a stable release for which no signature vouches, where this host demands that. `resumes`: an
-    earlier process of this agent, of the same session, may have left a place in a line.
+    `check_stable` refuses a stable release that no signature vouches for, if this host demands one. `resumes`: an
+    earlier process of this agent, with the same session, may have left a place in a line.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Participation:
         self.assignment = Assignment()
         """What this host is to do; at first to stay as it is."""
         self.refused: str | None = None
-        """Why what the rollout has this host deploy is refused."""
+        """Why the release that the rollout has this host deploy is refused."""
         self._facts = facts
         self._name = facts.config.name
         self._session = session
@@ -133,7 +133,7 @@ class Participation:
 
     @property
     def pause(self) -> float | None:
-        """Seconds after which to look again, where nothing else happens; None where that is not needed."""
+        """Seconds after which to look again if nothing else happens; None if that is not needed."""
         return self._timers.pause
 
     def mark_stale(self) -> None:
@@ -147,24 +147,24 @@ class Participation:
             self._leave_lines(None)
 
     def keep(self) -> None:
-        """Keep to what is known of the rollout: a person may have had it tried again what had failed here.
+        """Keep to what is known about the rollout: a person may have asked to try again what had failed here.
 
-        Before this host takes part, as while a session of before its boot holds its status, it only looks: what may
-        have ended it is not to be proved, where the rollout is halted. Raises `SessionTroubleError` then.
+        Before this host takes part, as while a session from before its boot holds its status, it only looks: in a
+        halted rollout, what may have killed it is not to be proved. Raises `SessionTroubleError` then.
         """
         try:
             if not self._takes_part and self._sight.is_stale:
                 self._sight.read()
         finally:
             view = self._sight.view
-            # Where what is live can't be told, it steps back once the rollout is read.
+            # If what is live can't be told, it steps back once the rollout is read.
             with contextlib.suppress(OSError):
                 self.assignment = self._assign(self._look_at_host(view)) if view else self.assignment
 
     def follow(self) -> None:
         """Do what there is to do now. Raises `SessionTroubleError`, `OSError`."""
         if self._connections != self._session.connections:
-            # While no server answered, nobody could say that the release has failed, or come further.
+            # While no server answered, no host could report that the release has failed, or make progress.
             self._connections = self._session.connections
             self._timers.skip_outage(self._session.lost_at, self._session.timeout)
         self._timers.begin_turn()
@@ -188,25 +188,25 @@ class Participation:
             self.assignment = self._assign(replace(host, is_at_head=self._is_at_head))
 
     def _say_whether_proving(self, view: View) -> None:
-        """Have no soak end before this host, which was proved, has proved once more what is live, as after a boot."""
+        """Let no soak end before this host, which was proved, has proved again what is live, as after a boot."""
         host = self._facts.gather_without_disk(self.desired)
         is_tended = host.is_held or host.is_drained
-        # Where it has failed, until it has said so: its entry is another one then.
+        # If it has failed, until it has reported that: then its entry changes.
         has_proved = host.ended is not None and host.ended[0] == "active"
         is_proving = view.entry == PROVED and view.state.phase in GOING_ON and not has_proved and not is_tended
         path = f"{self._znodes.paths.proving}/{self._name}"
-        # Who may not write that takes part all the same.
+        # A host that may not write that takes part anyway.
         with contextlib.suppress(SessionTroubleError):
             if is_proving:
                 self._may_be_proving = True
-                # Not what is above it: somebody may have deleted the rollout.
+                # Not its parents: somebody may have deleted the rollout.
                 self._session.create(path, b"", ephemeral=True, parents=False)
             elif self._may_be_proving:
                 self._session.delete(path)
                 self._may_be_proving = False
 
     def _gather(self, view: View) -> HostView:
-        """How it is with this host. Raises `OSError` where that can't be told: then it is in nobody's way."""
+        """The state of this host. Raises `OSError` if that can't be told: then the host blocks no other."""
         try:
             host = self._look_at_host(view)
         except OSError as exc:
@@ -220,9 +220,9 @@ class Participation:
         )
 
     def _look_at_host(self, view: View) -> HostView:
-        """What the agent's parts know of this host, and the view. Raises `OSError`."""
+        """What the agent's parts know about this host, and the view. Raises `OSError`."""
         host = self._facts.gather(self.desired, stable_of(self.desired, view.state))
-        # It has to say so once it takes part, when what has ended it is live no more.
+        # It has to report that once it takes part, when what has killed it is no longer live.
         is_halted = view.state.phase == HALTED and view.entry == ADMITTED
         gives = not self._takes_part and gives_way(view.state, host)
         self._gave_way = is_halted and (self._gave_way or gives)
@@ -235,9 +235,9 @@ class Participation:
         )
 
     def _note_illness(self, view: View, host: HostView) -> None:
-        """Note whether the host follows a rollback out of its turn, as it does not serve.
+        """Note whether the host follows a rollback out of turn because it does not serve.
 
-        What it has begun so goes on where it serves again, until it has done so for as long as one that is proved.
+        What it has begun in this way goes on if it serves again, until it has served for as long as a proved host.
         """
         may_follow = not (host.is_switched or host.ended or host.is_held or view.is_given_up)
         if view.state.phase != DONE or not view.state.is_rollback or not may_follow:
@@ -258,16 +258,16 @@ class Participation:
         return self._may_not_wait or self._has_no_time or (line is not None and line.is_at_head)
 
     def _step_back(self, view: View, problem: OSError) -> None:
-        """Leave the lines, and the way there or back after a while, so that others go on."""
+        """Leave the lines and, after a while, the way there or back, so that others go on."""
         state, host = view.state, self._facts.gather_without_disk(self.desired)
         if view.entry == PROVED:
             self._tell_illness(view, host)
-        # It has no outcome, and is waited for until a deadline; no deadline stops a rollback.
+        # It has no outcome, and the others wait for it until a deadline; no deadline stops a rollback.
         is_waited_for = state.phase == RUNNING and view.entry in {None, LOST} and not host.is_held
         if view.entry not in IN_FLIGHT:
             line = self._lines.get(Wait.IN_LINE)
             if state.phase == DONE and line is not None and line.path is not None:
-                # The next one has its turn: what this host has begun in its own may not go on beside that.
+                # It is the next host's turn: what this host has begun in its own may not go on at the same time.
                 self.assignment = Assignment()
             self._leave_lines(None)
             if not is_waited_for or view.is_given_up:
@@ -287,22 +287,22 @@ class Participation:
         self._tell(Outcome(self._name, view.entry, FAILED, f"{NOT_BACK}{why}" if is_back else why))
 
     def _tell_illness(self, view: View, host: HostView) -> None:
-        """Tell where a release has made this host ill that was proved: no disk has to be read for that."""
+        """Report if a proved release has made this host ill: that needs no read from the disk."""
         move = next_move(view.state, view.plan, view.entry, host)
         if isinstance(move, Outcome):
             self._tell(move)
 
     def _has_bad(self, view: View, host: HostView) -> bool:
-        """Whether what this host has is known to be bad, where it could return to something else."""
+        """Whether what this host has is known to be bad, and it could return to something else."""
         state = view.state
         commits = [release and release["commitId"] for release in (state.release, state.stable)]
         matters = state.stable and (state.phase in GOING_BACK or may_leave(view.plan, state))
         if not matters or view.entry is not None:
             return False
         if state.phase in GOING_BACK and host.is_switched:
-            return True  # it was missing while the others went back
+            return True  # it was missing while the others rolled back
         if state.phase not in GOING_BACK and self._sight.is_given_up:
-            return False  # it has come to nothing once: others need the place
+            return False  # it has failed once: others need the place
         if host.has is None or host.has in commits:
             return False
         if self._bad is None or self._bad[0] != host.has:
@@ -319,23 +319,23 @@ class Participation:
     def _assign(self, host: HostView) -> Assignment:
         view = self._sight.view
         if view is None:
-            return Assignment()  # somebody has deleted it: until it has begun anew, the host stays as it is
+            return Assignment()  # somebody has deleted it: until it starts over, the host stays as it is
         made = assign(self.desired, view.state, view.plan, view.entry, host)
         self.refused = self._refuse(made.desired)
         if self.refused:
-            # A status that only says that the rollout goes back would say that this host has.
+            # A status that only says that the rollout rolls back would imply that this host has.
             stays = made.standstill and replace(made.standstill, message=f"{made.standstill.message}; {self.refused}")
             return replace(made, desired=None, standstill=stays)
         # Another agent of this name may have this entry: only what this host has may be given up.
         return made if self._takes_part or made.desired == stable_of(self.desired, view.state) else Assignment()
 
     def _refuse(self, desired: Desired | None) -> str | None:
-        """Why what a rollout has this host deploy in place of the desired release is refused; None where it is not."""
+        """Why the release that a rollout assigns instead of the desired one is refused; None if it is not."""
         if desired is None or desired == self.desired or desired.release is None or self.desired.release is None:
             return None
         version = self._sight.view.version if self._sight.view else 0
         if self._refusal and self._refusal[:2] == (desired, version):
-            return self._refusal[2]  # it takes long to verify a history
+            return self._refusal[2]  # verifying a history takes long
         try:
             plan = published_rollout(self.desired.release, self.desired.policy)
             self._znodes.check_published(desired.release, self.desired.release, plan)
@@ -351,7 +351,7 @@ class Participation:
         return None
 
     def _healthy_for(self, host: HostView) -> float | None:
-        """For how long the release has been active, and all checks have passed."""
+        """For how many seconds the release has been active, and all checks have passed."""
         is_well = host.is_healthy and host.ended is not None and host.ended[0] == "active"
         if not is_well:
             self._well_since = None
@@ -363,7 +363,7 @@ class Participation:
         self._ask_at = time.monotonic() + some(0, ASKS * view.state.places)
 
     def _begin(self) -> None:
-        """Begin the rollout, unless somebody else does first."""
+        """Begin the rollout, unless another host does first."""
         release = self.desired.release
         assert release is not None  # noqa: S101  # without one there is none
         try:
@@ -373,7 +373,7 @@ class Participation:
                 return
             self._begin_or_wait(release, content)
         except InvalidRecord as exc:
-            # To find that out again, all of the history is read.
+            # Finding that out again means reading all of the history.
             self._begin_at = time.monotonic() + REFUSED_PLAN
             refused = Assignment(None, Standstill(self.desired.generation, "failed", f"rollout: {exc}"))
             if refused != self.assignment:
@@ -381,7 +381,7 @@ class Participation:
             self.assignment = refused
 
     def _begin_or_wait(self, release: Release, content: Any) -> None:
-        """Begin it where it is this host's turn to try. Raises `InvalidRecord`."""
+        """Begin it if it is this host's turn to try. Raises `InvalidRecord`."""
         with session_trouble(self._znodes.root):
             has_begun = self._session.read(self._znodes.root, self._sight.on_gate) is not None
         if not has_begun:
@@ -396,7 +396,7 @@ class Participation:
             self._lookout.plan_count(self._sight.view.state, self.desired.fleet / COUNTERS)
 
     def _move(self, host: HostView) -> None:
-        """Do what this host has to do, until there is nothing more."""
+        """Do what this host has to do, until nothing is left."""
         for _number in range(TRIES):
             view = self._sight.view
             if view is None:
@@ -413,7 +413,7 @@ class Participation:
         self._timers.wake_at(time.monotonic() + some(0, FIRST_PAUSE))
 
     def _wait(self, view: View, wait: Wait, host: HostView) -> Event | None:
-        """Wait where that is to be done; what this host asks for where it is its turn."""
+        """Wait where the host is to wait; returns what it asks for when it is its turn."""
         self._wake_for_health(view, host)
         self._leave_lines(None if self._sight.is_displaced else wait)
         self._sight.is_displaced = False
@@ -438,13 +438,13 @@ class Participation:
         return Ask(host.name, host.labels, view.entry, leaves=leaves)
 
     def _join(self, line: Line, state: RolloutRecord) -> bool:
-        """Have a place in the line, and whether there is one: once all is done, nobody waits for what it may not have.
+        """Take a place in the line; whether there is one: once all is done, no host waits for what it may not have.
 
         Raises `SessionTroubleError`.
         """
         try:
             if self._has_no_time and (line.path is None or line.is_leaving):
-                line.leave()  # it goes on beside those in line, and may hang: it takes no place of theirs
+                line.leave()  # it goes on in parallel to those in line, and may hang: it takes none of their places
                 return False
             line.join()
         except NoParentError:
@@ -462,12 +462,12 @@ class Participation:
         return True
 
     def _look_anew(self) -> None:
-        """Have the rollout read in the next turn: somebody deletes what is below it, such as its watched gate."""
+        """Have the rollout read in the next turn: somebody is deleting what is below it, such as its watched gate."""
         self._sight.is_stale = True
         self._changed()
 
     def _follow_in_line(self, line: Line, view: View) -> None:
-        """Have a turn at the head of a lane, and go to its end where nothing comes of that: others wait."""
+        """Take a turn at the head of a lane, and go to its end if nothing comes of it: others wait."""
         if not line.has_lasted():
             self._head_of = None
             self._look_anew()
@@ -514,7 +514,7 @@ class Participation:
                 line.leave()
 
     def _tell(self, event: Event) -> bool:
-        """Tell the rollout what has happened; whether there may be more to do: the rollout is another one now."""
+        """Tell the rollout what has happened; returns whether there may be more to do: the rollout has changed."""
         self._sight.read()
         view = self._sight.view
         if view is None or getattr(event, "entry", view.entry) != view.entry:
@@ -547,18 +547,18 @@ class Participation:
         return is_written
 
     def _check_lines(self) -> None:
-        """See what is there of the places, and of their lanes, which somebody may have made or deleted meanwhile."""
+        """Check the places and their lanes, which others may have created or deleted meanwhile."""
         for line in self._lines.values():
             line.check()
 
     def _ask_later(self, view: View) -> None:
-        """Ask again some time after this was refused."""
+        """Ask again some time after a refusal."""
         longest = min(LONGEST_REFUSED, REFUSED * max(1.0, view.state.places / 10))
         self._ask_at = time.monotonic() + some(longest / 2, longest)
         self._timers.wake_at(self._ask_at)
 
     def _try_later(self, view: View) -> None:
-        """Tell it again soon: somebody was quicker."""
+        """Tell it again soon: another host was quicker."""
         self._try_at = time.monotonic() + some(0, self._pause)
         self._pause = min(2 * self._pause, max(FIRST_PAUSE, LONGEST_PAUSE * view.state.places))
         self._timers.wake_at(self._try_at)

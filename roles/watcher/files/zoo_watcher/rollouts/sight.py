@@ -19,13 +19,13 @@ from zoo_watcher.wire.rollout_writes import Write, entry_of
 from .znodes import RolloutZnodes, View
 
 LEVELS = {HALTED: logging.WARNING, ROLLING_BACK: logging.ERROR}
-"""How a phase is logged of which a person should know; each other one is information."""
+"""The log level of phases that a person should know about; all others are information."""
 
 log = logging.getLogger(__name__)
 
 
 class Sight:
-    """`view` is None where there is no rollout. `moved` is told of a phase or step that is new."""
+    """`view` is None if there is no rollout. `moved` is called with a new phase or step."""
 
     def __init__(
         self, znodes: RolloutZnodes, host: str, changed: Callable[[], None], moved: Callable[[View], None]
@@ -34,20 +34,20 @@ class Sight:
         self.view: View | None = None
         self.is_stale = True
         self.is_displaced = False
-        """Whether somebody else has ended what this host was on its way to."""
+        """Whether somebody else has ended this host's way to its goal."""
         self.is_given_up = False
-        """Whether others have given this host up that was to leave a bad release before its turn."""
+        """Whether others have given up this host, which was to leave a bad release before its turn."""
         self._host = host
         self._changed = changed
         self._moved = moved
 
     def on_gate(self, _event: Any) -> None:
-        """Have the rollout read again; from kazoo's thread."""
+        """Have the rollout read again; called in kazoo's thread."""
         self.is_stale = True
         self._changed()
 
     def read(self) -> None:
-        """Read the rollout; who reads it watches its gate. Raises `SessionTroubleError`."""
+        """Read the rollout, and watch its gate. Raises `SessionTroubleError`."""
         before, self.is_stale = self.view, False
         try:
             self.view = self.znodes.read(self._host, self.on_gate)
@@ -57,7 +57,7 @@ class Sight:
         entry = self.view.entry if self.view else None
         if before and before.entry in IN_FLIGHT and entry not in IN_FLIGHT:
             self.is_displaced = True
-            self._changed()  # who is behind it in a line waits until it has left
+            self._changed()  # hosts behind it in a line wait until it has left
             if self.view and before.entry == RETURNING and entry is None:
                 self.is_given_up = self.view.state.given_up > before.state.given_up
         if self.view and (before is None or before.state.moves != self.view.state.moves):
@@ -66,7 +66,7 @@ class Sight:
     def write(
         self, decision: Decision, host: str | None = None, message: str | None = None, exits: Sequence[Write] = ()
     ) -> bool:
-        """Carry out a decision about this `host`, or about none; whether nobody else was quicker.
+        """Carry out a decision about this `host`, or about none; returns whether nobody else was quicker.
 
         Raises `SessionTroubleError`.
         """

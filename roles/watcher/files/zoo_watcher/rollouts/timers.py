@@ -1,10 +1,10 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When a host looks at a rollout in which nothing wakes it: somebody has to see that time has passed.
+"""When a host looks at a rollout in which nothing wakes it: some host has to notice that a timer has run down.
 
-Each does at a random moment, in a time that grows with the fleet, so that of many one is early enough to be the only
-one. All times are of the monotonic clock, in seconds.
+Each looks at a random moment, within a time that grows with the fleet, so that of many hosts one is early enough to be
+the only one. All times are of the monotonic clock, in seconds.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import time
 from zoo_watcher.wire.rollout_failures import Timer
 
 LOOKS = 5.0
-"""Seconds between two looks at those who are on their way, by whoever it is."""
+"""Seconds between two looks, by any host, at the hosts on their way."""
 TICKS, LATEST = 0.1, 60.0
-"""Seconds, for each host that looks and at the most, within which one after the other moves a rollout on."""
+"""Seconds, for each host that looks and at most, within which one after the other moves a rollout on."""
 GRACE = 1.5
-"""How many session timeouts it takes after an outage until all have a connection again, or are gone: ZooKeeper ends
-sessions in whole ticks, of which the shortest session timeout has two."""
+"""How many session timeouts it takes after an outage until all hosts have a connection again, or are gone: ZooKeeper
+ends sessions in whole ticks, and the shortest session timeout has two."""
 AGAIN = 2.0
-"""Seconds at the most, about, before it is tried again to count the fleet, or to end a soak that waits for a host."""
+"""The most seconds, about, before another try to count the fleet, or to end a soak that waits for a host."""
 
 
 def some(least: float, most: float) -> float:
@@ -31,7 +31,7 @@ def some(least: float, most: float) -> float:
 
 
 class Timers:
-    """What this host has seen pass, and when it looks again. `pause` is how long that is, None for never."""
+    """How much time this host has seen pass, and when it looks again: in `pause` seconds, None for never."""
 
     def __init__(self) -> None:
         self._wake_at: float | None = None
@@ -43,22 +43,22 @@ class Timers:
         self._count_at: float | None = None
         self._look_at: float | None = None
         self.counts: tuple[int, ...] | None = None
-        """What a rollout was like when a count was planned."""
+        """The state of a rollout when a count was planned."""
 
     @property
     def pause(self) -> float | None:
-        """Seconds after which to look again; None where nothing is to be looked at."""
+        """Seconds after which to look again; None if there is nothing to look at."""
         return None if self._wake_at is None else max(0.0, self._wake_at - time.monotonic())
 
     def begin_turn(self) -> None:
-        """All is decided anew."""
+        """Decide everything again."""
         self._wake_at = None
         self._turned_at = time.monotonic()
 
     def skip_outage(self, lost_at: float | None, timeout: float) -> None:
-        """There was no connection: what has passed since it was lost was not seen.
+        """There was no connection: the time since it was lost does not count as seen.
 
-        Nobody may have answered for a session `timeout` before that, if not since the last turn. Nothing runs down
+        Perhaps nobody had answered for a session `timeout` before that, or since the last turn. Nothing runs down
         before others have a connection again, or are gone.
         """
         now = time.monotonic()
@@ -71,9 +71,9 @@ class Timers:
         self._wake_at = moment if self._wake_at is None else min(moment, self._wake_at)
 
     def waited(self, timer: Timer | None, lookers: int) -> float | None:
-        """The seconds that have passed, where that is what the timer asks for; None where it has not run down.
+        """The seconds that have passed, if the timer has run down; None if not.
 
-        So many hosts look.
+        `lookers` is how many hosts look.
         """
         if timer is None:
             self._of = None
@@ -89,18 +89,18 @@ class Timers:
         return now - self._since
 
     def put_off(self, lookers: int) -> None:
-        """Have nothing run down for a moment: there is something to wait for. So many hosts look."""
+        """Let nothing run down for a moment: there is something to wait for. `lookers` is how many hosts look."""
         self._lateness = some(0, min(TICKS * lookers, LATEST))
         self._not_before = time.monotonic() + AGAIN
         self.wake_at(self._not_before + self._lateness)
 
     def plan_count(self, counts: tuple[int, ...], seconds: float) -> None:
-        """Have the fleet counted then, where the rollout is still as it is."""
+        """Have the fleet counted after `seconds`, if the rollout is still as it is now."""
         self.counts, self._count_at = counts, time.monotonic() + seconds
         self.wake_at(self._count_at)
 
     def is_time_to_count(self) -> bool:
-        """Whether the count that was planned is due. It is planned anew: this one may be refused."""
+        """Whether the planned count is due. The next one is planned: this one may be refused."""
         if self._count_at is None:
             return False
         is_due = time.monotonic() >= self._count_at
@@ -114,10 +114,10 @@ class Timers:
         self._count_at = None
 
     def is_time_to_look(self, lookers: int) -> bool:
-        """Whether to look now at those who are on their way; so many hosts do."""
+        """Whether to look now at the hosts on their way; `lookers` is how many hosts look."""
         now = time.monotonic()
         is_due = self._look_at is not None and now >= self._look_at
-        # From the beginning one of so many looks in this time.
+        # From the start, one of so many looks within this time.
         least, most = (0.0, 1.0) if self._look_at is None else (0.5, 1.5)
         if self._look_at is None or is_due:
             self._look_at = now + LOOKS * max(1, lookers) * some(least, most)

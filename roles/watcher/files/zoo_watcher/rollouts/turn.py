@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host does next in a rollout. Pure: it is told what the host has, and what it sees of the rollout."""
+"""What a host does next in a rollout. Pure: its input is what the host has, and what it sees of the rollout."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from zoo_watcher.wire.rollout_records import (
 from zoo_watcher.wire.rollout_steps import is_open
 
 Ended = Union["tuple[str, str | None]", None]
-"""What a deployment has come to: its last state, and the message; None where it has come to nothing yet."""
+"""The outcome of a deployment: its last state, and the message; None if it has none yet."""
 
 CUT_OFF = "the agent died while the release was being activated or checked"
 
@@ -45,16 +45,16 @@ class Wait(Enum):
 
 @dataclass(frozen=True)
 class HostView:
-    """What is known of this host.
+    """What is known about this host.
 
-    `has` is the commit that is live on it, `is_switched` whether that is the release; `ended` is what the deployment of
-    the release came to, `stable_ended` that of the stable one. `sickness` says which check does not pass, `is_healthy`
-    that all do. `awaits_health`: the release is live, and was not healthy within the time of its proof. `healthy_for`
-    is for how many seconds the release has been active, and the host healthy; None where it is not. `is_held`: it is to
-    deploy nothing, `is_drained`: to register nothing; `is_busy`: something is deployed or proved, which may still go
-    live. `has_bad`: what is live is known to be bad, or is what the rollout goes back from; `is_given_up`: nobody waits
-    for it to get there, or to return. `is_cut_off`: the release is live, an agent ended without a word before it was
-    proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
+    `has` is the commit that is live on it, `is_switched` whether that is the release; `ended` is the outcome of the
+    deployment of the release, `stable_ended` that of the stable one. `sickness` says which check does not pass,
+    `is_healthy` that all do. `awaits_health`: the release is live, and was not healthy within the time of its proof.
+    `healthy_for` is for how many seconds the release has been active and the host healthy; None if it is not.
+    `is_held`: it is to deploy nothing, `is_drained`: to register nothing; `is_busy`: something that may still go live
+    is being deployed or proved. `has_bad`: what is live is known to be bad, or is what the rollout rolls back from;
+    `is_given_up`: nobody waits for it to get there, or to return. `is_cut_off`: the release is live, an agent died
+    before it was proved, and nothing proves it now. `is_at_head`: nobody is ahead of it in the line.
     """
 
     name: str
@@ -77,13 +77,13 @@ class HostView:
 
 
 def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
-    """What the host does next: what it tells the rollout, or where it waits."""
+    """What the host does next: the event that it reports to the rollout, or where it waits."""
     if state.phase == DONE:
         return Wait.IN_LINE if is_owed(state, entry, host) and _may_follow(plan, host) else Wait.ASIDE
     if state.phase in GOING_BACK:
         return _going_back(entry, host)
     if entry == ADMITTED and gives_way(state, host):
-        # It was back before anybody saw that it had disappeared.
+        # It was back before anybody noticed that it had disappeared.
         return Outcome(host.name, entry, LOST, CUT_OFF)
     if entry in {ADMITTED, URGENT}:
         return _on_its_way(plan, str(entry), host)
@@ -94,23 +94,22 @@ def next_move(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
 
 
 def is_owed(state: RolloutRecord, entry: str | None, host: HostView) -> bool:
-    """Whether the rollout was done without the host, which follows in its turn: what kept it may have kept many.
+    """Whether the rollout was done without the host, which follows in its turn: what held it up may have held up many.
 
-    It was away, held, given up in a rollback, or had another release again since, whatever it had come to before. A new
-    host, and in a rollback one that does not serve, has no time. One whose turn it is keeps that while its service
-    begins anew.
+    It was missing, held, given up in a rollback, or has had another release since, whatever its outcome before. A new
+    host, and in a rollback one that does not serve, has no time. A host keeps its turn while its service restarts.
     """
     if state.phase != DONE:
         return False
     if state.is_rollback and entry == LOST and host.is_given_up:
         return True
-    # One that has the release already keeps only the turn in which it has got it.
+    # A host that already has the release keeps only the turn in which it got it.
     is_behind = host.has is not None and (not host.is_switched or host.is_at_head)
     return is_behind and (host.is_at_head or not (state.is_rollback and host.sickness))
 
 
 def _may_follow(plan: Plan, host: HostView) -> bool:
-    """Whether a host that follows a rollout has come to nothing yet, or is healthy, and not for long enough."""
+    """Whether a host that follows a rollout has no outcome yet, or is healthy, but not yet for long enough."""
     if host.ended and host.ended[0] == "active":
         return host.healthy_for is not None and host.healthy_for < plan.min_healthy
     # While a person holds the host, what is live already is brought to its outcome.
@@ -119,7 +118,7 @@ def _may_follow(plan: Plan, host: HostView) -> bool:
 
 
 def gives_way(state: RolloutRecord, host: HostView) -> bool:
-    """Whether a host that is lost has the stable release instead: nobody would begin with what may have ended it."""
+    """Whether a lost host gets the stable release instead: it must not start with what may have killed it."""
     stable = state.stable
     is_same_place = stable is not None and stable["relativePath"] == state.release["relativePath"]
     may_go_back = is_same_place and not (state.is_rollback or is_old(state))
@@ -127,20 +126,20 @@ def gives_way(state: RolloutRecord, host: HostView) -> bool:
 
 
 def _arrived(state: RolloutRecord, entry: str | None, host: HostView) -> Event | Wait:
-    """What a host does that has come to something."""
+    """What a host that has an outcome does."""
     if entry == PROVED:
         # While the agent still proves what is live, as after a boot, or a person is at the host, that says nothing.
         failure = None if host.is_held or host.is_drained else _failure(host)
         return Outcome(host.name, entry, FAILED, failure) if failure else Wait.ASIDE
-    # A person has had it tried again.
+    # A person has asked to try it again.
     is_tried = not (host.ended and host.ended[0] in GAVE_UP) and not host.sickness and not host.is_held
     return Ask(host.name, host.labels, entry) if is_tried and state.phase == RUNNING else Wait.ASIDE
 
 
 def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostView) -> Event | Wait:
-    """What a host does that has no entry, or was lost."""
+    """What a host without an entry, or one that was lost, does."""
     if host.healthy_for is not None:
-        # One that was lost had no time to show that it stays healthy.
+        # A host that was lost had no time to show that it stays healthy.
         is_proved = entry is None or host.healthy_for >= plan.min_healthy
         return Has(host.name, entry) if is_proved else Wait.ASIDE
     if host.is_held or host.is_given_up or state.phase not in GOING_ON:
@@ -149,18 +148,18 @@ def _newcomer(state: RolloutRecord, plan: Plan, entry: str | None, host: HostVie
     if state.is_rollback and needs_it and state.phase == RUNNING:
         return Ask(host.name, host.labels, entry, urgent=True)
     if entry is None and host.is_switched and host.ended is None and not host.awaits_health:
-        # It proves what it has without a place, and then says that it had it.
+        # It proves what it has without a place, and then reports that it had it.
         return Wait.ASIDE
     if host.has_bad and host.stable_ended is None and may_leave(plan, state):
         return Wait.IN_LINE_BACK
-    # Whom the open step does not take waits in no line: it would be in the way of those behind it that are taken.
-    # A number of hosts takes any; once that is full all stay where they are, for the next step.
+    # A host that the open step does not take waits in no line: it would block those behind it that are taken.
+    # A step of a number of hosts takes any; once it is full, all stay where they are, for the next step.
     takes_any = plan.steps[state.step].hosts is not None or entry is not None
     return Wait.IN_LINE if takes_any or is_open(plan, state, host.name, host.labels) else Wait.ASIDE
 
 
 def _on_its_way(plan: Plan, entry: str, host: HostView) -> Event | Wait:
-    """What a host does that was admitted. It keeps its place in the line until it has come to an outcome."""
+    """What an admitted host does. It keeps its place in the line until it has an outcome."""
     failure = _failure(host)
     if failure:
         return Outcome(host.name, entry, FAILED, failure)
@@ -182,9 +181,9 @@ def _going_back(entry: str | None, host: HostView) -> Event | Wait:
         return Outcome(host.name, entry, RETURNED)
     if entry == RETURNING:
         return _on_its_way_back(host, stable, message)
-    # One that gave up on the way back, or was given up, does not set out again; one that is held gives up its place.
+    # A host that gave up on the way back, or was given up, does not set out again; a held one gives up its place.
     is_able = entry in {ADMITTED, URGENT} or not (host.is_held or host.is_given_up)
-    # Where the stable release has failed here before, it says that it does not return: nobody has to wait for it.
+    # If the stable release has failed here before, it reports that it does not return: nobody has to wait for it.
     is_untold = stable is None or stable in GAVE_UP
     may_return = is_untold and is_able and entry in {ADMITTED, URGENT, FAILED, LOST}
     return Ask(host.name, host.labels, entry) if may_return else Wait.ASIDE
@@ -199,7 +198,7 @@ def _on_its_way_back(host: HostView, stable: str | None, message: str | None) ->
 
 
 def _failure(host: HostView) -> str | None:
-    """Why the release has failed on a host that has it, or had it deployed; None where it has not."""
+    """Why the release has failed on a host that has it, or had deployed it; None if it has not."""
     state, message = host.ended or (None, None)
     if state in GAVE_UP:
         return message or str(state)

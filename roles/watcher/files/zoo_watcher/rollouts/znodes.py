@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One rollout in ZooKeeper: reads it, has `decide` say what an event comes to, and writes that by compare-and-set."""
+"""One rollout in ZooKeeper: reads it, lets `decide` determine what follows an event, and writes by compare-and-set."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from zoo_watcher.zookeeper.session import Session, Znode, session_trouble
 KEPT = 10
 """How many rollouts are kept."""
 COUNTED = 10.0
-"""Seconds for which it counts how many were found to have had the release."""
+"""Seconds for which a count of the hosts that had the release is valid."""
 LARGEST = MAX_NODE_BYTES - 10_000
-"""Bytes of a rollout's record as it begins: there has to be room for what is said of it later."""
+"""The most bytes of a rollout's record when it begins: there has to be room for later additions."""
 _GENERATION = re.compile(r"[0-9]{1,19}")
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class View:
-    """A rollout as it was read: its state, the `version` of that, and what a host has in it, its `record`."""
+    """A rollout as it was read: its state, the `version` of that, and a host's entry, its `record`."""
 
     state: RolloutRecord
     version: int
@@ -59,12 +59,12 @@ class View:
 
     @property
     def entry(self) -> str | None:
-        """What the host has come to; None where it has no entry."""
+        """The state of the host's entry; None if it has none."""
         return self.record.state if self.record else None
 
     @property
     def step(self) -> int | None:
-        """The step in which the host was admitted; None where it was not, or nobody has noted that."""
+        """The step in which the host was admitted; None if it was not, or nobody has noted that."""
         return self.record.step if self.record else None
 
     @property
@@ -74,12 +74,12 @@ class View:
 
     @cached_property
     def plan(self) -> Plan:
-        """What the rollout keeps to."""
+        """The plan that the rollout follows."""
         return self.state.parsed_plan()
 
 
 class RolloutZnodes:
-    """The znodes of the rollout of one generation. Raises `SessionTroubleError`, also for what can't be read."""
+    """The znodes of the rollout of one generation. Raises `SessionTroubleError`, also for znodes that can't be read."""
 
     def __init__(self, session: Session, app: AppPaths, generation: int, name: str) -> None:
         self._session = session
@@ -87,18 +87,18 @@ class RolloutZnodes:
         self.generation = generation
         self._name = name
         self._counted: tuple[float, int] | None = None
-        """When those were counted who had the release before, and how many there were."""
+        """When the hosts that had the release before were counted, and how many there were."""
         self._unread: set[str] = set()
         """The hosts whose entries could not be read."""
         self._published: set[tuple[str, str, str]] = set()
-        """Which releases are known to be in the history."""
+        """The releases known to be in the history."""
         self.root = app.rollout(generation)
         self.paths = RolloutPaths(self.root)
 
     def read(self, host: str, watch: Callable[[Any], None] | None = None) -> View | None:
-        """What it is now, with the entry of `host`; None where there is none yet. `watch` is for the gate."""
+        """The current rollout, with the entry of `host`; None if there is none yet. `watch` is for the gate."""
         with session_trouble(self.root):
-            # In this order: whoever sees a gate sees a state that is no older, and an entry that is no older than that.
+            # In this order: the state that is read is no older than the gate, and the entry no older than the state.
             gate = self._session.begin_read(self.paths.gate, watch)
             state = self._session.begin_read(self.root)
             entries = [
@@ -123,16 +123,16 @@ class RolloutZnodes:
             raise SessionTroubleError(f"{path}: {exc}") from exc
 
     def begin(self, release: Release, content: object) -> bool:
-        """Begin it, for the fleet as it is now; whether nobody else has meanwhile.
+        """Begin it, for the fleet as it is now; returns whether nobody else has meanwhile.
 
-        Raises `InvalidRecord` where the release can't be rolled out.
+        Raises `InvalidRecord` if the release can't be rolled out.
         """
         with session_trouble(self._app.root):
             history = dict(self._history())
             earlier = _states(self._rollouts())
             live, expected = (self._size(path) for path in (self._app.agents, self._app.roster))
         stable = choose_stable(release, content, history, earlier)
-        # Those who are missing belong to the fleet too.
+        # Missing hosts belong to the fleet too.
         state = begin(release, content, stable, max(1, live, expected), live)
         size = len(state.to_node())
         if size > LARGEST:
@@ -142,12 +142,12 @@ class RolloutZnodes:
         return self._session.commit(begin_writes(self.root, state, now()))
 
     def check_published(self, stable: Release, desired: Release, plan: object) -> None:
-        """Where only publishers may publish, refuse a `stable` release that none of them has named.
+        """If only publishers may publish, refuse a `stable` release that none of them has named.
 
         They name it by the `from` of the `plan` of `desired`, or by publishing it.
 
         Every agent may write the rollout; one whose credentials are stolen must not choose what the others deploy.
-        Where only those may write it who may publish, it says itself what was published: a program that only writes
+        If only those who may publish may write it, it shows by itself what was published: a program that only writes
         `config` keeps no history. Raises `SessionTroubleError`.
         """
         release = _identity(stable)
@@ -164,7 +164,7 @@ class RolloutZnodes:
             )
 
     def _is_of_publishers(self) -> bool:
-        """Whether everybody who may begin this rollout, or write it, may publish as well."""
+        """Whether everybody who may begin or write this rollout may also publish."""
         where = (self._app.config, self._app.root, self._app.rollouts, self.root)
         config, *others = [self._session.read_acl(path) for path in where]
         return all_may_write(config, others)
@@ -173,11 +173,11 @@ class RolloutZnodes:
         """What was published last, the newest first. Raises `SessionTroubleError`."""
         with session_trouble(self._app.history):
             releases = self._history()
-        # Publishers keep no more. Who may write there must not have this host verify for ever.
+        # Publishers keep no more. Nobody who may write there must make this host verify for ever.
         return [release for _generation, release in releases[: -HISTORY_LIMIT - 1 : -1]]
 
     def _size(self, parent: str) -> int:
-        """How many children a znode has. Many hosts ask at once: they are not listed."""
+        """How many children a znode has. They are not listed, because many hosts ask at once."""
         znode = self._session.begin_read(parent)()
         return int(znode.stat.numChildren) if znode else 0
 
@@ -190,7 +190,7 @@ class RolloutZnodes:
         return sorted(found, key=itemgetter(0))
 
     def _rollouts(self) -> dict[int, Znode]:
-        """The rollouts that are kept, by generation; anybody may have made others, whose names are no numbers."""
+        """The rollouts that are kept, by generation; anybody may have created others, whose names are not numbers."""
         names = filter(_GENERATION.fullmatch, self._session.begin_list(self._app.rollouts)())
         reads = {int(name): self._session.begin_look(f"{self._app.rollouts}/{name}") for name in names}
         found = {number: read() for number, read in reads.items()}
@@ -202,26 +202,26 @@ class RolloutZnodes:
         return [znode for znode in (read() for read in reads) if znode is not None]
 
     def decide(self, view: View, event: Event) -> Decision:
-        """What an event comes to; before the release is found to be bad, it is asked who had it."""
+        """The decision about an event; before the release is found to be bad, the hosts that had it are counted."""
         decision = decide(view.plan, view.state, event)
         if decision.is_bad and isinstance(event, Outcome):
             decision = decide(view.plan, view.state, event._replace(having=self._having(view)))
         return decision
 
     def _having(self, view: View) -> int:
-        """How many live hosts have the release and no entry: they had it before, and have not said so yet.
+        """How many live hosts have the release and no entry: they had it before, and have not reported that yet.
 
-        They are counted once for a while: of thousands that takes so long that the state is always another one by then.
-        Who has said so meanwhile is in the state, and counts there.
+        They are counted only now and then: for thousands, that takes so long that the state always changes meanwhile.
+        A host that has reported it meanwhile is in the state, and counts there.
         """
         if self._counted is None or time.monotonic() - self._counted[0] > COUNTED:
             self._counted = time.monotonic(), self._count_had(view)
         return max(0, self._counted[1] - view.state.had)
 
     def _count_had(self, view: View) -> int:
-        """How many hosts had the release: those that have said so, and the live ones that have it and no entry."""
+        """How many hosts had the release: those that have reported it, and the live ones that have it and no entry."""
         with session_trouble(self.root):
-            # One right after the other: who gets an entry meanwhile would be in neither, or in both.
+            # One right after the other: a host that gets an entry in between would count in neither, or in both.
             state = self._session.begin_read(self.root)
             entries = [self._session.begin_list(path) for path in (self.paths.hosts, self.paths.in_flight)]
             agents = self._session.begin_list(self._app.agents)
@@ -239,9 +239,9 @@ class RolloutZnodes:
         message: str | None = None,
         exits: Sequence[Write] = (),
     ) -> bool:
-        """Carry a decision about a `host`, or about none, out; whether that is done: nobody was quicker.
+        """Carry out a decision about a `host`, or about none; returns whether that is done, because nobody was quicker.
 
-        `exits` take this host out of a line with that.
+        `exits` take this host out of a line in the same transaction.
         """
         if decision.state is view.state:
             return False
@@ -255,12 +255,12 @@ class RolloutZnodes:
         except RefusedError as exc:
             if exc.path not in {write.path for write in mark}:
                 raise
-            # Whoever may not note that of the commit has to stop, or end, the rollout all the same.
+            # An agent that may not mark the commit has to stop, or end, the rollout anyway.
             log.warning("rollout, generation=%s: the mark of a bad commit is left as it is: %s", self.generation, exc)
             return self._session.commit(writes)
 
     def _unmark(self, state: RolloutRecord) -> list[Write]:
-        """What takes the mark of a commit back that the whole fleet has proved after all."""
+        """The writes that remove the mark of a commit that the whole fleet has proved after all."""
         path = self._app.bad(str(state.release["commitId"]))
         with session_trouble(path):
             return [Write(DELETE, path)] if self._session.begin_look(path)() else []
@@ -268,22 +268,22 @@ class RolloutZnodes:
     def _mark(self, state: RolloutRecord) -> list[Write]:
         write, parent = bad_write(self._app, state, self.generation, self._name, now()), self._app.bad_commits
         with session_trouble(write.path):
-            # Somebody may have deleted all marks. One that may not be read is there.
+            # Somebody may have deleted all marks. A mark that may not be read exists.
             there = self._session.read_all([parent, write.path])
         has_parent, is_marked = (there[path] is not None for path in (parent, write.path))
         return [] if is_marked else [*([] if has_parent else [Write(CREATE, parent)]), write]
 
     def trim(self) -> None:
-        """Delete the oldest rollouts. What can't be deleted is left to whoever begins the next."""
+        """Delete the oldest rollouts. What can't be deleted is left to the host that begins the next."""
         with contextlib.suppress(SessionTroubleError), session_trouble(self._app.rollouts):
             rollouts = self._rollouts()
-            # Those of another ensemble are older, whatever their numbers; this one stays in any case.
+            # Rollouts of another ensemble are older, whatever their numbers; this one stays in any case.
             numbers = sorted(rollouts, key=lambda number: (_is_own(number, rollouts[number]), number))
-            # The last one that has proved its release says what is known to work.
+            # The last rollout that has proved its release shows what is known to work.
             proved = max((number for number, state in _states(rollouts).items() if state.has_proved), default=None)
             for number in [number for number in numbers if number != self.generation][: -(KEPT - 1)]:
                 if number != proved:
-                    # One that may not be deleted keeps no other.
+                    # One that may not be deleted does not protect the others.
                     with contextlib.suppress(SessionTroubleError):
                         self._session.delete_below(self._app.rollout(number))
 
@@ -299,31 +299,31 @@ class RolloutZnodes:
             return self._session.begin_list(self.paths.in_flight)()
 
     def in_flight_entries(self) -> dict[str, HostEntry]:
-        """The same, each with what it has in the rollout."""
+        """The same, each with its entry in the rollout."""
         names = self.in_flight()
         with session_trouble(self.paths.in_flight):
             return self._read_entries({name: f"{self.paths.in_flight}/{name}" for name in names})
 
     def missing(self) -> list[str]:
-        """The hosts that are on their way, and have disappeared."""
+        """The hosts that have disappeared on their way."""
         names = self.in_flight()
         with session_trouble(self.paths.in_flight):
             reads = {name: self._session.begin_look(self._app.agent(name)) for name in names}
             return [name for name, read in reads.items() if read() is None]
 
     def gone(self) -> list[str]:
-        """The proved hosts that are not live, and belong to the fleet."""
+        """The proved hosts of the fleet that are not live."""
         with session_trouble(self.paths.hosts):
             names = [self._session.begin_list(path) for path in (self.paths.hosts, self._app.agents)]
             entered, live = (set(read()) for read in names)
             entries = self._read_entries({name: f"{self.paths.hosts}/{name}" for name in entered - live})
             roster = {name: self._app.roster_entry(name) for name, entry in entries.items() if entry.state == PROVED}
             found = self._session.read_all(roster.values())
-            # One that can't be read is there.
+            # A host whose entry can't be read is there.
             return [name for name, path in roster.items() if found[path] is not None]
 
     def is_any_proving(self) -> bool:
-        """Whether a proved host proves the release once more."""
+        """Whether a proved host is proving the release again."""
         with session_trouble(self.paths.proving):
             return self._size(self.paths.proving) > 0
 
@@ -333,7 +333,7 @@ class RolloutZnodes:
             return self._session.begin_look(self._app.agent(name))() is not None
 
     def is_missing(self, name: str) -> bool:
-        """Whether this host is on its way, and has disappeared."""
+        """Whether this host has disappeared on its way."""
         with session_trouble(self.paths.in_flight):
             entry = self._session.begin_read(f"{self.paths.in_flight}/{name}")
             status = self._session.begin_look(self._app.agent(name))
@@ -352,11 +352,11 @@ class RolloutZnodes:
             unable = self._unable(view, statuses, entries)
             roster = self._size(self._app.roster)
         found = count(view.plan, view.state, {name: labels.get(name, {}) for name in names}, states, unable)
-        # Those who are missing belong to the fleet, as when it began.
+        # Missing hosts belong to the fleet, as when it began.
         return found._replace(fleet=max(found.fleet, roster))
 
     def _entries(self, view: View) -> dict[str, HostEntry]:
-        """What hosts have in the rollout. Where only the names count, the entries themselves are not read."""
+        """The entries of hosts in the rollout. If only the names count, the entries themselves are not read."""
         outcomes = dict.fromkeys(self._session.begin_list(self.paths.hosts)(), self.paths.hosts)
         parents = {**outcomes, **dict.fromkeys(self._session.begin_list(self.paths.in_flight)(), self.paths.in_flight)}
         if view.state.phase in GOING_ON and not view.state.counts[LOST]:
@@ -364,7 +364,7 @@ class RolloutZnodes:
         return self._read_entries({name: f"{parent}/{name}" for name, parent in parents.items()})
 
     def _read_entries(self, paths: Mapping[str, str]) -> dict[str, HostEntry]:
-        """What is at these paths, by the hosts' names, but for what can't be read: it must not stop all others."""
+        """The entries at these paths, by the hosts' names, without unreadable ones: these must not stop the others."""
         found, entries = self._session.read_all(paths.values()), {}
         for name, path in paths.items():
             try:
@@ -382,14 +382,14 @@ class RolloutZnodes:
         self._unread.add(name)
 
     def _labels(self, view: View, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """The labels of hosts, where the open step is for some."""
+        """The labels of hosts, if the open step is for some."""
         if view.state.phase in GOING_BACK or not view.plan.steps[view.state.step].labels:
             return {}
         reads = {name: self._session.begin_look(self._app.roster_entry(name)) for name in names}
         return {name: _labels_of(read()) for name, read in reads.items()}
 
     def _statuses(self, names: Sequence[str]) -> dict[str, Znode | None]:
-        """The statuses of these hosts; None for one that is gone, or no host's: not to be read, or to outlast it."""
+        """The statuses of these hosts; None for one that is gone, or not a host's: unreadable, or not an ephemeral."""
         reads = {name: self._session.begin_look(self._app.agent(name)) for name in names}
         found = {name: read() for name, read in reads.items()}
         return {name: znode if znode and znode.stat.ephemeralOwner else None for name, znode in found.items()}
@@ -397,7 +397,7 @@ class RolloutZnodes:
     def _unable(
         self, view: View, statuses: Mapping[str, Znode | None], entries: Mapping[str, HostEntry]
     ) -> dict[str, str]:
-        """Who can't go on by itself, and why: it is held, refuses the release, gave up, or has it and says nothing."""
+        """The hosts that can't go on by themselves, and why: held, refuses the release, gave up, or has it silently."""
         found = {name: _obstacle(znode, self.generation, entries.get(name)) for name, znode in statuses.items()}
         is_back = view.state.phase in GOING_BACK
         unable = {name: why for name, why in found.items() if why and (name in entries or not is_back)}
@@ -414,7 +414,7 @@ def _is_own(generation: int, znode: Znode) -> bool:
 
 
 def _states(rollouts: Mapping[int, Znode]) -> dict[int, RolloutRecord]:
-    """The states of rollouts of this ensemble, without those that can't be read."""
+    """The states of the rollouts of this ensemble, without those that can't be read."""
     found = {}
     for generation, znode in rollouts.items():
         with contextlib.suppress(InvalidRecord):
@@ -439,7 +439,7 @@ def _live_commit(znode: Znode | None) -> str | None:
 
 
 def _obstacle(znode: Znode | None, generation: int, entry: HostEntry | None) -> str | None:
-    """Why a host that has this entry does not deploy what is published, by its status; None for nothing."""
+    """Why a host with this entry does not deploy the published release, by its status; None if nothing prevents it."""
     try:
         status = AgentStatus.from_node(znode.data if znode else None)
     except InvalidRecord:
@@ -447,6 +447,6 @@ def _obstacle(znode: Znode | None, generation: int, entry: HostEntry | None) -> 
     if status.held is not None:
         return "is held"
     if entry is None and status.converged(generation):
-        # An agent of before there were rollouts has deployed it at once; any other says so in the turn that proves it.
+        # An agent older than rollouts has deployed it at once; any other reports it in the turn that proves it.
         return "has it, and takes no part in the rollout"
     return "does not deploy it" if status.gave_up(generation) else None

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the services of this host are healthy: one thread a check, which probes, counts and reports a change."""
+"""Whether the services of this host are healthy: one thread per check, which probes, counts and reports changes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from zoo_watcher.host.thread import Thread
 from .probes import probe
 
 EAGER = 0.05
-"""Seconds to the second question after a release went live; each further pause is `SLOWER` times as long."""
+"""Seconds until the second probe after a release went live; each further pause is `SLOWER` times as long."""
 SLOWER = 1.3
 HANGING = 10.0
-"""Seconds beyond a check's timeout, or three intervals, after which its last verdict counts no more."""
+"""Seconds beyond a check's timeout, or three intervals, after which its last verdict no longer counts."""
 LOOK = 1.0
-"""Seconds between two looks at whether the checks go on."""
+"""Seconds between two looks at whether the checks make progress."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Checker(Thread):
     """One check. `healthy` (None: not known yet) changes after `rise` or `fall` answers in a row.
 
-    `proved_at` is when there were `rise` passes since `prove`, on the monotonic clock; None before that.
+    `proved_at` is when there had been `rise` passes since `prove`, on the monotonic clock; None before that.
     """
 
     def __init__(self, check: Check, changed: Callable[[], None]) -> None:
@@ -43,15 +43,15 @@ class Checker(Thread):
         self.proved_at: float | None = None
         self.reason = "not checked yet"
         self.trouble: str | None = None
-        """Why the check can't be made now: meanwhile the last verdict stays, for as long as for a check that hangs."""
+        """Why the check can't be run now: meanwhile the last verdict stays, for as long as for a check that hangs."""
         self.answers = 0
-        """How often the check has come to an end: one that hangs does not."""
+        """How often the check has ended, which one that hangs does not."""
         self.answered_at = 0.0
-        """When it last has, by `time.time()`; 0 before the first time."""
+        """When it last ended, by `time.time()`; 0 before the first time."""
         self.patience = check.timeout + max(HANGING, 3 * check.interval)
         """Seconds that one check may take."""
         self.max_age = self.patience + check.interval
-        """Seconds after which a verdict counts no more."""
+        """Seconds after which a verdict no longer counts."""
         self._changed = changed
         self._in_a_row = 0
         self._is_failing = False
@@ -64,11 +64,11 @@ class Checker(Thread):
 
     @property
     def proved(self) -> bool:
-        """Whether there were `rise` passes since `prove`."""
+        """Whether there have been `rise` passes since `prove`."""
         return self.proved_at is not None
 
     def prove(self, soak: float = 0.0) -> None:
-        """Count anew: only what is asked from now on proves; with a `soak`, in seconds, one failure takes it back."""
+        """Start to count: only probes from now on prove; with a `soak`, in seconds, one failure revokes that."""
         with self._lock:
             self._epoch += 1
             self._warns = True
@@ -79,7 +79,7 @@ class Checker(Thread):
         self._again.set()
 
     def run(self) -> None:
-        """Ask for ever; the thread ends with the process."""
+        """Probe for ever; the thread ends with the process."""
         while True:
             try:
                 self._ask()
@@ -111,12 +111,12 @@ class Checker(Thread):
 
     def _next_pause(self) -> float:
         with self._lock:
-            # What proves is asked often until the end: with the interval alone, a short soak would see no answer.
+            # During a proof, probe often until the end: at the interval, a short soak would see no answer.
             lasts = self.proved_at is not None and time.monotonic() - self.proved_at >= self._soak
             return self.check.interval if lasts else next(self._backoff)
 
     def note_hang(self, answers: int) -> None:
-        """The check after so many `answers` does not end: what an earlier one has found tells nothing any more."""
+        """The probe after so many `answers` does not end: the results of earlier ones no longer say anything."""
         with self._lock:
             if self.answers != answers:
                 return  # it has just ended
@@ -159,7 +159,7 @@ class Checker(Thread):
             self.healthy = False
 
     def _news(self, problem: str | None) -> tuple[int, str, object] | None:
-        """What to log, once the answer is counted: the first failure of a row of them, and the end of that row."""
+        """What to log once the answer is counted: the first failure in a row, and the end of that row."""
         if problem is not None and self._warns:
             self._is_failing, self._warns = True, False
             return logging.WARNING, "check fails: %s", problem
@@ -170,7 +170,7 @@ class Checker(Thread):
 
 
 class Supervisor(Thread):
-    """Looks whether checks hang: in a resolver, or in a process that can't be killed, no timeout ends them."""
+    """Watches for checks that hang: in a resolver, or in a process that can't be killed, no timeout ends them."""
 
     def __init__(self, checkers: Sequence[Checker]) -> None:
         super().__init__(name="checks", daemon=True)
@@ -182,13 +182,13 @@ class Supervisor(Thread):
         """Look for ever; the thread ends with the process."""
         while True:
             time.sleep(LOOK)
-            # Without memory even this may fail; the next look is soon.
+            # Without memory, even this may fail; the next look follows soon.
             with contextlib.suppress(Exception):
                 self.look(time.monotonic())
 
     def look(self, now: float) -> None:
         """Note which checks have made no progress for too long at the time `now`, in seconds."""
-        # While the process was stopped, no check could go on.
+        # While the process was stopped, no check could make progress.
         paused = now - self._looked > 3 * LOOK
         self._looked = now
         for checker in self._checkers:
@@ -209,7 +209,7 @@ class Health:
         self.checkers = [Checker(check, self._on_change) for check in checks]
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Start the checks."""
         for checker in self.checkers:
             checker.start()
         if self.checkers:
@@ -220,24 +220,24 @@ class Health:
         self._changed()
 
     def wake(self) -> None:
-        """Let whoever waits for a proof look again."""
+        """Make whoever waits for a proof look again."""
         with self._condition:
             self._condition.notify_all()
 
     @property
     def troubles(self) -> list[str]:
-        """Which checks can't be made now, and why."""
+        """Which checks can't be run now, and why."""
         return [checker.trouble for checker in self.checkers if checker.trouble]
 
     @property
     def reason(self) -> str:
-        """Why the checks that do not pass do not; where all do, what the one that began to last failed with."""
+        """Why checks do not pass; if all do, the last failure of the check that was the last to start passing."""
         failing = [checker.trouble or checker.reason for checker in self.checkers if not checker.proved]
         latest = sorted(self.checkers, key=lambda checker: checker.proved_at or 0)[-1:] if self._soak else []
         return "; ".join(failing or [checker.reason for checker in latest])
 
     def begin_proof(self, soak: float = 0.0) -> None:
-        """Count only what is asked from now on; every check has to pass, and then none to fail for `soak` seconds."""
+        """Count only probes from now on: every check has to pass, and then none may fail for `soak` seconds."""
         self._soak = soak
         for checker in self.checkers:
             checker.prove(soak)
@@ -269,11 +269,11 @@ class Health:
 
     @property
     def proved(self) -> bool:
-        """Whether every check has passed since the proof began, and went on to for as long as it has to."""
+        """Whether every check has passed since the proof began, and has gone on passing for as long as it has to."""
         return self._seconds_left() == 0
 
     def _seconds_left(self) -> float | None:
-        """How long no check may fail from now on until all is proved; None while one does not pass."""
+        """Seconds for which no check may fail from now on until all is proved; None while one does not pass."""
         begun = [checker.proved_at for checker in self.checkers]
         passed = [moment for moment in begun if moment is not None]
         if len(passed) < len(begun):

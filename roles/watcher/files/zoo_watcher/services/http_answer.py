@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""As much of HTTP/1.1 (RFC 9112) as a check needs: one GET, the status of the answer, the beginning of its body.
+"""As much of HTTP/1.1 (RFC 9112) as a check needs: one GET, the status of the response, the beginning of its body.
 
-Python's `http.client` reads headers with the package `email`: the two would be a twentieth of an idle agent's memory.
+Python's `http.client` parses headers with the package `email`: the two would be a twentieth of an idle agent's memory.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 LONGEST_LINE = 65536
-"""Bytes of a line: the status, a header, or the size of a chunk."""
+"""The most bytes of a line: the status, a header, or the size of a chunk."""
 MOST_HEADERS = 100
-"""Headers of an answer, as many as Python's own client reads."""
+"""The most headers of a response, as many as Python's own client reads."""
 MOST_INTERIM = 10
-"""Interim answers before the final one."""
+"""The most interim responses before the final one."""
 STATUS = re.compile(rb"HTTP/1\.[0-9] +([0-9]{3})(?: .*)?")
 CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]+)[ \t]*(?:;.*)?")
 """The line before a chunk: its size, and extensions that nobody needs."""
 SWITCHING_PROTOCOLS = 101
 INTERIM = range(100, 200)
-"""The statuses, but for `SWITCHING_PROTOCOLS`, after which another answer follows."""
+"""The statuses, except `SWITCHING_PROTOCOLS`, that another response follows."""
 
 
 def http_answer(connection: socket.socket, check: Check, limit: int) -> tuple[int, bytes]:
-    """Ask for the check's path: the status, and the first `limit` bytes of the body. The connection can be closed then.
+    """Request the check's path: the status, and the first `limit` bytes of the body. The connection can be closed then.
 
-    Raises `OSError`, and `ValueError` where the host can't be named in a request, or what answers does not speak HTTP.
+    Raises `OSError`, and `ValueError` if the host can't be named in a request, or the server does not speak HTTP.
     """
     connection.sendall(_request(check))
     with connection.makefile("rb") as answer:
@@ -54,7 +54,7 @@ def _request(check: Check) -> bytes:
 
 
 def _head(answer: IO[bytes]) -> tuple[int, dict[bytes, bytes]]:
-    """The status of the final answer, and its headers by their names in lower case."""
+    """The status of the final response, and its headers by their names in lower case."""
     for _number in range(MOST_INTERIM + 1):
         line = _line(answer)
         found = STATUS.fullmatch(line)
@@ -79,7 +79,7 @@ def _headers(answer: IO[bytes]) -> dict[bytes, bytes]:
 
 
 def _line(answer: IO[bytes]) -> bytes:
-    """A line without its end; empty, too, where there is nothing more."""
+    """A line without its end; also empty if there is nothing more."""
     line = answer.readline(LONGEST_LINE + 1)
     if len(line) > LONGEST_LINE:
         raise ValueError(f"the answer has a line of more than {LONGEST_LINE} bytes")

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a withdrawal does not come through: only the end of the session takes the registration away then."""
+"""Whether a withdrawal does not get through: then only the end of the session removes the registration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import time
 PATIENCE = 3.0
 """How many session timeouts a withdrawal may take."""
 MOST_CONNECTIONS = 2
-"""How many connections may be made meanwhile: one that lasts is not what keeps it from coming through."""
+"""How many connections may be made meanwhile: a lasting one is not what keeps it from getting through."""
 
 
 class Overdue:
-    """Looks at a withdrawal that is due from when it is."""
+    """Watches a withdrawal from when it is due."""
 
     def __init__(self) -> None:
         self.is_overdue = False
@@ -22,7 +22,7 @@ class Overdue:
         self._connections = 0
 
     def look(self, *, is_due: bool, connections: int, timeout: float) -> bool:
-        """Whether it has become overdue just now; there have been so many `connections` of sessions of this timeout."""
+        """Whether it has just become overdue; there have been so many `connections` of sessions with this timeout."""
         now, before = time.monotonic(), self.is_overdue
         if not is_due:
             self.is_overdue, self._since = False, None

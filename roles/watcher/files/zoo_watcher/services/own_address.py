@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This host's address as others see it; names are resolved in a thread, because a resolver may be silent for long."""
+"""This host's address as others see it; names are resolved in a thread, because a resolver may take long."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LOOPBACK = "127.0.0.1"
 
 
 class OwnAddress:
-    """`current` is the address that was found last, None before the first. `changed` is called when there is another.
+    """`current` is the address that was found last, None before the first. `changed` is called when it is another one.
 
-    `trouble` is why the last look found none.
+    `trouble` is why the last search found none.
     """
 
     def __init__(self, hosts: str, changed: Callable[[], None]) -> None:
@@ -29,13 +29,13 @@ class OwnAddress:
         self._outdated = threading.Event()
 
     def find(self, connected_from: str) -> None:
-        """Find it anew: the agent is connected `connected_from` now. Raises `RuntimeError` where no thread is left."""
+        """Find it again: the agent is now connected `connected_from`. Raises `RuntimeError` if no thread is left."""
         self._outdated.set()
         self._outdated = threading.Event()
         if connected_from and not is_loopback(connected_from):
             self.current, self.trouble = connected_from, None
             return
-        # A host that runs a member itself may be connected to that, by way of loopback.
+        # A host that runs a member itself may be connected to it over loopback.
         Thread(target=self._look_up, args=(self._outdated,), name="own-address", daemon=True).start()
 
     def _look_up(self, outdated: threading.Event) -> None:
@@ -57,7 +57,7 @@ class OwnAddress:
 
 
 def address_towards(members: list[str]) -> str | None:
-    """The address on the way to a member elsewhere, or loopback where all are here; None where that can't be told."""
+    """The address on the way to a member elsewhere, or loopback if all are here; None if that can't be told."""
     all_known = True
     for member in members:
         address = _source_address_towards(member)
@@ -69,7 +69,7 @@ def address_towards(members: list[str]) -> str | None:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this host itself is reached so."""
+    """Whether only this host itself can be reached there."""
     return address.startswith(("127.", "::ffff:127.")) or address == "::1"
 
 
@@ -78,7 +78,7 @@ def _source_address_towards(member: str) -> str | None:
     try:
         family, *_rest, address = socket.getaddrinfo(name.strip("[]"), port or 2181, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(address)  # sends nothing: it only looks the route up
+            probe.connect(address)  # sends nothing: it only looks up the route
             return str(probe.getsockname()[0])
     except (OSError, ValueError, MemoryError):
         return None

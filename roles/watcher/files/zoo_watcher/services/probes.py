@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One question to a service: a TCP connection, an HTTP or HTTPS request, a command. It has one deadline as a whole."""
+"""One probe of a service: a TCP connection, an HTTP or HTTPS request, or a command, with one deadline as a whole."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 BODY_LIMIT = 1_000_000
-"""Bytes of an HTTP answer that are searched for `body`."""
+"""The most bytes of an HTTP response that are searched for `body`."""
 ANSWER_LIMIT = 8_000_000
-"""Bytes that are received of an answer: its headers, and `BODY_LIMIT` in chunks of whatever size."""
+"""The most bytes received of a response: its headers, and `BODY_LIMIT` in chunks of any size."""
 CONTEXTS = 8
-"""How many TLS contexts are kept: to make one reads the certificates of all authorities."""
+"""How many TLS contexts are kept: creating one reads the certificates of all authorities."""
 
 
 def probe(check: Check) -> str | None:
-    """Ask once: None where the service is healthy, else why it is not. Raises `NotCheckedError`."""
+    """Probe once: None if the service is healthy, else why it is not. Raises `NotCheckedError`."""
     try:
         return PROBES[check.type](check)
     except (OSError, ValueError, MemoryError) as exc:
@@ -47,7 +47,7 @@ def probe(check: Check) -> str | None:
 class LimitedSocket(socket.socket):
     """A socket that answers until `deadline`, however slowly the other side sends; then everything times out.
 
-    What is received is limited too: a length in an answer may be any number.
+    The amount received is limited too: a length in an answer may be any number.
     """
 
     deadline = 0.0
@@ -56,7 +56,7 @@ class LimitedSocket(socket.socket):
     def limit(self, shares: int = 1) -> None:
         """Let the next operation last until the deadline, or for one of `shares` of the time until then.
 
-        Raises `socket.timeout` where the deadline has passed.
+        Raises `socket.timeout` if the deadline has passed.
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
@@ -64,7 +64,7 @@ class LimitedSocket(socket.socket):
         self.settimeout(left / shares)
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        """As in `socket`; what reads an answer calls this alone."""
+        """As in `socket`; reading an answer calls only this."""
         self.limit()
         if self.received > ANSWER_LIMIT:
             raise OSError(f"the answer has more than {ANSWER_LIMIT} bytes")
@@ -74,7 +74,7 @@ class LimitedSocket(socket.socket):
 
 
 def _connect(check: Check, deadline: float) -> LimitedSocket:
-    """A connection to the first address that takes one; none has all of the time to itself. Raises `OSError`."""
+    """A connection to the first address that accepts one; none gets all of the time. Raises `OSError`."""
     refused: OSError = OSError("no address")
     addresses = socket.getaddrinfo(check.host, check.port, type=socket.SOCK_STREAM)
     for number, (family, kind, protocol, _name, address) in enumerate(addresses):
@@ -84,7 +84,7 @@ def _connect(check: Check, deadline: float) -> LimitedSocket:
             connection.limit(len(addresses) - number)
             connection.connect(address)
             if connection.getsockname() == connection.getpeername():
-                # Where nobody listens, the kernel may have given this very socket the port that it connects to.
+                # If nobody listens, the kernel may have given this very socket the port that it connects to.
                 raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         except OSError as exc:
             connection.close()
@@ -116,9 +116,9 @@ def _probe_http(check: Check) -> str | None:
 
 
 def _wrap(connection: LimitedSocket, check: Check) -> ssl.SSLSocket:
-    """The connection, encrypted, once the service has proved who it is. Raises `OSError`."""
+    """The connection, encrypted, once the service has proved its identity. Raises `OSError`."""
     files = [path for path in (check.tls_ca, check.tls_cert, check.tls_key) if path]
-    # A renewed certificate is a new context.
+    # A renewed certificate makes a new context.
     context = _context(check.tls_ca, check.tls_cert, check.tls_key, check.tls_verify, *map(_age, files))
     connection.limit()
     connected = context.wrap_socket(connection, server_hostname=check.tls_server_name or check.host)
@@ -130,7 +130,7 @@ def _wrap(connection: LimitedSocket, check: Check) -> ssl.SSLSocket:
 def _age(path: str) -> int:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        # OpenSSL would wait for who writes into a FIFO, longer than the check has time.
+        # OpenSSL would wait for a writer of a FIFO, longer than the check has time.
         raise OSError(errno.EINVAL, "not a regular file", path)
     return status.st_mtime_ns
 

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registrations of this host's services: which are held, at which znodes, with what value."""
+"""The registrations of this host's services: which are held, at which znodes, with which value."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 
 class Registrations:
-    """Holds a registration for each service that is healthy, and no other."""
+    """Holds a registration for each healthy service, and no other."""
 
     def __init__(self, config: Config, health: Health, ephemerals: Ephemerals, changed: Callable[[], None]) -> None:
-        """`changed` is called, from another thread, when there is something to register that was not before."""
+        """`changed` is called, from another thread, when there is something new to register."""
         self._services = tuple(zip(config.services, health.checkers))
         self._ephemerals = ephemerals
         self._configured = {config.app.agent(config.name), *(service_path(service) for service in config.services)}
         self._awaits_until = time.monotonic() + config.health_timeout
         self._address = OwnAddress(config.connection.hosts, changed)
         self.refused: frozenset[str] = frozenset()
-        """The paths at which the ensemble did not let the last `update` hold, or withdraw, what it should."""
+        """The paths at which the ensemble did not let the last `update` hold or withdraw what it should."""
 
     def find_address(self, connected_from: str) -> None:
-        """Find this host's address anew: it may have another since it last connected, now from `connected_from`."""
+        """Find this host's address again: it may have changed since the last connection; now it is `connected_from`."""
         if not all(service.address for service, _checker in self._services):
             self._address.find(connected_from)
 
     def withdraw_ill(self) -> None:
-        """Withdraw what is not healthy. What goes wrong, `update` tells. Raises `NoAnswerError`."""
+        """Withdraw what is not healthy. `update` reports what goes wrong. Raises `NoAnswerError`."""
         ill = sorted(self._ill)
-        # All at once: of many, none has to wait for late answers about others, nor the loop for one after the other.
+        # All at once: none has to wait for late answers about others, nor the loop for one after the other.
         deadline = answer_deadline()
         for path in ill:
             self._ephemerals.begin_withdrawal(path)
@@ -64,13 +64,13 @@ class Registrations:
     def update(self, *, serving: bool | None) -> list[str]:
         """Withdraw what is to be withdrawn, then hold what is to be held while the host is `serving`, or not.
 
-        Where that is not known (None), nothing is registered that was not, and only what is not healthy is withdrawn.
-        What went wrong with one of them, in a line each, keeps no other from its turn. Raises `NoAnswerError`.
+        If that is not known (None), nothing new is registered, and only what is not healthy is withdrawn.
+        Returns a line for each that went wrong; none of these stops the others. Raises `NoAnswerError`.
         """
         refused = {}
-        # What is not configured may be the place of before of a service that is not registered yet: none blinks.
+        # What is not configured may be the former place of a service that is not registered yet: leave no gap.
         new = [service for service in self._services if serving is not False and self._is_new(*service)]
-        # In this order: one that becomes healthy meanwhile is held before anything is withdrawn. A check may never end.
+        # In this order: a service that becomes healthy meanwhile is held before any withdrawal. A check may never end.
         is_awaited = time.monotonic() < self._awaits_until and any(
             not (serving and checker.healthy) or self._waits(one, checker) for one, checker in new
         )
@@ -94,7 +94,7 @@ class Registrations:
 
     @property
     def _ill(self) -> set[str]:
-        """Where what is not healthy may be registered, also as an earlier version has it."""
+        """Where an unhealthy service may be registered, also by an earlier version."""
         ill = [service for service, checker in self._services if checker.healthy is False]
         return {place(service) for place in (service_path, _former_path) for service in ill}
 
@@ -109,7 +109,7 @@ class Registrations:
                 yield path, partial(self._ephemerals.withdraw, path)
 
     def _withdraw_others(self, *, serving: bool | None) -> None:
-        """Withdraw what is not configured any more; a place of before only once there is the new one: none blinks."""
+        """Withdraw what is no longer configured; a former place only once the new one is there, to leave no gap."""
         services = self._services if serving is not False else ()
         stay = [service for service, checker in services if checker.healthy is not False]
         held = self._ephemerals.held
@@ -117,7 +117,7 @@ class Registrations:
         self._ephemerals.withdraw_others(self._configured | moving)
 
     def _is_new(self, service: Service, checker: Checker) -> bool:
-        """Whether a service is not registered, and its check has not failed: it may be soon."""
+        """Whether a service is not registered, and its check has not failed: it may be registered soon."""
         return checker.healthy is not False and not self._ephemerals.may_hold(service_path(service))
 
     def _holds(self, *, serving: bool | None) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -129,7 +129,7 @@ class Registrations:
 
 
 def service_path(service: Service) -> str:
-    """The znode of a registration, named as its format's readers expect."""
+    """The znode of a registration, named as readers of its format expect."""
     names = {
         "nerve": f"{service.id}_{_sequence(service)}",
         "serverset": f"member_{_member_number(service)}",
@@ -138,7 +138,7 @@ def service_path(service: Service) -> str:
 
 
 def _former_path(service: Service) -> str:
-    """Where version 0.1.0 has it: a member of a serverset had ten digits."""
+    """Where version 0.1.0 registers it: a member of a serverset had ten digits."""
     former = f"{service.path.rstrip('/')}/member_{_sequence(service)}"
     return former if service.format == "serverset" else service_path(service)
 
@@ -149,16 +149,16 @@ def _sequence(service: Service) -> str:
 
 
 def _member_number(service: Service) -> int:
-    """What tells a serverset's members apart, likewise from the id: 18 digits, so that no two of a fleet have the same.
+    """What tells a serverset's members apart, also from the id: 18 digits, so that no two of a fleet have the same.
 
-    Readers take a number that begins with no 0; one in Java may hold it in 64 bits.
+    Readers expect a number that does not begin with 0; one in Java may hold it in 64 bits.
     """
     digest = hashlib.sha256(service.id.encode()).digest()
     return 10**17 + int.from_bytes(digest, "big") % (9 * 10**17)
 
 
 def service_value(service: Service, address: str) -> bytes:
-    """What a registration says: `["address", "port"]`, or its format's object."""
+    """The value of a registration: `["address", "port"]`, or the object of its format."""
     name = service.path.rstrip("/").rsplit("/", 1)[-1]
     forms: dict[str, Any] = {
         "seed": [address, str(service.port)],

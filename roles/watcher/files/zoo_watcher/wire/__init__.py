@@ -1,4 +1,4 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in ZooKeeper and what git says, in the same files as the plugins have them."""
+"""The contents of znodes, and git's errors, in the same files as the plugins have them."""

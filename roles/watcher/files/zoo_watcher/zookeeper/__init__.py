@@ -1,4 +1,4 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The session with the ensemble and the ephemerals in it. Only this package knows kazoo."""
+"""The session with the ensemble and the ephemerals in it. Only this package imports kazoo."""

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stands before kazoo's own way to connect: knows when a server has really taken the session, and which."""
+"""Wraps kazoo's `_connect`: knows when a server has really taken the session, and which."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 SEEK_PAUSE = 1.0
-"""Seconds between two looks for a server that can write, and those that one of them has to answer."""
+"""Seconds between two looks for a server that can write, and seconds that one of them has to answer."""
 PAUSE_TO_END = 1.5
-"""How many session timeouts lie between two tries of credentials that no server has taken, or while it `holds_off`: so
-the session ends, and with it registrations that could not be taken back any more."""
+"""How many session timeouts lie between two tries of credentials that no server has accepted, or while it `holds_off`:
+this way, the session ends, and with it registrations that could no longer be withdrawn."""
 
 FRAME_LIMIT = 64 * 2**20
-"""Bytes of one answer: whatever announces more is no server of ZooKeeper, and is not received."""
+"""The most bytes of one answer: anything that announces more is not a ZooKeeper server, and is not received."""
 LONGEST_TIMEOUT = 3600.0
-"""Seconds of session timeout: a server may grant more than was asked for, but not more than an agent may ask for."""
+"""The longest session timeout in seconds: a server may grant more than requested, but no more than can be requested."""
 
 quiet = logging.getLogger(f"{__name__}.quiet")
 quiet.disabled = True
@@ -48,10 +48,10 @@ Server = tuple[str, str, int]
 class Connector:
     """Stands before kazoo's `_connect`: it knows when a server has really taken the session, and which.
 
-    kazoo by itself ends for ever where credentials are refused. It asks a read-only server to take its session, which
-    such a server never does ("Refusing global session reconnection in RO mode", ZooKeeper 3.8), and it looks for a
-    better one at the first of the hosts only. It takes whatever answers at a member's port for a server. `timeout` is
-    the negotiated session timeout in seconds.
+    On its own, kazoo gives up for ever if credentials are refused. It asks a read-only server to take its session,
+    which such a server never does ("Refusing global session reconnection in RO mode", ZooKeeper 3.8), and it looks for
+    a better one only at the first of the hosts. It takes anything that answers at a member's port for a server.
+    `timeout` is the negotiated session timeout in seconds.
     """
 
     def __init__(self, client: KazooClient, timeout: float, enter: Callable[[str, str], None]) -> None:
@@ -75,7 +75,7 @@ class Connector:
 
     @property
     def local_address(self) -> str:
-        """This host's end of the connection that there is, or was last; empty where that is not known."""
+        """This host's end of the current or last connection; empty if that is not known."""
         try:
             return str(self._handler._socket.getsockname()[0])
         except (AttributeError, OSError):
@@ -83,7 +83,7 @@ class Connector:
 
     def _connect(self, *server: Any) -> tuple[float, float]:
         """Kazoo's read and connect timeouts in milliseconds, once a server has taken connection and credentials."""
-        # One more than there are servers: one that ends while it is asked refuses nothing, but seems to.
+        # One more than there are servers: one that stops while it is asked refuses nothing, but seems to.
         if self._refused > len(self._client.hosts) or self.holds_off:
             self._client._stopped.wait(PAUSE_TO_END * self.timeout)
         better, self._writer = self._writer, None
@@ -93,7 +93,7 @@ class Connector:
             self._check_files()
             timeouts = self._try(host, address, port)
         except SessionExpiredError:
-            # A new session is worth a try of its own.
+            # A new session deserves a try of its own.
             self.holds_off = False
             self._refused = min(self._refused, len(self._client.hosts))
             raise
@@ -119,9 +119,9 @@ class Connector:
         return bytes(self._kazoo_read(length, timeout))
 
     def _invoke(self, timeout: float, request: Any, xid: Any = None) -> Any:
-        """The answer to a request that belongs to connecting; the session is as before where it can't be a server's."""
+        """The answer to a request of connecting; the session stays as before if it can't come from a server."""
         if isinstance(request, Connect):
-            request = request._replace(time_out=self._asked)  # and not what was granted last
+            request = request._replace(time_out=self._asked)  # not what was granted last
         answer = self._kazoo_invoke(timeout, request, xid)
         if isinstance(request, Connect):
             version, granted = answer[0].protocol_version, answer[0].time_out / 1000
@@ -130,22 +130,22 @@ class Connector:
             if granted > LONGEST_TIMEOUT:
                 raise ConnectionDropped(f"not the answer of a ZooKeeper server: a session timeout of {granted:g} s")
             if granted > 0 and not request.read_only:
-                self.timeout = granted  # also where the credentials are refused then
+                self.timeout = granted  # also if the credentials are refused then
         return answer
 
     def _check_files(self) -> None:
-        """OpenSSL would wait for who writes into a FIFO, and the session end meanwhile, with no word of why."""
+        """OpenSSL would wait for a writer of a FIFO, and the session would end meanwhile without a reason given."""
         for path in filter(None, (self._client.ca, self._client.certfile, self._client.keyfile)):
             if os.path.exists(path) and not os.path.isfile(path):
                 raise ConnectionDropped(f"{path}: not a regular file")
 
     def _begin_anew_where_ended(self) -> None:
-        """Long after its session has ended, the agent may come to an ensemble that was set up anew."""
+        """Forget the transactions of a session that ended long ago: the ensemble may have been rebuilt since."""
         if self._missed >= len(self._client.hosts) and time.monotonic() - self._missed_since > ENDED * self.timeout:
             forget_transactions(self._client)
 
     def _try(self, host: str, address: str, port: int) -> tuple[float, float]:
-        """Connect for reading and writing; where no server gave that, and this one is there, for reading."""
+        """Connect for reading and writing or, if no server grants that and this one answers, for reading."""
         try:
             timeouts: tuple[float, float] = self._kazoo_connect(host, address, port)
         except ConnectionDropped:
@@ -161,7 +161,7 @@ class Connector:
         session, logger = (client._session_id, client._session_passwd), self._handler.logger
         client._reset_session()
         client.read_only = True
-        # A server where localSessionsEnabled is false answers with what is no answer: kazoo would log a traceback.
+        # A server with localSessionsEnabled=false sends an invalid answer: kazoo would log a traceback.
         self._handler.logger = quiet
         try:
             timeouts: tuple[float, float] = self._kazoo_connect(host, address, port)
@@ -180,16 +180,16 @@ class Connector:
             self._handler._ro_mode = None
             Thread(target=self._seek_writer, args=(self._handler._socket,), daemon=True).start()
             return
-        # What kazoo calls read timeout is two thirds of the negotiated one.
+        # Kazoo's read timeout is two thirds of the negotiated timeout.
         self.timeout = read_timeout * 1.5 / 1000
-        client._session_timeout = round(self.timeout * 1000)  # what is left of the session is not more than was granted
+        client._session_timeout = round(self.timeout * 1000)  # no more is left of the session than was granted
         session = (client._session_id or 0) & 0xFFFFFFFFFFFFFFFF  # as ZooKeeper writes it
         self._enter(SYNC_CONNECTED, f"server={host}:{port} session=0x{session:x} timeout={self.timeout:g} s")
 
     def _seek_writer(self, connection: Any) -> None:
-        """While this `connection`, to a read-only server, lasts: look for a server that can write, and go there."""
+        """While this `connection` to a read-only server lasts, look for a server that can write, and change to that."""
         while self._handler._socket is connection and not self._client._stopped.wait(SEEK_PAUSE):
-            # Whatever fails is tried again: without this thread the agent would stay with this server.
+            # Whatever fails is tried again: without this thread, the agent would stay with this server.
             with contextlib.suppress(Exception):
                 self._writer = self._find_writer()
             if self._writer:
@@ -202,7 +202,7 @@ class Connector:
         return next((server for server in servers if self._can_write(*server)), None)
 
     def _can_write(self, host: str, address: str, port: int) -> bool:
-        """What the server itself says; `isro` is open at every server that may be a read-only one."""
+        """Whether the server itself says so; `isro` is allowed at every server that may be a read-only one."""
         client = self._client
         hostname_check = {"hostname": host, "check_hostname": True} if getattr(client, "check_hostname", False) else {}
         try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TakenError(AgentError):
-    """The path of an ephemeral is somebody else's; `owner` is the session that holds it (0: it is persistent)."""
+    """The path of an ephemeral belongs to somebody else; `owner` is the session that holds it (0: it is persistent)."""
 
     def __init__(self, path: str, owner: int) -> None:
         held = f"session 0x{owner & 0xFFFFFFFFFFFFFFFF:x} holds it" if owner else "it is a persistent znode"
@@ -34,10 +34,10 @@ class TakenError(AgentError):
 
 
 class Ephemerals:
-    """Holds ephemerals in the present session, and asks the ensemble only where something differs.
+    """Holds ephemerals in the current session, and asks the ensemble only if something differs.
 
-    The record of what is held has, by the id of each session of this agent's, the values by path; None for one that may
-    be there, or with another value: it was held by an earlier process, or a request for it has not been answered.
+    The record of what is held has, by the id of each session of this agent, the values by path; None for one that may
+    exist, perhaps with another value: it was held by an earlier process, or a request for it has not been answered.
     """
 
     def __init__(self, session: Session, memory: SessionMemory) -> None:
@@ -48,21 +48,21 @@ class Ephemerals:
         if memory.client_id:
             self._held[memory.client_id[0]] = dict.fromkeys(memory.paths)
         self._unwatched: set[str] = set()
-        """What is held as far as this agent knows; its watch is used up, or was lost with the connection."""
+        """What is held as far as this agent knows, but whose watch is used up or was lost with the connection."""
         self._versions: dict[str, int] = {}
         """The version at which each path had the value that it is held with."""
         self._made: dict[str, int] = {}
         """The `czxid` of each: with another, somebody had deleted it."""
         self._numbers = itertools.count(1)
         self._watches: dict[str, int] = {}
-        """The number of the latest watch of each path: one of before sees only what this agent has done itself."""
+        """The number of the latest watch on each path: an earlier one sees only what this agent has done itself."""
         self._late: dict[str, tuple[int, Any]] = {}
-        """What `withdraw` has asked for and has no answer to, by path, and the number of the connection."""
+        """The unanswered requests of `withdraw`, by path, with the number of the connection."""
         self._seen: deque[tuple[str, str | None]] = deque()
-        """What watches have seen: its type, and the path, None for the loss of the connection."""
+        """What watches have seen: the type, and the path, None for the loss of the connection."""
 
     def follow_session(self) -> bool:
-        """Whether there is another session than at the last call. It is remembered for the next start."""
+        """Whether the session is another than at the last call. It is remembered for the next start."""
         client_id = self._session.client_id
         if client_id is None or client_id == self._client_id:
             return False
@@ -73,20 +73,20 @@ class Ephemerals:
 
     @property
     def held(self) -> set[str]:
-        """The paths of the ephemerals that the present session holds."""
+        """The paths of the ephemerals that the current session holds."""
         self._note_seen()
         return {path for path, value in self._present.items() if value is not None}
 
     def may_hold(self, path: str) -> bool:
-        """Whether the present session holds an ephemeral, or may do."""
+        """Whether the current session holds an ephemeral, or may do."""
         return path in self._present
 
     def made(self, path: str) -> int | None:
-        """The `czxid` of an ephemeral; None where it is not held."""
+        """The `czxid` of an ephemeral; None if it is not held."""
         return self._made.get(path) if path in self.held else None
 
     def hold(self, path: str, value: bytes) -> None:
-        """See to it that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
+        """Make sure that the ephemeral is there with this value. Raises `TakenError`, `SessionTroubleError`."""
         self._note_seen()
         self._save()
         before = None if path in self._unwatched else self._present.get(path)
@@ -98,7 +98,7 @@ class Ephemerals:
         number = self._watches[path] = next(self._numbers)
         with session_trouble(path):
             version = self._create(path, value) if before is None else self._set(path, value)
-            # Somebody may delete or change it: then it is made again as it was.
+            # Somebody may delete or change it: then it is recreated as it was.
             watch = partial(self._on_event, number=number)
             stat = self._session.ask(self._session.client.exists_async, path, watch=watch)
             if stat is None:
@@ -112,7 +112,7 @@ class Ephemerals:
             self._unwatched.discard(path)
 
     def look_again(self) -> None:
-        """Find what others have changed or deleted, and no watch has told. Raises `SessionTroubleError`."""
+        """Find what others have changed or deleted and no watch has reported. Raises `SessionTroubleError`."""
         pending = {path: self._session.client.exists_async(path) for path in self.held}
         for path, request in pending.items():
             with session_trouble(path):
@@ -123,9 +123,9 @@ class Ephemerals:
                 self._unwatched.add(path)
 
     def withdraw(self, path: str, deadline: float | None = None) -> None:
-        """See to it that the ephemeral is not there, where it is this agent's. Raises `SessionTroubleError`.
+        """Make sure that the ephemeral, if it is this agent's, is not there. Raises `SessionTroubleError`.
 
-        After a `deadline`, what there is to ask is asked, and not waited for.
+        After a `deadline`, requests are sent, but not waited for.
         """
         if path not in self._paths:
             return
@@ -137,13 +137,13 @@ class Ephemerals:
         self._save()
 
     def begin_withdrawal(self, path: str) -> None:
-        """Ask what is there that `withdraw` is to take away, unless that is under way on this connection."""
+        """Ask what is there for `withdraw` to delete, unless that is in progress on this connection."""
         number, _pending = self._late.get(path, (None, None))
         if path in self._paths and number != self._session.connections:
             self._late[path] = self._session.connections, self._session.client.exists_async(path)
 
     def _look(self, path: str, deadline: float | None) -> Any:
-        """What is at a path. An answer that comes too late is there the next time: else a slow server lets none be."""
+        """What is at a path. A late answer is used the next time: otherwise a slow server would allow no withdrawal."""
         self.begin_withdrawal(path)
         number, pending = self._late.pop(path)
         try:
@@ -165,9 +165,9 @@ class Ephemerals:
             raise
 
     def withdraw_others(self, configured: set[str]) -> None:
-        """Withdraw what an earlier process held and the configuration does not name any more.
+        """Withdraw what an earlier process held and the configuration no longer names.
 
-        What may not be deleted, as a status of another name in a closed application, keeps nothing else.
+        What may not be deleted, such as a status of another name in a closed application, blocks nothing else.
         """
         refused: SessionTroubleError | None = None
         for path in sorted(self._paths - configured):
@@ -186,7 +186,7 @@ class Ephemerals:
 
     @property
     def _paths(self) -> set[str]:
-        """What any of the sessions may hold."""
+        """The paths that any of the sessions may hold."""
         return {path for paths in self._held.values() for path in paths}
 
     def _forget(self, path: str) -> None:
@@ -198,13 +198,13 @@ class Ephemerals:
             self._memory.save(self._client_id, self._paths)
 
     def _on_event(self, event: Any, number: int | None = None) -> None:
-        """A watch has fired, the one with this `number`. With no path, the connection is lost, and with it each."""
+        """The watch with this `number` has fired. Without a path, the connection is lost, and with it every watch."""
         if event.path is None or number in (None, self._watches.get(event.path)):
             self._seen.append((event.type, event.path))
             self._session.wake()
 
     def _note_seen(self) -> None:
-        """Take in what watches have seen: they are called in kazoo's thread, and the record is the loop's."""
+        """Note what watches have seen: they are called in kazoo's thread, but the record belongs to the loop."""
         while self._seen:
             kind, path = self._seen.popleft()
             if path is None:
@@ -215,7 +215,7 @@ class Ephemerals:
                 self._unwatched.add(path)
 
     def _set(self, path: str, value: bytes) -> int:
-        """The version of the znode, whose value this is now."""
+        """Set the value; returns the version of the znode."""
         try:
             return int(self._session.ask(self._session.client.set_async, path, value).version)
         except NoNodeError:
@@ -230,7 +230,7 @@ class Ephemerals:
         return 0
 
     def _take_over(self, path: str, value: bytes) -> int:
-        """What is there is ours, of this session or of an earlier one, or it stays, and its end wakes the loop."""
+        """Take over what this session or an earlier one has left; anything else stays, and its end wakes the loop."""
         try:
             present, stat = self._session.ask(self._session.client.get_async, path)
         except NoNodeError as exc:
@@ -243,11 +243,11 @@ class Ephemerals:
             return self._replace(path, value, stat.version)
         if present != value:
             return self._set(path, value)
-        # After a restart nothing need have changed: whoever watches it then sees no event.
+        # After a restart, perhaps nothing has changed: then watchers see no event.
         return int(stat.version)
 
     def _replace(self, path: str, value: bytes, version: int) -> int:
-        """Let this session's take the place of an earlier session's, in one step: that is deleted when it expires."""
+        """Replace an earlier session's, which is deleted when that expires, by this session's, in one step."""
         transaction = self._session.client.transaction()
         transaction.delete(path, version)
         transaction.create(path, value, ephemeral=True)
@@ -256,7 +256,7 @@ class Ephemerals:
         ]
         for error in errors:
             if isinstance(error, NoAuthError):
-                raise error  # it is made once the earlier session has ended
+                raise error  # it is created once the earlier session has ended
         if errors:
             raise SessionTroubleError(f"{path} changed while it was replaced")
         return 0

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The session of an earlier process, whose ephemerals this agent can't delete: it is closed, and they go with it."""
+"""The session of an earlier process, whose ephemerals this agent can't delete: closing it deletes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def close_former_session(connection: Connection, client_id: ClientId) -> None:
-    """Close it, in a thread of its own: where that is not possible, it expires after its timeout all the same."""
+    """Close it, in a thread of its own; if that is not possible, it expires after its timeout anyway."""
     closer = Thread(target=_close, args=(connection, client_id), name="former-session", daemon=True)
     try:
         closer.start()
@@ -29,7 +29,7 @@ def close_former_session(connection: Connection, client_id: ClientId) -> None:
 
 
 def _close(connection: Connection, client_id: ClientId) -> None:
-    # Below no chroot: that of before need not be there any more.
+    # Below no chroot: the former one may no longer exist.
     members = replace(connection, hosts=host_string(connection.hosts).partition("/")[0])
     try:
         client = new_client(members, client_id)

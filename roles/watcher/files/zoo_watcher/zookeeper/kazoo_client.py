@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes kazoo's client of what the configuration says of the connection."""
+"""Creates kazoo's client from the connection options of the configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .kazoo_threads import KazooThreads
 
 LONGEST_PAUSE = 2.0
-"""Seconds between two tries to connect, at the most."""
+"""The most seconds between two tries to connect."""
 
 KAZOO_RANGE = ">=2.8,<3"
 """The versions of kazoo whose private attributes are those that `Connector` and `Session` use."""
@@ -40,7 +40,7 @@ PRIVATE = {
 def new_client(
     connection: Connection, client_id: tuple[int, bytes] | None, threads: KazooThreads | None = None
 ) -> KazooClient:
-    """A client that takes the session `client_id` up again if there is one. Raises `ConfigError`."""
+    """A client that resumes the session `client_id`, if there is one. Raises `ConfigError`."""
     check_connection(connection)
     return _make(
         connection,
@@ -66,7 +66,7 @@ def _make(connection: Connection, **arguments: Any) -> KazooClient:
 
 
 def missing_attributes(client: Any) -> list[str]:
-    """Which of kazoo's private attributes that the agent uses this client does not have."""
+    """Those of kazoo's private attributes used by the agent that this client lacks."""
     missing = []
     for owner, names in PRIVATE.items():
         holder = getattr(client, owner, None) if owner else client
@@ -75,7 +75,7 @@ def missing_attributes(client: Any) -> list[str]:
 
 
 def check_connection(connection: Connection) -> None:
-    """Raise a `ConfigError` with everything that is wrong before any server is asked, such as the TLS files."""
+    """Raises `ConfigError` with everything that is wrong before any server is asked, such as the TLS files."""
     problems = list(mistakes(vars(connection)))
     if problems:
         lack = next(filter(comes_of_shortage, problems), None)
@@ -84,5 +84,5 @@ def check_connection(connection: Connection) -> None:
 
 
 def _longest_pause(connection: Connection) -> float:
-    """Seconds between two tries to connect. A new leader gives each session one more timeout to come back in."""
+    """Seconds between two tries to connect. A new leader gives each session one more timeout to reconnect."""
     return min(LONGEST_PAUSE, connection.session_timeout / 10)

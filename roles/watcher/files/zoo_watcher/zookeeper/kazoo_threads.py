@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""kazoo's threads, which tell when one of them has ended: kazoo itself starts none anew."""
+"""Kazoo's threads, which report when one of them has ended: kazoo itself restarts none."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class KazooThreads(SequentialThreadingHandler):
     """Runs the connection, the callbacks of watches and those of answers, each in a thread of its own.
 
     The first ends by any error that kazoo does not expect, such as too many open files while a name is resolved; the
-    others end by what is no `Exception`, or by running out of memory while an error is logged. `ended` is then called.
+    others by anything that is not an `Exception`, or by running out of memory while an error is logged. `ended` is then
+    called.
     """
 
     def __init__(self, ended: Callable[[], None]) -> None:
@@ -35,7 +36,7 @@ class KazooThreads(SequentialThreadingHandler):
         self._ended = ended
 
     def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Start a thread of kazoo's. Raises `RuntimeError` where it can't be started."""
+        """Start a thread for kazoo. Raises `RuntimeError` if it can't be started."""
         thread = Thread(target=self._run, args=(func, *args), kwargs=kwargs, daemon=True)
         thread.start()
         return thread
@@ -56,12 +57,12 @@ class KazooThreads(SequentialThreadingHandler):
         self.broken = True
 
     def end(self) -> None:
-        """End the threads for callbacks; what watches have not been told yet, they are told by this one."""
+        """End the threads for callbacks; this thread delivers the events that watches have not received yet."""
         callbacks, completions = self.callback_queue, self.completion_queue
         self.stop()
         _run_rest(callbacks)
         for left in (callbacks, completions):
-            # Where only one of two threads could be started, `stop` does nothing: this ends that one.
+            # If only one of the two threads could be started, `stop` does nothing: this ends that one.
             left.put(sys.exit)
 
 
@@ -71,7 +72,7 @@ def _run_rest(callbacks: queue.Queue[Any]) -> None:
             callback = callbacks.get_nowait()
         except queue.Empty:
             return
-        # After a first `end` there is what ends a thread: it must not end this one.
+        # After a first `end`, there is a call that ends a thread: it must not end this one.
         if callable(callback) and callback is not sys.exit:
             with contextlib.suppress(Exception):
                 callback()

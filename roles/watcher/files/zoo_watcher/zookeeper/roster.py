@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""This host's entry in the roster of its application. It outlasts the agent: a host that is missing is known by it."""
+"""This host's entry in the roster of its application. It outlasts the agent, and so shows a host that is missing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .session_memory import ClientId
 
 
 class RosterMembership:
-    """Keeps the entry true. Each session asks for it once, and writes only where it is missing or something differs.
+    """Keeps the entry true. Each session reads it once, and writes only if it is missing or something differs.
 
-    It asks again where somebody has deleted the host's status, and once more when it looks around after that: who
-    deletes an application deletes its roster too, before or after.
+    It reads it again if somebody has deleted the host's status, and once more at the look after that: whoever deletes
+    an application deletes its roster too, before or after.
 
-    One that is not as this agent has left it is written anew, so that no other host takes it for its own any more.
+    An entry that is not as this agent has left it is rewritten, so that no other host takes it for its own any longer.
     """
 
     def __init__(self, config: Config, session: Session, memory: RosterMemory, version: str) -> None:
@@ -34,13 +34,13 @@ class RosterMembership:
         self._memory = memory
         self._version = version
         self._own = memory.former
-        """The entry as this agent has left it, also where that can't be remembered yet."""
+        """The entry as this agent has left it, even if that can't be remembered yet."""
         self._enrolled: tuple[ClientId, int] | None = None
         self._was_deleted = False
-        """Whether somebody has deleted the status since it last looked around."""
+        """Whether somebody has deleted the status since the last look."""
 
     def enroll(self, status: int) -> None:
-        """See to it that this host is in the roster; `status` is the `czxid` of its status.
+        """Make sure that this host is in the roster; `status` is the `czxid` of its status.
 
         Raises `SessionTroubleError`.
         """
@@ -57,12 +57,12 @@ class RosterMembership:
         self._enrolled = client_id, status
 
     def look_again(self) -> None:
-        """Ask once more, where somebody has deleted the status: the roster may have gone after it."""
+        """Read it once more if somebody has deleted the status: the roster may have been deleted after it."""
         if self._was_deleted:
             self._was_deleted, self._enrolled = False, None
 
     def _write(self, path: str) -> int:
-        """The `mzxid` of the entry, which is true and this host's now."""
+        """Make the entry true and this host's; returns its `mzxid`."""
         client = self._session.client
         try:
             data, stat = self._session.ask(client.get_async, path)
@@ -78,7 +78,7 @@ class RosterMembership:
         return int(stat.mzxid)
 
     def _true(self, before: RosterEntry) -> RosterEntry:
-        """The entry as it should be; what others have written into it stays."""
+        """The entry as it should be; keys written by others stay."""
         return replace(
             before,
             name=self._config.name,
@@ -90,7 +90,7 @@ class RosterMembership:
     def _leave_former(self, path: str) -> None:
         """Delete the entry that this base had by another name or at another application, where it is still its own.
 
-        A host that has taken the name since has written it, and keeps it while its agent is down, too.
+        A host that has taken the name since has rewritten it, and keeps it, also while its agent is down.
         """
         former = self._memory.former
         if former is None or former.path == path:
@@ -105,7 +105,7 @@ class RosterMembership:
 
 
 def _entry(data: bytes) -> RosterEntry:
-    """What is in an entry; nothing where it can't be read, because then nobody can."""
+    """The content of an entry; empty if it can't be read, because then nobody can."""
     try:
         return RosterEntry.from_node(data)
     except InvalidRecord:

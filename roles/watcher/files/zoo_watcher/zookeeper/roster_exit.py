@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes this host out of the roster of its application, once its agent is to be removed."""
+"""Removes this host from the roster of its application when its agent is to be removed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .connection import explain
 from .kazoo_client import new_client
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds within which a session must come up, and each answer come: a host is removed also where the ensemble is."""
+"""Seconds within which a session must come up, and each answer arrive: a host is removed even after its ensemble."""
 LOOK = 0.2
 
 
 def leave_roster(config: Config) -> str:
-    """Delete the host's entry; a line that says what is true now. Raises `AgentError`."""
+    """Delete the host's entry; returns a line that says what is true now. Raises `AgentError`."""
     path = config.app.roster_entry(config.name)
-    # What it has to say of its tries is not for the person who reads the one line.
+    # The person who reads the one line does not need kazoo's log of its tries.
     logging.getLogger("kazoo").addHandler(logging.NullHandler())
     client = new_client(config.connection, None)
     try:
@@ -50,9 +50,9 @@ def leave_roster(config: Config) -> str:
 
 
 def _await_end(client: Any, config: Config) -> None:
-    """Wait until no agent of the name is live: what one has held that was killed lasts until its session expires."""
+    """Wait until no agent of the name is live: what a killed agent held lasts until its session expires."""
     deadline = time.monotonic() + config.connection.session_timeout + 1
-    # With a limit of time: what is asked for while there is no connection waits until there is one.
+    # With a time limit: a request without a connection waits until there is one.
     while client.exists_async(config.app.agent(config.name)).get(timeout=CONNECT_TIMEOUT):
         if time.monotonic() > deadline:
             raise AgentError(f"{config.app.roster_entry(config.name)}: still in the roster: its agent is live")

@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which entry of the roster is this base's, remembered across restarts: `{"path", "mzxid", "chroot", "place"}`.
+"""Which entry of the roster belongs to this base, remembered across restarts: `{"path", "mzxid", "chroot", "place"}`.
 
-The path is below the chroot; `mzxid` is that of the entry as this agent has left it. The place tells the file from its
+The path is below the chroot; `mzxid` is that of the entry as this agent has left it. The place tells the file from a
 copy, as in `session_memory.py`: the host that a base was copied from stays in the roster.
 """
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class OwnEntry(namedtuple("OwnEntry", ("path", "mzxid"))):
-    """An entry that is this base's while its znode has this `mzxid`; None in files of earlier versions."""
+    """An entry that belongs to this base while its znode has this `mzxid`; None in files of earlier versions."""
 
     __slots__ = ()
 
@@ -45,13 +45,13 @@ class RosterMemory:
 
     @property
     def former(self) -> OwnEntry | None:
-        """The entry that an agent of this base had; None where that is unknown, out of reach, or another host's."""
+        """The entry that an agent of this base had; None if it is unknown, out of reach, or another host's."""
         if self._saved is None or self._saved[1:] != self._here or self._saved[2] is None:
             return None
         return self._saved[0]
 
     def save(self, entry: OwnEntry) -> None:
-        """Remember this entry, where it is another one than before."""
+        """Remember this entry, if it is another one than before."""
         chroot, place = self._here
         if (entry, chroot, place) == self._saved:
             return

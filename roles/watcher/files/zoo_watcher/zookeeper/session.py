@@ -1,9 +1,9 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's session with the ensemble. It reconnects for ever; what asks through it never waits long.
+"""The agent's session with the ensemble. It reconnects for ever; requests through it never wait long.
 
-A watch and a change of state only wake the loop: it reads anew what counts.
+A watch and a change of state only wake the loop, which then reads what counts.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ ANSWER_TIMEOUT = 10.0
 STOP_TIMEOUT = 5.0
 """Seconds that ending the session may take; after that it is left to expire."""
 TAKE_UP_TIMEOUT = 3.0
-"""Seconds of those that a connection may take, where there is none: without one the session can't be ended."""
+"""Seconds of those that a connection may take, if there is none: without one, the session can't be closed."""
 FIRST_PAUSE = 0.5
 """Seconds before kazoo's client is replaced by a new one, at first."""
 
 ANY_VERSION = -1
 OVERTAKEN = (BadVersionError, NodeExistsError, NoNodeError, RolledBackError, RuntimeInconsistency)
-"""What the writes of a transaction end with where somebody was quicker. All else is a refusal, and so is that there is
-no znode for a write that asks for no version: the one that does comes first, and would have failed instead."""
+"""The errors of a transaction's writes if somebody was quicker. Anything else is a refusal, and so is a missing znode
+for a write that checks no version: the one that does comes first, and would have failed instead."""
 REFUSALS: tuple[type[Exception], ...] = (NoAuthError, *filter(None, [getattr(exceptions, "QuotaExceededError", None)]))
-"""What says of a znode that is to be created that it may not be; kazoo has not always had each."""
+"""The errors that say that a znode may not be created; kazoo has not always had each."""
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,12 @@ NOT_CONNECTED = {
     KeeperState.EXPIRED_SESSION: EXPIRED,
     KeeperState.AUTH_FAILED: AUTH_FAILED,
 }
-"""ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has taken the
+"""ZooKeeper's words for kazoo's. `Connector` enters the others: kazoo says CONNECTED before a server has accepted the
 credentials."""
 
 
 def answer_deadline() -> float:
-    """Until when the loop waits for what is asked now, by `time.monotonic`."""
+    """Until when the loop waits for the answer to a request made now, by `time.monotonic`."""
     return time.monotonic() + ANSWER_TIMEOUT
 
 
@@ -105,13 +105,13 @@ class Session:
         self._renew_at: float | None = None
         self._told = ""
         self.acl_of: Callable[[str, bool], Acl | None] = lambda _path, _ephemeral: None
-        """The ACL of what is created at a path, which may be an ephemeral; None for everybody."""
+        """The ACL of a new znode at a path, which may be an ephemeral; None for everybody."""
         self.is_closed = True
-        """Whether only publishers may publish, by roles or by ACLs given by hand; so until that is known."""
+        """Whether only publishers may publish, by roles or by ACLs set by hand; True until that is known."""
         self._make_client(connection.session_timeout)
 
     def _make_client(self, timeout: float) -> None:
-        """Have a client that is not started. Raises `ConfigError`; then what there was before stays."""
+        """Set up a client that is not started yet. Raises `ConfigError`; then the previous one stays."""
         threads = KazooThreads(self._changed)
         client = new_client(self._connection, self._known, threads)
         ask = client._call
@@ -142,7 +142,7 @@ class Session:
             self._changed()
 
     def start(self) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._log.listen()
         self._start_client()
 
@@ -153,18 +153,18 @@ class Session:
             self._threads.note_end(exc)
 
     def look_after(self) -> float:
-        """Replace a client whose threads have ended, and tell of a session that is not there for long.
+        """Replace a client whose threads have ended, and report that there has long been no session.
 
-        To be called while it is not `usable`; the seconds after which to call it again.
+        To be called while it is not `usable`; returns the seconds after which to call it again.
         """
         return min(self._replace_broken(), self.states.remind(self._log.last))
 
     def look_at_losses(self) -> float:
-        """Tell of a session that lasts once more; to be called while it is `usable`, and again after these seconds."""
+        """Report that a session lasts again. To be called while `usable`; returns the seconds until the next call."""
         return self.states.remind(self._log.last)
 
     def _replace_broken(self) -> float:
-        """The session itself lasts: the new client takes it up again, and every watch is told that it is lost."""
+        """Replace the client. The new one resumes the session, which lasts; every watch is told that it is lost."""
         now = time.monotonic()
         if not self._threads.broken:
             return LONGEST_PAUSE
@@ -205,11 +205,11 @@ class Session:
             self.client.close()
 
     def hold_off(self, *, holds_off: bool) -> None:
-        """Where the connection is lost, wait until the session has ended before the next, or do not."""
+        """After a lost connection, wait (or not) until the session has ended before connecting again."""
         self._connector.holds_off = holds_off
 
     def wake(self) -> None:
-        """Let the loop look again."""
+        """Make the loop look again."""
         self._changed()
 
     @property
@@ -224,7 +224,7 @@ class Session:
 
     @property
     def trying(self) -> dict[str, Any] | None:
-        """While no server that can write has the session: the `members` that are tried, and the last `error`."""
+        """While no server that can write has the session: the `members` that it tries, and the last `error`."""
         if self.usable:
             return None
         members = [f"{host}:{port}" for host, port in self.client.hosts]
@@ -232,12 +232,12 @@ class Session:
 
     @property
     def timeout(self) -> float:
-        """Seconds after which the ensemble ends the session of an agent that it does not hear of."""
+        """Seconds after which the ensemble ends the session of an agent that it does not hear from."""
         return self._connector.timeout
 
     @property
     def seconds_left(self) -> float:
-        """How long the session, and what it holds, lasts, whatever happens; 0 where it may have ended."""
+        """Seconds that the session, and what it holds, lasts whatever happens; 0 if it may have ended."""
         return self.states.seconds_left(self.timeout)
 
     @property
@@ -248,17 +248,17 @@ class Session:
 
     @property
     def connections(self) -> int:
-        """How often a server that can write has taken the session."""
+        """The number of times that a server that can write has taken the session."""
         return self.states.counts[SYNC_CONNECTED]
 
     @property
     def lost_at(self) -> float | None:
-        """When the last of these was lost, by `time.monotonic()`; None where none was."""
+        """When the last of these connections was lost, by `time.monotonic()`; None if none was."""
         return self.states.lost_at
 
     @property
     def local_address(self) -> str:
-        """The address of this host's end of the connection; empty where there is none."""
+        """The address of this host's end of the connection; empty if there is none."""
         return self._connector.local_address
 
     def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -267,13 +267,13 @@ class Session:
 
     @staticmethod
     def answer(pending: Any, deadline: float | None = None) -> Any:
-        """The answer to a request that is under way. Raises `NoAnswerError`, or kazoo's own.
+        """The answer to a pending request. Raises `NoAnswerError`, or kazoo's own.
 
-        A `deadline` that is for several of them is one of `answer_deadline`, got before the first.
+        A `deadline` for several requests comes from `answer_deadline`, called before the first.
         """
         seconds = (answer_deadline() if deadline is None else deadline) - time.monotonic()
         if not pending.ready():
-            # An ensemble that is slow with each of many answers is no reason to have this agent killed.
+            # An ensemble that is slow with each of many answers is not a reason to have this agent killed.
             systemd.live_on()
         try:
             return pending.get(timeout=max(0.0, seconds))
@@ -281,14 +281,14 @@ class Session:
             raise NoAnswerError(f"no answer within {ANSWER_TIMEOUT:g} s") from exc
 
     def read(self, path: str, watch: Callable[[Any], None]) -> Znode | None:
-        """A znode, or None where there is none; `watch` is called once when that has changed."""
+        """A znode, or None if there is none; `watch` is called once when that has changed."""
         while True:
             znode = self.begin_read(path, watch)()
             if znode is not None or self.ask(self.client.exists_async, path, watch=watch) is None:
                 return znode
 
     def begin_read(self, path: str, watch: Callable[[Any], None] | None = None) -> Callable[[], Znode | None]:
-        """Ask for a znode; what is returned waits for it, None where there is none. A `watch` is for what is there."""
+        """Request a znode; the returned function waits for it: None if there is none, then without a `watch`."""
         pending = self.client.get_async(path, watch=watch)
 
         def finish() -> Znode | None:
@@ -300,7 +300,7 @@ class Session:
         return finish
 
     def begin_look(self, path: str) -> Callable[[], Znode | None]:
-        """As `begin_read`, of where any agent creates: None also for what one of them keeps for itself alone."""
+        """As `begin_read`, where any agent may create znodes: None also for one that an agent keeps to itself."""
         read = self.begin_read(path)
 
         def finish() -> Znode | None:
@@ -311,13 +311,13 @@ class Session:
         return finish
 
     def read_acl(self, path: str) -> list[Any]:
-        """The ACL of a znode, empty where it is not there, or may not be read. Raises `SessionTroubleError`."""
+        """The ACL of a znode, empty if it does not exist or may not be read. Raises `SessionTroubleError`."""
         with session_trouble(path), contextlib.suppress(NoAuthError, NoNodeError):
             return list(self.ask(self.client.get_acls_async, path)[0])
         return []
 
     def begin_list(self, path: str) -> Callable[[], list[str]]:
-        """Ask for the names of a znode's children; what is returned waits for them, none where it is not there."""
+        """Request the names of a znode's children; the returned function waits for them, none if it does not exist."""
         pending = self.client.get_children_async(path)
 
         def finish() -> list[str]:
@@ -331,7 +331,7 @@ class Session:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
     ) -> str | None:
-        """Create a znode, and its `parents`; its path, None where there was one.
+        """Create a znode, and its `parents`; returns its path, None if there was one.
 
         Raises `SessionTroubleError`, `RefusedError`, and without its `parents` `NoParentError`.
         """
@@ -342,7 +342,7 @@ class Session:
             except NodeExistsError:
                 return None
             except NoAuthError as exc:
-                # A server looks at the parent's ACL first: who may not create it need not, where it is there.
+                # A server checks the parent's ACL first: a client that may not create it need not, if it is there.
                 if self.ask(self.client.exists_async, path) is None:
                     raise RefusedError(path, f"{path}: {explain(exc)}") from exc
                 return None
@@ -352,7 +352,7 @@ class Session:
                 raise RefusedError(path, f"{path}: {explain(exc)}") from exc
 
     def delete(self, path: str) -> None:
-        """Delete a znode, where there is one. Raises `SessionTroubleError`."""
+        """Delete a znode, if there is one. Raises `SessionTroubleError`."""
         with session_trouble(path), contextlib.suppress(NoNodeError):
             self.ask(self.client.delete_async, path)
 
@@ -368,8 +368,8 @@ class Session:
                 self.delete(one)
 
     def commit(self, writes: Iterable[Write]) -> bool:
-        """Carry out all of the writes, or none; whether it was all. Raises `SessionTroubleError`, `RefusedError`."""
-        # Imported here: an agent without rollouts has nothing of them in its memory.
+        """Carry out all of the writes, or none; returns whether all. Raises `SessionTroubleError`, `RefusedError`."""
+        # Imported here: an agent without rollouts does not keep them in memory.
         from zoo_watcher.wire.rollout_writes import CREATE, SET  # noqa: PLC0415
 
         transaction = self.client.transaction()
@@ -389,16 +389,16 @@ class Session:
         return not any(isinstance(result, KazooException) for result in results)
 
     def read_all(self, paths: Iterable[str], watch: Callable[[Any], None] | None = None) -> dict[str, Any]:
-        """Znodes by path, all asked for at once: each a `Znode`, or None, or the `SessionTroubleError` that forbids it.
+        """Znodes by path, all requested at once: each a `Znode`, None, or the `SessionTroubleError` that forbids it.
 
-        A `watch` is called once when one that there is has changed.
+        A `watch` is called once when an existing one has changed.
         """
         pending = {path: self.client.get_async(path, watch=watch) for path in paths}
         answers = self._answers(pending)
         return {path: Znode(*answer) if isinstance(answer, tuple) else answer for path, answer in answers}
 
     def list_all(self, paths: Iterable[str], watch: Callable[[Any], None]) -> dict[str, Any]:
-        """The children of znodes, as `read_all` reads values: the names and the `ZnodeStat` of the moment."""
+        """The children of znodes, as `read_all` reads values: their names and the current `ZnodeStat`."""
         pending = {path: self.client.get_children_async(path, watch=watch, include_data=True) for path in paths}
         return dict(self._answers(pending))
 
@@ -422,12 +422,12 @@ class Session:
         return int(self.client.last_zxid)
 
     def catch_up(self) -> int:
-        """The same, once the server has come level with its leader: a new session's may lag behind an old one's."""
+        """The same, once the server has caught up with its leader: a new session's may lag behind an old one's."""
         self.ask(self.client.sync_async, "/")
         return int(self.client.last_zxid)
 
     def round_trip(self, path: str) -> None:
-        """Have a server answer. Raises `SessionTroubleError` where none does."""
+        """Wait for an answer of a server. Raises `SessionTroubleError` if none comes."""
         with session_trouble(path):
             self.ask(self.client.exists_async, path)
 
@@ -449,7 +449,7 @@ class Session:
             self.client.close()
 
     def _await_connection(self) -> None:
-        """Give a session that has begun, and has no connection now, a moment to get one: else it can't be closed."""
+        """Give a session that has no connection now a moment to get one: otherwise it can't be closed."""
         deadline = time.monotonic() + TAKE_UP_TIMEOUT
         while self._known and not self.client.connected and time.monotonic() < deadline:
             time.sleep(0.02)

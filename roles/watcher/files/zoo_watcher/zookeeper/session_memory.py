@@ -4,7 +4,7 @@
 """What is remembered of a session across restarts of the agent.
 
 `{"id": ..., "password": "hex", "held": [paths], "chroot": "/path or empty", "place": "boot, device and inode"}`; the
-paths are below the chroot. The place tells a file from its copy: of two agents that share a session, each breaks the
+paths are below the chroot. The place tells a file from a copy: of two agents that share a session, each breaks the
 other's connection, and what one of them holds outlasts its host.
 """
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
-"""See random(4): another after each boot, and on each host."""
+"""See random(4): different after each boot and on each host."""
 BOOT_VARIABLE = "ZOO_WATCHER_BOOT"
-"""The same by systemd, without dashes: a unit with `ProcSubset=pid` can't read the file."""
+"""The same from systemd, without dashes: a unit with `ProcSubset=pid` can't read the file."""
 ClientId = tuple[int, bytes]
-"""A session's id and password, as kazoo has them."""
+"""A session's id and password, in kazoo's form."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """What such a file has; `chroot` and `place` are None in those of earlier versions."""
+    """The content of such a file; `chroot` and `place` are None in those of earlier versions."""
 
     client_id: ClientId | None = None
     paths: frozenset[str] = frozenset()
@@ -51,10 +51,10 @@ class SessionMemory:
     """A file with the session and the ephemerals that it may hold; only the agent's user can read it.
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
-    `former` is the session instead where it was below another chroot: this agent can't reach what that holds; nor may
-    it delete its status of another name, or in another application, where it has roles (`own_status`); what is in one
-    of the `registries` is no status. That of a file which was written in another place, or before the host was booted,
-    is left to the agent there.
+    Instead, `former` is the session if it was below another chroot: this agent can't reach what that holds. Nor may it
+    delete its status of another name, or in another application, if it has roles (`own_status`); what is in one of the
+    `registries` is not a status. The session in a file that was written in another place, or before the host was
+    booted, is left to the agent there.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class SessionMemory:
         self._told: int | None = None
 
     def save(self, client_id: ClientId, paths: Iterable[str]) -> None:
-        """Remember this, where it is something else than before."""
+        """Remember this, if it differs from before."""
         memory = Remembered(client_id, frozenset(paths), self._chroot, place_of(self._file))
         if memory == self._saved:
             return
@@ -113,7 +113,7 @@ def has_other_status(paths: Iterable[str], own: str | None) -> bool:
 
 
 def place_of(file: Path) -> str | None:
-    """What no copy of the file shares with it: the boot of its host, and its directory; None where that is unknown."""
+    """What no copy of the file shares with it: the boot of its host, and its directory; None if that is unknown."""
     try:
         boot, directory = _boot(), os.stat(file.parent)
     except (OSError, ValueError):
@@ -122,7 +122,7 @@ def place_of(file: Path) -> str | None:
 
 
 def _boot() -> str:
-    """The id of this boot. Raises `OSError` or `ValueError` where it is unknown."""
+    """The id of this boot. Raises `OSError` or `ValueError` if it is unknown."""
     try:
         return BOOT.read_text(encoding="utf-8").strip()
     except OSError:
@@ -130,7 +130,7 @@ def _boot() -> str:
 
 
 def chroot_of(hosts: str) -> str:
-    """The chroot of the members `hosts`; empty where there is none. Raises `ConfigError` where they have several."""
+    """The chroot of the members `hosts`; empty if there is none. Raises `ConfigError` if there are several."""
     try:
         path = host_string(hosts).partition("/")[2].strip("/")
     except ConnectError as exc:
@@ -147,5 +147,5 @@ def _from_object(record: Mapping[str, Any]) -> Remembered:
 
 
 def memory_file(runtime_directory: str | None, fallback: Path) -> Path:
-    """Where the session is remembered: in the unit's own directory under /run, where there is one."""
+    """Where the session is remembered: in the unit's own directory under /run, if there is one."""
     return Path(os.path.join(runtime_directory, "session.json")) if runtime_directory else fallback

@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The states of the session with the ensemble, by the words of ZooKeeper's own `Watcher.Event.KeeperState`."""
+"""The states of the session with the ensemble, named as in ZooKeeper's `Watcher.Event.KeeperState`."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ ACTIONS = {
         "this member is cut off from the others; nothing is deployed or registered until one that can write is back"
     ),
 }
-"""What the agent does in each state, as its log says."""
+"""What the agent does in each state, for its log."""
 BAD = {DISCONNECTED, EXPIRED, AUTH_FAILED, CONNECTED_READ_ONLY}
 REMINDERS = (5.0, 60.0, 600.0, 3600.0)
-"""Seconds after which a bad state is told once more, with what is known of the cause; then every last of them."""
+"""Seconds after which a bad state is logged again, with what is known about the cause; then at the last interval."""
 
 BRIEF = 5.0
-"""Seconds: a connection that lasts less is lost at once."""
+"""Seconds: a connection that lasts less counts as lost at once."""
 MOST_TOLD = 3
-"""How many connections that are lost at once, one after the other, are told each by itself."""
+"""How many consecutive connections lost at once are each logged on their own."""
 
 log = logging.getLogger(__name__)
 
 
 class SessionStates:
-    """The state now, and when and how often each was entered. One thread enters, others read."""
+    """The current state, and when and how often each was entered. One thread enters states, others read."""
 
     def __init__(self) -> None:
         self.current = DISCONNECTED
         self.entered: dict[str, str] = {}
-        """The time at which each was last entered, RFC 3339; none for a state that never was."""
+        """The time at which each was last entered, RFC 3339; none for a state never entered."""
         self.counts: Counter[str] = Counter()
         self._proved = float("-inf")
         self.lost_at: float | None = None
@@ -55,15 +55,15 @@ class SessionStates:
         self._due = REMINDERS[0]
         self._detail = ""
         self._lost_at_once = 0
-        """How many connections were, one after the other."""
+        """How many consecutive connections were lost at once."""
         self._lost_since = 0.0
         self._loss_due = 0.0
 
     def enter(self, state: str, detail: str = "") -> bool:
-        """Enter a state, log it, and say whether it is another than before."""
+        """Enter a state and log it; returns whether it is another than before."""
         if state == EXPIRED:
             self._proved = float("-inf")
-        # Credentials are tried at one member after the other: what lies between two refusals is no news.
+        # Credentials are tried at one member after the other: what happens between two refusals is not news.
         if state == self.current or (self.current == AUTH_FAILED and state in {DISCONNECTED, EXPIRED}):
             return False
         if self.current == SYNC_CONNECTED:
@@ -106,7 +106,7 @@ class SessionStates:
         return 0.0 if self.lost_at is None else time.time() - (time.monotonic() - self.lost_at)
 
     def remind(self, cause: str) -> float:
-        """Log again, more and more rarely, that there is no session, or none that lasts; the seconds until then."""
+        """Log again, less and less often, that there is no lasting session; returns the seconds until the next time."""
         lasted = time.monotonic() - self._since
         if self.current == SYNC_CONNECTED:
             return self._await_lasting(lasted)
@@ -121,7 +121,7 @@ class SessionStates:
         return self._due - lasted
 
     def _await_lasting(self, lasted: float) -> float:
-        """Log that there is a session after all, once that lasts; the seconds until then."""
+        """Log that there is a session after all, once it lasts; returns the seconds until the next look."""
         if not self._is_losing:
             return REMINDERS[-1]
         if lasted < BRIEF:
@@ -131,7 +131,7 @@ class SessionStates:
         return REMINDERS[-1]
 
     def seconds_left(self, timeout: float) -> float:
-        """How long a session of this timeout lasts, whatever happens; 0 where it may have ended."""
+        """Seconds that a session with this timeout lasts whatever happens; 0 if it may have ended."""
         if self.current == SYNC_CONNECTED:
             return timeout
         if self.current != DISCONNECTED:
