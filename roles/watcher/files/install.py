@@ -363,7 +363,7 @@ def _make(order: dict[str, Any], directory: Path) -> bool:
 def _locked(directory: str) -> Iterator[None]:
     """One at a time: several instances may be installed on one host at once.
 
-    The lock is a file that no other user can open, and so hold; its holder removes it at the end.
+    The lock is a file that no other user can open, and so hold; a holder that is killed holds it no longer.
     """
     path = os.path.join(directory, ".lock")
     descriptor = _hold(path)

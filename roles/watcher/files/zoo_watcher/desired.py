@@ -66,7 +66,7 @@ class Desired:
 
 
 def is_another_of_its_generation(before: Desired, desired: Desired) -> bool:
-    """Whether a generation has become another release, which a record that was refused for a while has not."""
+    """Whether a generation has become another release, and its record was not only refused for a while."""
     if before.release is None or desired.release is None or before.generation != desired.generation:
         return False
     return not desired.release.same_as(before.release)

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What follows a changed file: commands and restarts of units, in a thread of their own, one at a time.
 
-An action that several files require runs once for all that changed together. Before a file changes, the journal names
-it as pending, until its actions have succeeded: if the agent is killed, its successor runs them.
+An action that several files require runs once for all that changed together. The journal names a file as
+pending from before it changes until its actions have succeeded: if the agent is killed, its successor runs them.
 """
 
 from __future__ import annotations

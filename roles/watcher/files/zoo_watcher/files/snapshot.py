@@ -28,7 +28,7 @@ AT_ONCE = 500
 """The most requests pending at the same time."""
 MAX_NODES = 10_000
 MAX_BYTES = 32_000_000
-"""The most bytes in one subtree."""
+"""The most znodes, and the most bytes, in one subtree."""
 
 Watch = Callable[[Any], None]
 

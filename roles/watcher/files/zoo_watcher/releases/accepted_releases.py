@@ -115,7 +115,7 @@ def _from_object(content: Any) -> dict[str, tuple[AcceptedRelease, ...]]:
 
 
 def accepted_places(config: Config, layout: Layout, places: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Those of these commits and places that were accepted and still are with the current signers, if any are demanded.
+    """Those of these commits and places that were accepted and still are by the signers that this host demands now.
 
     Raises `DeployError`.
     """

@@ -34,7 +34,7 @@ class Sight:
         self.view: View | None = None
         self.is_stale = True
         self.is_displaced = False
-        """Whether somebody else has ended this host's way to its goal."""
+        """Whether others have changed this host's entry, which was in flight, to one that is not."""
         self.is_given_up = False
         """Whether others have given up this host, which was to leave a bad release before its turn."""
         self._host = host

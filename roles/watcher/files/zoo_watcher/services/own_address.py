@@ -29,7 +29,7 @@ class OwnAddress:
         self._outdated = threading.Event()
 
     def find(self, connected_from: str) -> None:
-        """Find it again: the agent is now connected `connected_from`. Raises `RuntimeError` if no thread is left."""
+        """Find it again: the connection is now from `connected_from`. Raises `RuntimeError` if no thread is left."""
         self._outdated.set()
         self._outdated = threading.Event()
         if connected_from and not is_loopback(connected_from):

@@ -39,7 +39,7 @@ class Registrations:
         """The paths at which the ensemble did not let the last `update` hold or withdraw what it should."""
 
     def find_address(self, connected_from: str) -> None:
-        """Find this host's address again: it may have changed since the last connection; now it is `connected_from`."""
+        """Find this host's address again: the connection, which is new, is from the address `connected_from`."""
         if not all(service.address for service, _checker in self._services):
             self._address.find(connected_from)
 

@@ -164,7 +164,7 @@ class Creation:
                 f"{path} not created: {root} is not there yet, or not for this agent; a publisher makes it"
             )
         if path == root and not self._may_create_root:
-            # It was there at the second look.
+            # It was there when this was last asked, and has been deleted since.
             raise SessionTroubleError(f"{path} not created: a publisher makes it")
         if not self._has_root:
             # A registry: if only this host might use it, no other could register, and no publisher could close it.

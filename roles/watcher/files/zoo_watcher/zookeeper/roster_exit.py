@@ -20,7 +20,7 @@ from .connection import explain
 from .kazoo_client import new_client
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds within which a session must come up, and each answer arrive: a host is removed even after its ensemble."""
+"""Seconds within which a session must come up, and each answer arrive: a host is removed even if its ensemble is."""
 LOOK = 0.2
 
 

@@ -51,8 +51,8 @@ class SessionMemory:
     """A file with the session and the ephemerals that it may hold; only the agent's user can read it.
 
     `client_id` and `paths` are what the agent had when it last ended without closing its session, or last saved.
-    Instead, `former` is the session if it was below another chroot: this agent can't reach what that holds. Nor may it
-    delete its status of another name, or in another application, if it has roles (`own_status`); what is in one of the
+    `former` is the session instead if this agent can't delete what it holds: it was below another chroot, or, if there
+    are roles (`own_status`), it has a status of another name, or in another application; what is in one of the
     `registries` is not a status. The session in a file that was written in another place, or before the host was
     booted, is left to the agent there.
     """
