@@ -13,9 +13,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.agents import install
 from bench.harness import BenchError, Comparison, Sample, Side, goal
@@ -31,14 +31,17 @@ EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 REST, QUICK_REST = 5.0, 1.0
 """Seconds without anything to do before memory is looked at, and in a run that is quick."""
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
+BUSY = "tcp", EMPTY
+"""The agent whose processor time is taken."""
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
 MOST_BUSY = 60.0
 """Milliseconds that a processor may be busy in a minute."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
 
-Measure = Callable[[int], float]
-"""A figure of a process at rest, by its id."""
+Who = tuple[str, str]
+"""A process at rest, by the check of its service (`BARE` for the bare watcher) and its application."""
+BARE = "bare"
 
 
 @goal("P11")
@@ -47,23 +50,18 @@ def idle_agent(bench: Workbench) -> Iterator[Comparison]:
     _publish(bench)
     service = Service().open()
     try:
-        agents = _Agents(bench, service.port)
+        rounds = _Rounds(bench, service.port)
         for check, app in CHECKS[-1:] if bench.quick else CHECKS:
-            release = "a deployment" if app == DEPLOYED else "no release"
-            yield _comparison(f"RSS, {check} check, {release}; bare watcher", LIMIT, agents, check, app, _rss, "MB")
+            work = f"RSS, {check} check, {'a deployment' if app == DEPLOYED else 'no release'}; bare watcher"
+            sides = rounds.memory(check, app), rounds.memory(BARE, app)
+            yield Comparison("P11", work, LIMIT, *sides, _same_generation, "MB")
         if not bench.quick:
-            yield _comparison("CPU in a minute, tcp check; bare watcher", None, agents, "tcp", EMPTY, _busy, "ms")
-            busy = agents.side("tcp", EMPTY, _busy)
-            yield Comparison("P11", "CPU in a minute, tcp check; the most allowed", 1.0, busy, _most_busy, _any, "ms")
+            sides = rounds.busy(*BUSY), rounds.busy(BARE, EMPTY)
+            yield Comparison("P11", "CPU in a minute, tcp check; bare watcher", None, *sides, _same_generation, "ms")
+            work = "CPU in a minute, tcp check; the most allowed"
+            yield Comparison("P11", work, 1.0, rounds.busy(*BUSY), _most_busy, _any, "ms")
     finally:
         service.close()
-
-
-def _comparison(
-    work: str, limit: float | None, agents: _Agents, check: str, app: str, measure: Measure, unit: str
-) -> Comparison:
-    ours, yardstick = agents.side(check, app, measure), _bare(agents.bench, app, measure)
-    return Comparison("P11", work, limit, ours, yardstick, _same_generation, unit)
 
 
 def _publish(bench: Workbench) -> None:
@@ -76,41 +74,78 @@ def _publish(bench: Workbench) -> None:
     )
 
 
-class _Agents:
-    """Makes agents of the package as the role leaves it."""
+class _Figures(NamedTuple):
+    """Of one process at rest: megabytes, milliseconds in a minute (only of some), and the generation it has seen."""
+
+    memory: float
+    busy: float
+    generation: int | None
+
+
+class _Rounds:
+    """The rounds that all comparisons share: in each, all processes are started, rest together, and are looked at.
+
+    At rest, none takes anything from another: together they are busy for less than a hundredth of a second in one.
+    """
 
     def __init__(self, bench: Workbench, port: int) -> None:
-        self.bench = bench
+        self._bench = bench
         self._port = port
-        self._turns = itertools.count()
         self._environment = install(bench)
+        self._rounds: list[dict[Who, _Figures]] = []
 
-    def side(self, check: str, app: str, measure: Measure) -> Side:
-        """An agent with this check of its service, from an empty base on; what it has seen is its generation."""
+    def memory(self, check: str, app: str) -> Side:
+        """The memory of a process, and the generation that it has seen."""
+        return self._side((check, app), lambda figures: figures.memory)
+
+    def busy(self, check: str, app: str) -> Side:
+        """The processor time of a process, and the generation that it has seen."""
+        return self._side((check, app), lambda figures: figures.busy)
+
+    def _side(self, who: Who, figure: Callable[[_Figures], float]) -> Side:
+        numbers = itertools.count()
 
         def side() -> Sample:
-            with self._running(check, app) as agent:
-                assert agent.process is not None
-                figure = _at_rest(self.bench, agent.process.pid, measure)
-                return Sample(figure, agent.status.get("generation"))
+            number = next(numbers)
+            if number == len(self._rounds):
+                self._rounds.append(self._round())
+            figures = self._rounds[number][who]
+            return Sample(figure(figures), figures.generation)
 
         return side
 
+    def _round(self) -> dict[Who, _Figures]:
+        """Every process from its start on, an agent from an empty base."""
+        checks = CHECKS[-1:] if self._bench.quick else CHECKS
+        apps = sorted({app for _check, app in checks})
+        with contextlib.ExitStack() as stack:
+            agents = {who: stack.enter_context(self._agent(*who)) for who in checks}
+            bare = {(BARE, app): stack.enter_context(self._bare(app)) for app in apps}
+            pids = {who: agent.process.pid for who, agent in agents.items() if agent.process}
+            pids.update({who: process.pid for who, (process, _seen) in bare.items()})
+            time.sleep(QUICK_REST if self._bench.quick else REST)
+            memory = {who: _rss(pid) for who, pid in pids.items()}
+            busy = {} if self._bench.quick else _busy({who: pids[who] for who in (BUSY, (BARE, BUSY[1]))})
+            seen = {who: agent.status.get("generation") for who, agent in agents.items()}
+            seen.update({who: generation for who, (_process, generation) in bare.items()})
+        return {who: _Figures(memory[who], busy.get(who, 0.0), seen[who]) for who in pids}
+
     @contextlib.contextmanager
-    def _running(self, check: str, app: str) -> Iterator[Agent]:
-        turn = next(self._turns)
+    def _agent(self, check: str, app: str) -> Iterator[Agent]:
+        name = f"{len(self._rounds)}-{check}-{app.rpartition('/')[2]}"
         service = {
             "path": "/bench/idle/service",
-            "id": f"server{turn}",
+            "id": name,
             "address": "127.0.0.1",
             "port": self._port,
             "check": {"type": check, "interval": 2},
         }
         agent = Agent(
-            self.bench.directory / f"agent{turn}",
-            self.bench.ensemble.hosts,
+            self._bench.directory / f"agent{name}",
+            self._bench.ensemble.hosts,
             app,
-            self.bench.client,
+            self._bench.client,
+            name,
             config={"services": [service], "session_timeout": 10},
         )
         agent.start(**self._environment)
@@ -122,29 +157,20 @@ class _Agents:
 
     def _has_settled(self, agent: Agent, registration: str) -> bool:
         settled = "idle" if agent.app == EMPTY else "active"
-        return agent.status.get("state") == settled and self.bench.client.exists(registration) is not None
+        return agent.status.get("state") == settled and self._bench.client.exists(registration) is not None
 
-
-def _bare(bench: Workbench, app: str, measure: Measure) -> Side:
-    command = [sys.executable, str(HERE / "bare_watcher.py"), bench.ensemble.hosts, f"{app}/config"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-
-    def side() -> Sample:
+    @contextlib.contextmanager
+    def _bare(self, app: str) -> Iterator[tuple[subprocess.Popen[str], int | None]]:
+        """The bare watcher, and the generation that it has seen."""
+        command = [sys.executable, str(HERE / "bare_watcher.py"), self._bench.ensemble.hosts, f"{app}/config"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
             try:
                 assert process.stdout is not None
                 seen = process.stdout.readline().strip()
-                figure = _at_rest(bench, process.pid, measure)
+                yield process, None if seen == "None" else int(seen)
             finally:
                 process.kill()
-        return Sample(figure, None if seen == "None" else int(seen))
-
-    return side
-
-
-def _at_rest(bench: Workbench, pid: int, measure: Measure) -> float:
-    time.sleep(QUICK_REST if bench.quick else REST)
-    return measure(pid)
 
 
 def _rss(pid: int) -> float:
@@ -154,11 +180,12 @@ def _rss(pid: int) -> float:
     return int(kibibytes) * 1024 / 1e6
 
 
-def _busy(pid: int) -> float:
-    """Milliseconds that a processor is busy in a minute."""
-    before = _processor_time(pid)
+def _busy(pids: Mapping[Who, int]) -> dict[Who, float]:
+    """Milliseconds that a processor is busy with each of these processes in a minute."""
+    before = {who: _processor_time(pid) for who, pid in pids.items()}
     time.sleep(WATCHED)
-    return (_processor_time(pid) - before) / NANOSECONDS_IN_MILLISECOND * 60 / WATCHED
+    scale = 60 / WATCHED / NANOSECONDS_IN_MILLISECOND
+    return {who: (_processor_time(pid) - before[who]) * scale for who, pid in pids.items()}
 
 
 def _processor_time(pid: int) -> int:
