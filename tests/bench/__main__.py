@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from bench.curve import CURVES, Point, to_svg, to_table
-from bench.harness import GOALS, HEADING, PAIRS, QUICK_PAIRS, BenchError, measure, report
+from bench.harness import GOALS, HEADING, PAIRS, QUICK_PAIRS, SHOWN_PAIRS, BenchError, measure, report
 from bench.markdown import check_part, read_part, write_part
 from bench.report import to_report
 from bench.sizing.figures import to_table as to_loads_table
@@ -48,12 +48,13 @@ def _measure_goals(workbench: Workbench, options: argparse.Namespace) -> bool:
     """Measure what is asked for; whether all goals are met."""
     outcomes = []
     before = read_part(PERFORMANCE, "goals") if options.report and not options.quick else ""
-    pairs = options.pairs or (QUICK_PAIRS if options.quick else PAIRS)
     print(HEADING, flush=True)
     for number in options.goals or sorted(GOALS, key=lambda name: int(name[1:])):
         for comparison in GOALS[number](workbench):
+            shown = QUICK_PAIRS if options.quick else SHOWN_PAIRS if comparison.limit is None else PAIRS
             # Of another size, a goal is another.
-            outcome = measure(dataclasses.replace(comparison, limit=None) if options.quick else comparison, pairs)
+            measured = dataclasses.replace(comparison, limit=None) if options.quick else comparison
+            outcome = measure(measured, options.pairs or shown)
             outcomes.append(outcome)
             print(report(outcome), flush=True)
         if options.report:  # what comes next may fail
@@ -106,7 +107,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"measure curves instead: {', '.join(CURVES)}; all where none is named",
     )
     made.add_argument(
-        "--pairs", type=_pairs, help=f"pairs of samples for each comparison (default: {PAIRS}, quick: {QUICK_PAIRS})"
+        "--pairs",
+        type=_pairs,
+        help=f"pairs of samples for each comparison (default: {PAIRS}; {SHOWN_PAIRS} if it is not judged, quick: {QUICK_PAIRS})",
     )
     made.add_argument("--sizing", action="store_true", help="measure what a fleet takes of an ensemble instead")
     made.add_argument("--report", action="store_true", help="write what was measured into the documentation")

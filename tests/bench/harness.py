@@ -7,17 +7,18 @@ taken right after each other, in alternating order. The two must have the same r
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from bench.workbench import Workbench
 
-PAIRS, QUICK_PAIRS = 7, 2
-"""Of each comparison, and of a run that is quick."""
+PAIRS, SHOWN_PAIRS, QUICK_PAIRS = 7, 3, 2
+"""Of a comparison that is judged, of one that is only shown, and of each in a run that is quick."""
 
 
 class BenchError(Exception):
@@ -127,6 +128,39 @@ def take_turns(sides: Sequence[Side], same: Callable[[Any, Any], None], rounds: 
             if number > 0:
                 figures[place].append(sample.figure)
     return figures
+
+
+class Rounds:
+    """Rounds that several comparisons share: each is run once, by whichever comparison asks for it first.
+
+    `run` runs the round of a number, from 0, and returns the samples by their names.
+    """
+
+    def __init__(self, run: Callable[[int], Mapping[str, Sample]]) -> None:
+        self._run = run
+        self._rounds: list[Mapping[str, Sample]] = []
+
+    @classmethod
+    def of(cls, sides: Mapping[str, Side]) -> Rounds:
+        """In each round, all sides run in turn, first to last and then last to first."""
+
+        def run(number: int) -> dict[str, Sample]:
+            order = list(sides.items())
+            return {name: _sample(side) for name, side in (reversed(order) if number % 2 else order)}
+
+        return cls(run)
+
+    def side(self, name: str) -> Side:
+        """A side of one comparison: the samples of this name, from the first round on."""
+        numbers = itertools.count()
+
+        def side() -> Sample:
+            number = next(numbers)
+            if number == len(self._rounds):
+                self._rounds.append(self._run(number))
+            return self._rounds[number][name]
+
+        return side
 
 
 def _compare(same: Callable[[Any, Any], None], ours: Sample, other: Sample) -> None:

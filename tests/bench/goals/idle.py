@@ -8,17 +8,16 @@ would depend on what else runs on the machine: it shares out the pages of Python
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.agents import install
-from bench.harness import BenchError, Comparison, Sample, Side, goal
+from bench.harness import BenchError, Comparison, Rounds, Sample, goal
 from bench.workbench import HERE, Workbench
 from support.agent import Agent, publish
 from support.repository import GitRepository
@@ -31,17 +30,15 @@ EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 REST, QUICK_REST = 5.0, 1.0
 """Seconds without anything to do before memory is looked at, and in a run that is quick."""
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
-BUSY = "tcp", EMPTY
-"""The agent whose processor time is taken."""
+MEMORY, BUSY = "memory", "busy"
 WATCHED = 15.0
 """Seconds over which the processor's time is taken."""
 MOST_BUSY = 60.0
 """Milliseconds that a processor may be busy in a minute."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
 
-Who = tuple[str, str]
-"""A process at rest, by the check of its service (`BARE` for the bare watcher) and its application."""
 BARE = "bare"
+"""What a bare watcher has in place of the kind of check."""
 
 
 @goal("P11")
@@ -50,16 +47,16 @@ def idle_agent(bench: Workbench) -> Iterator[Comparison]:
     _publish(bench)
     service = Service().open()
     try:
-        rounds = _Rounds(bench, service.port)
+        rounds = Rounds(_AtRest(bench, service.port).look)
         for check, app in CHECKS[-1:] if bench.quick else CHECKS:
             work = f"RSS, {check} check, {'a deployment' if app == DEPLOYED else 'no release'}; bare watcher"
-            sides = rounds.memory(check, app), rounds.memory(BARE, app)
+            sides = rounds.side(f"{MEMORY} {check} {app}"), rounds.side(f"{MEMORY} {BARE} {app}")
             yield Comparison("P11", work, LIMIT, *sides, _same_generation, "MB")
         if not bench.quick:
-            sides = rounds.busy(*BUSY), rounds.busy(BARE, EMPTY)
+            sides = rounds.side(f"{BUSY} tcp {EMPTY}"), rounds.side(f"{BUSY} {BARE} {EMPTY}")
             yield Comparison("P11", "CPU in a minute, tcp check; bare watcher", None, *sides, _same_generation, "ms")
             work = "CPU in a minute, tcp check; the most allowed"
-            yield Comparison("P11", work, 1.0, rounds.busy(*BUSY), _most_busy, _any, "ms")
+            yield Comparison("P11", work, 1.0, rounds.side(f"{BUSY} tcp {EMPTY}"), _most_busy, _any, "ms")
     finally:
         service.close()
 
@@ -74,16 +71,8 @@ def _publish(bench: Workbench) -> None:
     )
 
 
-class _Figures(NamedTuple):
-    """Of one process at rest: megabytes, milliseconds in a minute (only of some), and the generation it has seen."""
-
-    memory: float
-    busy: float
-    generation: int | None
-
-
-class _Rounds:
-    """The rounds that all comparisons share: in each, all processes are started, rest together, and are looked at.
+class _AtRest:
+    """Starts all processes in each round, lets them rest together, and looks at them.
 
     At rest, none takes anything from another: together they are busy for less than a hundredth of a second in one.
     """
@@ -92,47 +81,30 @@ class _Rounds:
         self._bench = bench
         self._port = port
         self._environment = install(bench)
-        self._rounds: list[dict[Who, _Figures]] = []
 
-    def memory(self, check: str, app: str) -> Side:
-        """The memory of a process, and the generation that it has seen."""
-        return self._side((check, app), lambda figures: figures.memory)
+    def look(self, number: int) -> dict[str, Sample]:
+        """The memory of every process, and the processor time of those without a release, by check and application.
 
-    def busy(self, check: str, app: str) -> Side:
-        """The processor time of a process, and the generation that it has seen."""
-        return self._side((check, app), lambda figures: figures.busy)
-
-    def _side(self, who: Who, figure: Callable[[_Figures], float]) -> Side:
-        numbers = itertools.count()
-
-        def side() -> Sample:
-            number = next(numbers)
-            if number == len(self._rounds):
-                self._rounds.append(self._round())
-            figures = self._rounds[number][who]
-            return Sample(figure(figures), figures.generation)
-
-        return side
-
-    def _round(self) -> dict[Who, _Figures]:
-        """Every process from its start on, an agent from an empty base."""
+        The result of each is the generation that it has seen. An agent begins with an empty base.
+        """
         checks = CHECKS[-1:] if self._bench.quick else CHECKS
         apps = sorted({app for _check, app in checks})
         with contextlib.ExitStack() as stack:
-            agents = {who: stack.enter_context(self._agent(*who)) for who in checks}
-            bare = {(BARE, app): stack.enter_context(self._bare(app)) for app in apps}
+            agents = {f"{who[0]} {who[1]}": stack.enter_context(self._agent(number, *who)) for who in checks}
+            bare = {f"{BARE} {app}": stack.enter_context(self._bare(app)) for app in apps}
             pids = {who: agent.process.pid for who, agent in agents.items() if agent.process}
             pids.update({who: process.pid for who, (process, _seen) in bare.items()})
             time.sleep(QUICK_REST if self._bench.quick else REST)
             memory = {who: _rss(pid) for who, pid in pids.items()}
-            busy = {} if self._bench.quick else _busy({who: pids[who] for who in (BUSY, (BARE, BUSY[1]))})
+            busy = _busy({who: pid for who, pid in pids.items() if who.endswith(EMPTY)})
             seen = {who: agent.status.get("generation") for who, agent in agents.items()}
             seen.update({who: generation for who, (_process, generation) in bare.items()})
-        return {who: _Figures(memory[who], busy.get(who, 0.0), seen[who]) for who in pids}
+        figures = (MEMORY, memory), (BUSY, busy)
+        return {f"{what} {who}": Sample(of[who], seen[who]) for what, of in figures for who in of}
 
     @contextlib.contextmanager
-    def _agent(self, check: str, app: str) -> Iterator[Agent]:
-        name = f"{len(self._rounds)}-{check}-{app.rpartition('/')[2]}"
+    def _agent(self, number: int, check: str, app: str) -> Iterator[Agent]:
+        name = f"{number}-{check}-{app.rpartition('/')[2]}"
         service = {
             "path": "/bench/idle/service",
             "id": name,
@@ -180,10 +152,11 @@ def _rss(pid: int) -> float:
     return int(kibibytes) * 1024 / 1e6
 
 
-def _busy(pids: Mapping[Who, int]) -> dict[Who, float]:
+def _busy(pids: Mapping[str, int]) -> dict[str, float]:
     """Milliseconds that a processor is busy with each of these processes in a minute."""
     before = {who: _processor_time(pid) for who, pid in pids.items()}
-    time.sleep(WATCHED)
+    if pids:
+        time.sleep(WATCHED)
     scale = 60 / WATCHED / NANOSECONDS_IN_MILLISECOND
     return {who: (_processor_time(pid) - before[who]) * scale for who, pid in pids.items()}
 

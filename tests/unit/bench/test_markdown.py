@@ -104,7 +104,7 @@ def _outcome(limit: float | None, ratio: float, number: str = "P1") -> Outcome:
 def test_the_report_says_which_goals_are_met() -> None:
     report = to_report([_outcome(1.1, 1.05), _outcome(1.1, 1.2), _outcome(None, 3)], "2026-11-30, here.")
     lines = report.splitlines()
-    assert lines[0] == "2026-11-30, here. 2 pairs of each."
+    assert lines[0] == "2026-11-30, here. 2 pairs of each that is judged."
     assert lines[4:7] == [
         "| P1 | some work | 1.05 s | 1.00 s | 1.050 | 1.050 to 1.050 | 1.1 | yes | 2026-11-30 |",
         "| P1 | some work | 1.20 s | 1.00 s | 1.200 | 1.200 to 1.200 | 1.1 | **no** | 2026-11-30 |",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.__main__ import parser
 from bench.arrivals import Arrivals
-from bench.harness import BenchError
+from bench.harness import PAIRS, BenchError, Comparison, Rounds, Sample, measure
 from bench.site import checksum
 
 
@@ -16,6 +17,25 @@ def test_a_quick_run_judges_nothing() -> None:
     with pytest.raises(SystemExit):
         parser().parse_args(["--check", "--quick"])
     assert parser().parse_args(["--quick", "p9"]).goals == ["P9"]
+
+
+def test_comparisons_that_share_rounds_run_each_of_them_once_and_in_turn() -> None:
+    order = list[str]()
+
+    def runs(name: str, figure: float) -> Callable[[], Sample]:
+        def side() -> Sample:
+            order.append(name)
+            return Sample(figure, len(order))
+
+        return side
+
+    rounds = Rounds.of({"ours": runs("ours", 1.0), "a": runs("a", 2.0), "b": runs("b", 4.0)})
+    compared = [
+        measure(Comparison("P1", name, 1.0, rounds.side("ours"), rounds.side(name), lambda _ours, _other: None))
+        for name in ("a", "b")
+    ]
+    assert [outcome.median for outcome in compared] == [0.5, 0.25]
+    assert order == ["ours", "a", "b", "b", "a", "ours"] * ((PAIRS + 1) // 2)
 
 
 def test_a_release_and_a_work_tree_of_the_same_commit_have_the_same_checksum(tmp_path: Path) -> None:
