@@ -109,7 +109,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--pairs",
         type=_pairs,
-        help=f"pairs of samples for each comparison (default: {PAIRS}; {SHOWN_PAIRS} if it is not judged, quick: {QUICK_PAIRS})",
+        help=f"pairs of each comparison (default: {PAIRS}, not judged: {SHOWN_PAIRS}, quick: {QUICK_PAIRS})",
     )
     made.add_argument("--sizing", action="store_true", help="measure what a fleet takes of an ensemble instead")
     made.add_argument("--report", action="store_true", help="write what was measured into the documentation")

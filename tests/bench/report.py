@@ -20,9 +20,8 @@ def to_report(outcomes: Sequence[Outcome], made_on: str, before: str = "", *, qu
     Of the goals that were not measured, the lines in the report of `before` stay.
     """
     pairs = max(len(outcome.ours) for outcome in outcomes)
-    heading = (
-        f"{made_on} {pairs} pairs of each that is judged." + " A quick run: small sizes, and nothing is judged." * quick
-    )
+    quickly = " A quick run: small sizes, and nothing is judged." if quick else ""
+    heading = f"{made_on} {pairs} pairs of each that is judged.{quickly}"
     day = made_on[: len("2026-11-30")]
     measured = {outcome.comparison.goal for outcome in outcomes}
     kept = [row for row in rows_of(before) if len(row) == len(HEADINGS) and row[0] not in measured]
