@@ -103,7 +103,12 @@ def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
 
 @pytest.mark.parametrize(
     ("accepted", "expected"),
-    [(0, "0 failures accepted"), (1, "1 failure accepted"), (2, "2 failures accepted"), ("10%", "10% failures accepted")],
+    [
+        (0, "0 failures accepted"),
+        (1, "1 failure accepted"),
+        (2, "2 failures accepted"),
+        ("10%", "10% failures accepted"),
+    ],
 )
 def test_accepted_failures_are_counted_in_the_singular_and_the_plural(accepted: int | str, expected: str) -> None:
     rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"maxFailures": accepted}}
