@@ -281,6 +281,8 @@ if TYPE_CHECKING:
 
 FILE_NAMES = ("zk_services.yml", "zk_services.yaml", "zookeeper.yml", "zookeeper.yaml")
 """How the name of an inventory file for this plugin ends."""
+MOST_WARNINGS = 20
+"""How many warnings are printed at a time unless Ansible is verbose: thousands of entries may have one problem."""
 MEMORY_CACHES = frozenset({"memory", "ansible.builtin.memory"})
 """The cache plugins of Ansible whose answers end with the process."""
 
@@ -394,8 +396,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return converted({name: self.templar.template(value) for name, value in options.items()})
 
     def _warn(self, problems: Sequence[str]) -> None:
-        for problem in problems:
+        shown = problems if self.display.verbosity else problems[:MOST_WARNINGS]
+        for problem in shown:
             self.display.warning(_line(problem))
+        if len(problems) > len(shown):
+            self.display.warning(f"and {len(problems) - len(shown):,} more like these; -v shows all of them")
 
     # The last good answer
 

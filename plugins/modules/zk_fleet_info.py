@@ -673,7 +673,7 @@ def release_proof(paths: AppPaths, published: Published, options: Mapping[str, A
     if known is None and wanted != DESIRED and not is_desired(published, wanted):
         raise ZooKeeperError(f"{paths.config}: wait_for_release expects {quote(wanted)}, but {published}")
     if generation is None and names is None:
-        raise ZooKeeperError(f"{paths.config}: nothing is published that could be waited for")
+        raise ZooKeeperError(f"{paths.config}: nothing is published to wait for")
     if published.problem:
         raise ZooKeeperError(f"{paths.config}: what is published is not a release: {published.problem}")
     commit_id = published.release.commit_id if published.release else None

@@ -186,7 +186,7 @@ def test_nothing_that_is_published_is_not_waited_for_and_the_fleet_is_told(
 ) -> None:
     report(other, paths, "a", "idle", None)
     error = refused(zk, paths, wait_for_release="desired")
-    assert str(error) == f"{paths.config}: nothing is published that could be waited for"
+    assert str(error) == f"{paths.config}: nothing is published to wait for"
     assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
 
 

@@ -146,7 +146,7 @@ def test_waiting_for_nothing_is_a_clear_error(ensemble: Ensemble, app: str, tmp_
     options = {"hosts": ensemble.hosts, "app": app, "wait_for_release": "desired"}
     done = Running(tmp_path, "zoo.deploy.zk_fleet_info", options).end()
     assert done.returncode == 2
-    assert f"{app}/config: nothing is published that could be waited for" in done.stdout + done.stderr
+    assert f"{app}/config: nothing is published to wait for" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -130,7 +130,7 @@ def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
 def test_the_status_of_an_application_that_nobody_has_published_says_so(ensemble: Ensemble, app: str) -> None:
     done = Fleet([], {}, ensemble.hosts, app).play(STATUS)
     assert done.returncode == 2, done.stdout
-    said = f"{app}/config: nothing is published that could be waited for"
+    said = f"{app}/config: nothing is published to wait for"
     for words in ("nothing has been published", "nothing was published", "no agent is live", said):
         assert words in done.stdout
 

@@ -95,6 +95,8 @@ def rules(rollout: Mapping[str, Any]) -> str:
         "minHealthy": "s healthy before the next",
         "progressDeadline": "s without progress at most",
     }
+    if plan.get("maxFailures") == 1:
+        words["maxFailures"] = "failure accepted"
     said = [f"{plan[key]} {text}" for key, text in words.items() if isinstance(plan.get(key), (int, float, str))]
     then = "rolls all back" if plan.get("onFailure") == "rollback" else "halts it"
     return ", ".join([*said, f"one failure too many {then}"])

@@ -1,10 +1,11 @@
-"""What the inventory plugin takes back where a name turns out to be another's."""
+"""The inventory plugin: what it takes back if a name turns out to belong to another source, and its warnings."""
 
 from __future__ import annotations
 
+import pytest
 from ansible.inventory.data import InventoryData
 
-from ansible_collections.zoo.deploy.plugins.inventory.zk_services import InventoryModule, _Names
+from ansible_collections.zoo.deploy.plugins.inventory.zk_services import MOST_WARNINGS, InventoryModule, _Names
 
 
 def test_a_group_that_is_taken_back_is_neither_above_nor_below_a_group_of_another_source() -> None:
@@ -24,3 +25,24 @@ def test_a_group_that_is_taken_back_is_neither_above_nor_below_a_group_of_anothe
     assert not inventory.groups["colours"].child_groups
     groups = {name: {group.name for group in host.get_groups()} for name, host in inventory.hosts.items()}
     assert groups == {"static": {"all", "web"}, "later": {"all", "web"}}
+
+
+@pytest.mark.parametrize(
+    ("problems", "verbosity", "shown", "rest"),
+    [
+        (MOST_WARNINGS, 0, MOST_WARNINGS, []),
+        (MOST_WARNINGS + 1, 0, MOST_WARNINGS, ["and 1 more like these; -v shows all of them"]),
+        (10_000, 0, MOST_WARNINGS, ["and 9,980 more like these; -v shows all of them"]),
+        (10_000, 1, 10_000, []),
+    ],
+)
+def test_thousands_of_warnings_are_counted_unless_ansible_is_verbose(
+    monkeypatch: pytest.MonkeyPatch, problems: int, verbosity: int, shown: int, rest: list[str]
+) -> None:
+    warnings = list[str]()
+    module = InventoryModule()
+    monkeypatch.setattr(module.display, "verbosity", verbosity)
+    monkeypatch.setattr(module.display, "warning", warnings.append)
+    texts = [f"/service/{number}: left out" for number in range(problems)]
+    module._warn(texts)
+    assert warnings == [*texts[:shown], *rest]

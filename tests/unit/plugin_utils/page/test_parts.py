@@ -101,6 +101,20 @@ def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
     assert rules(rollout) == "one failure too many halts it"
 
 
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        (0, "0 failures accepted"),
+        (1, "1 failure accepted"),
+        (2, "2 failures accepted"),
+        ("10%", "10% failures accepted"),
+    ],
+)
+def test_accepted_failures_are_counted_in_the_singular_and_the_plural(accepted: int | str, expected: str) -> None:
+    rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"maxFailures": accepted}}
+    assert rules(rollout) == f"{expected}, one failure too many halts it"
+
+
 def test_a_plan_that_rolls_back_says_so() -> None:
     rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"onFailure": "rollback"}}
     assert rules(rollout) == "one failure too many rolls all back"
