@@ -1,8 +1,9 @@
-"""P11: what an agent at rest takes, against the least that watches a znode with kazoo (`bare_watcher.py`).
+"""P11: memory and processor time of an agent at rest, against the least that watches a znode with kazoo.
 
-The agent is as the role installs it, in the environment of its unit, and has one service, checked every two seconds.
-Its memory is `Rss` of /proc/PID/smaps_rollup, of the one process that there is at rest, after `REST` seconds. `Pss`
-would depend on what else runs on the machine: it shares out the pages of Python and of the C library.
+The yardstick is `bare_watcher.py`. The agent is as the role installs it, in the environment of its unit, with one
+service, checked every two seconds. Its memory is `Rss` in /proc/PID/smaps_rollup of its only process at rest, after
+`REST` seconds. `Pss` would depend on what else runs on the machine, because it divides the shared pages of Python and
+of the C library.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ LIMIT = 1.15
 EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 """The applications without a release, and with one."""
 REST, QUICK_REST = 5.0, 1.0
-"""Seconds without anything to do before memory is looked at, and in a run that is quick."""
+"""Seconds of rest before the measurement, and those of a quick run."""
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
 WATCHED = 15.0
-"""Seconds over which the processor's time is taken."""
+"""Seconds over which processor time is measured."""
 MOST_BUSY = 60.0
-"""Milliseconds that a processor may be busy in a minute."""
+"""Milliseconds of processor time that are allowed in a minute."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
 
 Measure = Callable[[int], float]
-"""A figure of a process at rest, by its id."""
+"""A function from a process ID to a figure of that process at rest."""
 
 
 @goal("P11")
 def idle_agent(bench: Workbench) -> Iterator[Comparison]:
-    """Memory with either check, before and after a deployment; then the time that the processor is busy."""
+    """Memory with either check, before and after a deployment, then processor time."""
     _publish(bench)
     service = Service().open()
     try:
@@ -77,7 +78,7 @@ def _publish(bench: Workbench) -> None:
 
 
 class _Agents:
-    """Makes agents of the package as the role leaves it."""
+    """Makes agents from the package as the role installs it."""
 
     def __init__(self, bench: Workbench, port: int) -> None:
         self.bench = bench
@@ -86,7 +87,7 @@ class _Agents:
         self._environment = install(bench)
 
     def side(self, check: str, app: str, measure: Measure) -> Side:
-        """An agent with this check of its service, from an empty base on; what it has seen is its generation."""
+        """A side with an agent that begins with an empty base and has this check. Its result is its generation."""
 
         def side() -> Sample:
             with self._running(check, app) as agent:
@@ -155,14 +156,14 @@ def _rss(pid: int) -> float:
 
 
 def _busy(pid: int) -> float:
-    """Milliseconds that a processor is busy in a minute."""
+    """Milliseconds of processor time in a minute."""
     before = _processor_time(pid)
     time.sleep(WATCHED)
     return (_processor_time(pid) - before) / NANOSECONDS_IN_MILLISECOND * 60 / WATCHED
 
 
 def _processor_time(pid: int) -> int:
-    """Nanoseconds, of the threads that there are now: proc(5), schedstat."""
+    """Nanoseconds of processor time of the present threads, from schedstat, see proc(5)."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
@@ -171,7 +172,7 @@ def _most_busy() -> Sample:
 
 
 def _any(_ours: object, _yardstick: object) -> None:
-    """What is compared with a number has come to nothing else."""
+    """Accept any results, because a comparison with a constant has none."""
 
 
 def _same_generation(ours: Any, yardstick: Any) -> None:
