@@ -135,7 +135,7 @@ def test_the_status_of_an_application_without_a_release_says_so(ensemble: Ensemb
         assert words in done.stdout
 
 
-def test_what_a_failing_hook_wrote_stands_below_its_servers_line(
+def test_the_output_of_a_failing_hook_is_below_the_line_of_its_server(
     agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository: GitRepository
 ) -> None:
     hook = ["sh", "-c", "echo first; echo second; exit 4"]

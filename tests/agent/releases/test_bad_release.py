@@ -169,7 +169,7 @@ def test_a_commit_of_nine_objects_and_a_million_paths_is_refused_and_the_host_se
     assert list((host.agent.base / ".zoo/staging").iterdir()) == []
 
 
-def test_after_all_of_that_a_good_release_comes_live(host: Host) -> None:
+def test_after_all_of_that_a_good_release_goes_live(host: Host) -> None:
     host.publish(b"not a release")
     commit_id = host.repository.commit({"index.html": f"{uuid.uuid4()}\n"})
     status = host.publish(host.good())

@@ -25,7 +25,7 @@ def served(agent: Agent, place: str = "site") -> str:
 
 
 @pytest.mark.smoke
-def test_a_release_comes_live_and_the_status_proves_it(
+def test_a_release_goes_live_and_the_status_proves_it(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents().start().wait_live()
@@ -38,7 +38,7 @@ def test_a_release_comes_live_and_the_status_proves_it(
     assert sorted(os.listdir(agent.base / "site")) == ["index.html"]
 
 
-def test_a_host_that_comes_later_has_the_same_release(
+def test_a_host_that_joins_later_has_the_same_release(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     generation = release()

@@ -54,7 +54,7 @@ def serving_release(
 
 
 @pytest.mark.smoke
-def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
+def test_a_broken_release_is_rolled_back_and_the_next_good_one_goes_live(
     serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = serving_release(health_timeout=0.5)

@@ -555,7 +555,7 @@ def test_the_policy_counts_for_every_publisher(
     assert lives(agents) == {third}
 
 
-def test_a_second_agent_of_a_name_takes_no_part(
+def test_a_second_agent_of_the_same_name_takes_no_part_in_a_rollout(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,
     rollout: Callable[..., Rollout],

@@ -105,7 +105,7 @@ def begin_anew(agent: Agent) -> None:
     wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
 
 
-def test_an_agent_that_comes_first_does_not_create_the_application(
+def test_an_agent_that_starts_first_does_not_create_the_application(
     start: Agents, zk: KazooClient, publisher: KazooClient, app: str, publish: Callable[..., int]
 ) -> None:
     agent = start(**log_in_as("publisher"))

@@ -31,7 +31,7 @@ def way(ensemble: Ensemble) -> Iterator[Proxy]:
     proxy.close()
 
 
-def test_an_agent_without_a_free_descriptor_takes_its_session_up_again_once_there_is_one(
+def test_an_agent_without_a_free_descriptor_resumes_its_session_once_there_is_one(
     way: Proxy,
     agents: Callable[..., Agent],
     registered: dict[str, Any],
