@@ -26,7 +26,7 @@ def registered(app: str, service: Service) -> dict[str, Any]:
 
 @pytest.fixture
 def release(zk: KazooClient, app: str, repository: GitRepository) -> Callable[..., int]:
-    """Publishes a commit of the repository (its head), with further keys; the generation."""
+    """Publishes a commit of the repository, its head by default, with further keys, and returns the generation."""
 
     def make(commit_id: str | None = None, **keys: Any) -> int:
         return publish(
@@ -85,7 +85,7 @@ def registrations(zk: KazooClient, app: str) -> Callable[[], dict[str, list[str]
             return {}
         values = {}
         for name in zk.get_children(f"{app}/service"):
-            # One may go between the two reads.
+            # One may be deleted between the two reads.
             with contextlib.suppress(NoNodeError):
                 values[name] = json.loads(zk.get(f"{app}/service/{name}")[0])
         return values

@@ -1,1 +1,1 @@
-"""Goals of speed and size, each measured side by side with a yardstick."""
+"""Goals for speed and size, each measured side by side with a yardstick."""

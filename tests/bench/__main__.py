@@ -1,4 +1,4 @@
-"""`python -m bench [OPTIONS] [GOAL ...]`: measure the goals, all where none is named; or curves, or the ensemble."""
+"""`python -m bench [OPTIONS] [GOAL ...]`: measure the goals (default: all), or curves, or the ensemble."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ for registering in "goals", "curves":
 DOCS = HERE.parent.parent / "docs"
 PERFORMANCE = DOCS / "performance.md"
 LARGE = ("-Xmx2g",)
-"""For an ensemble with 100,000 registrations."""
+"""JVM options for an ensemble with 100,000 registrations."""
 
 
 def main() -> int:
-    """0 when all was measured; 1 when a goal is not met and `--check` was given. Raises `BenchError`."""
+    """Return 0 if everything was measured, 1 if a goal is not met with `--check`. Raises `BenchError`."""
     options = arguments()
     met = True
     with Workbench.opened(quick=options.quick, jvm=LARGE if options.curves is not None else ()) as workbench:
@@ -45,26 +45,26 @@ def main() -> int:
 
 
 def _measure_goals(workbench: Workbench, options: argparse.Namespace) -> bool:
-    """Measure what is asked for; whether all goals are met."""
+    """Measure the requested goals, and return whether all are met."""
     outcomes = []
     before = read_part(PERFORMANCE, "goals") if options.report and not options.quick else ""
     print(HEADING, flush=True)
     for number in options.goals or sorted(GOALS, key=lambda name: int(name[1:])):
         for comparison in GOALS[number](workbench):
             shown = QUICK_PAIRS if options.quick else SHOWN_PAIRS if comparison.limit is None else PAIRS
-            # Of another size, a goal is another.
+            # The limits apply only to the full sizes.
             measured = dataclasses.replace(comparison, limit=None) if options.quick else comparison
             outcome = measure(measured, options.pairs or shown)
             outcomes.append(outcome)
             print(report(outcome), flush=True)
-        if options.report:  # what comes next may fail
+        if options.report:  # the next goal may fail
             made_on = describe(workbench.ensemble.members[0])
             write_part(PERFORMANCE, "goals", to_report(outcomes, made_on, before, quick=options.quick))
     return all(outcome.met for outcome in outcomes)
 
 
 def _draw_curve(workbench: Workbench, name: str, *, write: bool) -> None:
-    """Measure a curve and print its table; write it and its drawing into the documentation where that is asked for."""
+    """Measure a curve and print its table, and with `write` put table and drawing into the documentation."""
     made, points = CURVES[name], list[Point]()
     if write:
         check_part(PERFORMANCE, f"curve {name}")
@@ -80,7 +80,7 @@ def _draw_curve(workbench: Workbench, name: str, *, write: bool) -> None:
 
 
 def _size_ensemble(workbench: Workbench, *, write: bool) -> None:
-    """Measure what a fleet takes of an ensemble, and print the table; write it where that is asked for."""
+    """Measure what a fleet takes of an ensemble and print the table, and with `write` put it into the documentation."""
     page = DOCS / "operations.md"
     if write:
         check_part(page, "sizing")
@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """What the command line says; it ends the program where that is contradictory."""
+    """The options of the command line. Exits if they are contradictory."""
     made = parser()
     options = made.parse_args(words)
     curves = options.curves is not None
@@ -147,7 +147,7 @@ def _pairs(text: str) -> int:
 
 
 def _interrupted(number: int, _frame: object) -> None:
-    """End by way of every `finally`: nothing that was started is left behind."""
+    """Exit by way of every `finally`, so that nothing that was started is left behind."""
     sys.exit(128 + number)
 
 

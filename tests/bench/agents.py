@@ -1,4 +1,4 @@
-"""Real agents, each as the role leaves it on a host: with its version, compiled, in the environment of its unit."""
+"""Real agents, each as the role installs it: with its version, compiled, in the environment of its unit."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from support.agent import OUTCOMES, SOURCE, Agent
 UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
 VARIABLE = re.compile(r"^Environment=((?:MALLOC_|PYTHON)\w+)=(\S+)$", re.MULTILINE)
 PLACE = "site"
-"""Where the release is, below the base of each agent."""
+"""The path of the release below the base of each agent."""
 LONGEST = 300.0
 """Seconds that a fleet may take to start, or to prove a release."""
 AT_ONCE = 20
-"""Agents that are started at one time."""
+"""Agents that are started at the same time."""
 PAUSE = 0.02
-"""Seconds between looks at the statuses of a fleet; at that of one agent it is a tenth."""
+"""Seconds between looks at the statuses of a fleet, a tenth of that for a single agent."""
 
 
 def install(bench: Workbench) -> dict[str, str]:
-    """Install the package below the directory of the bench, where that is not done; the environment of an agent."""
+    """Install the package below the bench's directory if it is not there, and return an agent's environment."""
     place = bench.directory / "installed"
     package = place / "zoo_watcher"
     if not package.exists():
@@ -41,7 +41,7 @@ def install(bench: Workbench) -> dict[str, str]:
 
 
 class Fleet:
-    """Agents that follow one application, named `app`; `started` makes them."""
+    """Agents that follow one application, named `app`, created by `started`."""
 
     def __init__(self, bench: Workbench, app: str, size: int, config: dict[str, Any]) -> None:
         self.app = f"/bench/{app}"
@@ -56,7 +56,7 @@ class Fleet:
     @classmethod
     @contextlib.contextmanager
     def started(cls, bench: Workbench, app: str, size: int, **config: Any) -> Iterator[Fleet]:
-        """A fleet of `size` agents with nothing published yet; `config` are further keys of their configuration."""
+        """A fleet of `size` agents, with further keys of their configuration, and nothing published yet."""
         fleet = cls(bench, app, size, config)
         bench.client.ensure_path(fleet.app)
         environment = install(bench)
@@ -69,7 +69,7 @@ class Fleet:
                     agent.wait_live(LONGEST)
             yield fleet
         finally:
-            # All at first: those that are left alone with a busy machine keep it busy.
+            # Kill all of them before waiting for any, because those that are left keep the machine busy.
             for agent in fleet.agents:
                 if agent.process is not None:
                     agent.process.kill()
@@ -77,7 +77,7 @@ class Fleet:
                 agent.kill()
 
     def deploy(self, url: str, commit_id: str) -> float:
-        """Publish a commit; the seconds until every agent has proved it. Raises `BenchError` where one has not."""
+        """Publish a commit, and return the seconds until every agent has proved it, or raise `BenchError`."""
         release = json.dumps({"url": url, "commitId": commit_id, "relativePath": PLACE}).encode()
         config = f"{self.app}/config"
         self._bench.client.ensure_path(config)
@@ -102,11 +102,11 @@ class Fleet:
                 raise BenchError(f"not proved within {LONGEST:.0f} s: {waiting}: {found[waiting[0]]}")
 
     def trees(self) -> set[str]:
-        """The checksums of what is live, of all agents together."""
+        """The distinct checksums of the agents' live releases."""
         return {checksum(agent.base / PLACE) for agent in self.agents}
 
     def count_logged(self, text: str) -> int:
-        """How many lines of all agents' logs have this in them."""
+        """How often a string occurs in the logs of all agents."""
         return sum(agent.log.count(text) for agent in self.agents)
 
 

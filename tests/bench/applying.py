@@ -1,4 +1,4 @@
-"""The agent's apply process, started as the agent starts it, and the seconds that it says its steps have taken."""
+"""The agent's apply process, started as the agent starts it, and the seconds that it reports for its steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo_watcher.wire.records import Release
 
 
 class Applier:
-    """A base in which releases of a site are made, one after the other; only the last two are kept."""
+    """A base in which releases of a site are made one after the other. Only the last two are kept."""
 
     def __init__(self, base: Path, site: Site, *, hard_links: bool = True) -> None:
         config = Config(Connection(""), base, "server1", allowed_schemes=("file", "git"), hard_links=hard_links)
@@ -22,10 +22,10 @@ class Applier:
         self.layout = Layout(base)
         self.layout.make()
         self.commits: list[str] = []
-        """Those of which a release was made."""
+        """The commits of which a release was made."""
 
     def apply(self, commit_id: str) -> dict[str, float]:
-        """Fetch a commit and make its release; the seconds of the steps `fetching` and `staging`."""
+        """Fetch a commit and make its release, and return the seconds of the steps `fetching` and `staging`."""
         release = Release(self._site.url, commit_id, "site")
         done: dict[str, float] = self._process.run(stage_job(self._config, release, self.commits[-1:]))["done"]
         self.commits.append(commit_id)

@@ -1,4 +1,4 @@
-"""Tells when a file is renamed into a directory, by inotify(7): to look again and again would keep a processor busy."""
+"""Tells when a file is renamed into a directory, by inotify(7), because polling would keep a processor busy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.harness import BenchError
 
 IN_MOVED_TO = 0x80
 EVENT = struct.Struct("iIII")
-"""Watch, mask, cookie, length of the name that follows."""
+"""Watch, mask, cookie, and length of the name that follows."""
 
 
 class Arrivals:
@@ -24,7 +24,7 @@ class Arrivals:
             raise BenchError(f"{directory}: can't be watched: {os.strerror(ctypes.get_errno())}")
 
     def wait(self, name: str, seconds: float) -> None:
-        """Wait, not longer than so many seconds, until the next is there, which has to have this name."""
+        """Wait at most so many seconds for the next file, which has to have this name."""
         readable, _unused, _unused = select.select([self._descriptor], [], [], seconds)
         if not readable:
             raise BenchError(f"{name} is not renamed into place within {seconds:g} s")
@@ -35,5 +35,5 @@ class Arrivals:
             raise BenchError(f"{found} is renamed into place, not {name}")
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         os.close(self._descriptor)

@@ -1,6 +1,6 @@
 """The least that shows a fleet: `python bare_status.py PORT APP TEMPLATE MOST`, a bare socket and one template.
 
-The table has at most so many agents.
+The table has at most MOST agents.
 """
 
 from __future__ import annotations

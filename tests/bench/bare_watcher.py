@@ -1,6 +1,6 @@
 """The least that watches a znode with kazoo: `python bare_watcher.py HOSTS PATH`, the yardstick of P11.
 
-It prints the znode's `mzxid`, or None where there is none, at first and after each change.
+It prints the znode's `mzxid`, or None if it does not exist, at the start and after each change.
 """
 
 from __future__ import annotations

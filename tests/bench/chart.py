@@ -1,4 +1,4 @@
-"""Draws lines over logarithmic axes as an SVG that is light or dark, as whoever looks at it prefers."""
+"""Draws lines over logarithmic axes as an SVG that is light or dark, as its reader prefers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 480, 340
-"""Of one panel; all of them stand side by side."""
+"""Pixels of one panel. The panels stand side by side."""
 LEFT, RIGHT, BOTTOM = 70, 34, 52
 HEADER = 44
-"""Above the panels, for the title."""
+"""Pixels above the panels, for the title."""
 ROW = 20
-"""Of a legend."""
+"""Pixels of a row in the legend."""
 STEPS = (1, 2, 5)
-"""Where an axis has a tick within each power of ten; over more than two of these, at the powers alone."""
+"""The ticks of an axis within each power of ten. Over more than `DECADES` of these there are only the powers."""
 DECADES = 2
 STYLE = """\
     .paper { fill: #ffffff; }
@@ -39,12 +39,12 @@ STYLE = """\
     }"""
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 MARKS = ("M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "M-4-4h8v8h-8z", "M0-5 5 4H-5z", "M0-5 5 0 0 5-5 0z")
-"""A shape for each series, so that colours are not all that tells them apart."""
+"""A shape for each series, so that colours are not the only distinction."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: its name, and its points by rising size; both numbers of a point are above 0."""
+    """A line: its name, and its points in order of size, with two positive numbers each."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -52,7 +52,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes with some series, at most as many as there are `MARKS`; `unit` says what the vertical one has."""
+    """Axes with some series, at most as many as there are `MARKS`. `unit` is that of the vertical axis."""
 
     unit: str
     series: Sequence[Series]
@@ -73,14 +73,14 @@ class Axis:
 
 
 def ticks(values: Sequence[float]) -> list[float]:
-    """Two or more round numbers, the first not above any of the values, and the last not below."""
+    """Two or more round numbers, the first not above any of the values, the last not below any."""
     least, most = min(values), max(values)
     low, high = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    # A logarithm is rounded, to a whole number too.
+    # A logarithm is rounded, and may come out as a whole number.
     low -= 10.0**low > least
     high += 10.0**high < most
     few = high - low > DECADES
-    # Above 1 they are whole numbers, so that 5,000 is 5000.0 and no more.
+    # From 1 up they are integers, so that 5,000 is exactly 5,000.
     found = [step * 10**power if power >= 0 else step / 10**-power for power in range(low, high + 2) for step in STEPS]
     if few:
         found = [10**power if power >= 0 else 1 / 10**-power for power in range(low, high + 1)]
@@ -90,7 +90,7 @@ def ticks(values: Sequence[float]) -> list[float]:
 
 
 def draw(title: str, size: str, panels: Sequence[Panel]) -> str:
-    """The SVG: panels side by side over axes that are named `size`."""
+    """The SVG: panels side by side, whose horizontal axes are named `size`."""
     width = WIDTH * len(panels)
     rows = max(len(panel.series) for panel in panels)
     height = HEADER + rows * ROW + HEIGHT

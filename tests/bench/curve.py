@@ -1,4 +1,4 @@
-"""A curve: figures over sizes, of ours and of what it is compared with, as a table and as a drawing."""
+"""A curve: figures over sizes, of our code and of what it is compared with, as a table and as a drawing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from bench.workbench import Workbench
 
 ROUNDS, QUICK_ROUNDS = 3, 1
-"""Samples of each point, after one that warms up; their median counts."""
+"""Samples of each point, after a warm-up. Their median counts."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One figure: what it is, with its unit (`seconds`), who has it (`zk_services`), and at which size."""
+    """One figure: its unit (`seconds`), what was measured (`zk_services`), the size and the value."""
 
     unit: str
     who: str
@@ -28,7 +28,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """How the points of a curve are measured; `size` says what the sizes are of."""
+    """How the points of a curve are measured. `size` names what is counted."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Curve:
 
 
 CURVES: dict[str, Curve] = {}
-"""Every curve by its name."""
+"""All curves by name."""
 Measure = Callable[["Workbench"], Iterator[Point]]
 
 
@@ -52,12 +52,12 @@ def curve(name: str, title: str, size: str) -> Callable[[Measure], Measure]:
 
 
 def rounds(bench: Workbench) -> int:
-    """How many samples are taken of each point."""
+    """The number of samples of each point."""
     return bench.sized(ROUNDS, QUICK_ROUNDS)
 
 
 def to_svg(made: Curve, points: Sequence[Point]) -> str:
-    """The drawing: a panel for each unit, a line for each who."""
+    """The drawing: a panel for each unit, a line for each `who`."""
     panels = [
         Panel(unit, [Series(who, _line(points, unit, who)) for who in _unique(_who(points, unit))])
         for unit in _unique(point.unit for point in points)
@@ -66,7 +66,7 @@ def to_svg(made: Curve, points: Sequence[Point]) -> str:
 
 
 def to_table(made: Curve, points: Sequence[Point]) -> str:
-    """The table: a row for each size, a column for each line; `-` where a line has no point."""
+    """The table: a row for each size, a column for each line, and `-` where a line has no point."""
     columns = [(unit, who) for unit in _unique(point.unit for point in points) for who in _unique(_who(points, unit))]
     cells = {(point.unit, point.who, point.size): number(point.value) for point in points}
     rows = [

@@ -1,7 +1,7 @@
-"""Measures one side against the other, in turn, and judges the median of the ratios.
+"""Measures two sides in turn, and judges the median of their ratios.
 
-Machines differ and are noisy, so no figure counts by itself: a pair is one sample of ours and one of the yardstick,
-taken right after each other, in alternating order. The two must have the same result, in every pair.
+Machines differ and are noisy, so no figure counts by itself. A pair is one sample of ours and one of the yardstick,
+taken right after each other in alternating order. Both must have the same result in every pair.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from bench.workbench import Workbench
 
 PAIRS, SHOWN_PAIRS, QUICK_PAIRS = 7, 3, 2
-"""Of a comparison that is judged, of one that is only shown, and of each in a run that is quick."""
+"""Pairs of a comparison that is judged, of one that is only shown, and of each in a quick run."""
 
 
 class BenchError(Exception):
-    """A measurement that means nothing: a side failed, or the sides differ. The text says which and how."""
+    """A measurement without meaning: a side failed, or the sides differ. The message says which and how."""
 
 
 class DifferentError(BenchError):
-    """The sides have not done the same."""
+    """The sides have different results."""
 
 
 class Sample(NamedTuple):
-    """One measurement: the figure (seconds, where the unit says nothing else) and what the work came to."""
+    """One measurement: the figure, in seconds unless the comparison has another unit, and the result of the work."""
 
     figure: float
     result: Any = None
@@ -41,9 +41,9 @@ Side = Callable[[], Sample]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One line of the report: the median ratio may be `limit` at most, or is only shown where that is None.
+    """One line of the report. The median ratio may be at most `limit`, or is only shown if that is None.
 
-    `same` raises `BenchError` where the two results (ours, yardstick's) differ.
+    `same` raises `BenchError` if the two results (ours, the yardstick's) differ.
     """
 
     goal: str
@@ -57,7 +57,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the pairs of a comparison gave."""
+    """The figures of the pairs of a comparison."""
 
     comparison: Comparison
     ours: list[float]
@@ -65,23 +65,23 @@ class Outcome:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours by the yardstick, of each pair."""
+        """Ours divided by the yardstick, for each pair."""
         return [ours / yardstick for ours, yardstick in zip(self.ours, self.yardstick)]
 
     @property
     def median(self) -> float:
-        """The figure that is judged."""
+        """The median ratio, which is judged."""
         return statistics.median(self.ratios)
 
     @property
     def met(self) -> bool:
-        """Whether the median is within the goal; so it is where there is none."""
+        """Whether the median is within the limit, or there is none."""
         return self.comparison.limit is None or self.median <= self.comparison.limit
 
 
 Goal = Callable[["Workbench"], Iterator[Comparison]]
 GOALS: dict[str, Goal] = {}
-"""Every goal by its number, `P1`: what makes its comparisons."""
+"""All goals by number (`P1`): the functions that yield their comparisons."""
 
 
 def goal(number: str) -> Callable[[Goal], Goal]:
@@ -106,7 +106,7 @@ def timed(work: Callable[[], Any]) -> Side:
 
 
 def measure(comparison: Comparison, pairs: int = PAIRS) -> Outcome:
-    """Warm up with one pair that is not counted, then take `pairs` of them. Raises `BenchError`."""
+    """Warm up with one pair that does not count, then take `pairs` of them. Raises `BenchError`."""
     try:
         ours, yardstick = take_turns([comparison.ours, comparison.yardstick], comparison.same, pairs)
     except DifferentError as exc:
@@ -115,9 +115,9 @@ def measure(comparison: Comparison, pairs: int = PAIRS) -> Outcome:
 
 
 def take_turns(sides: Sequence[Side], same: Callable[[Any, Any], None], rounds: int) -> list[list[float]]:
-    """Run all sides in turn, first to last and then last to first; the figures of each in so many rounds.
+    """Run all sides in turn, alternately first to last and last to first, and return the figures of each.
 
-    One more round warms up. In every round all must have come to the same as the first: raises `DifferentError`.
+    One more round warms up. Raises `DifferentError` if the result of a side differs from that of the first one.
     """
     figures: list[list[float]] = [[] for _side in sides]
     for number in range(rounds + 1):
@@ -183,7 +183,7 @@ HEADING = (
 
 
 def report(outcome: Outcome) -> str:
-    """The line of a comparison; its columns are those of `HEADING`."""
+    """The line of a comparison, with the columns of `HEADING`."""
     comparison, ratios = outcome.comparison, outcome.ratios
     low, _unused, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return (

@@ -1,7 +1,6 @@
 """The wire form of ZooKeeper's requests and answers.
 
-These are big-endian integers, and buffers and strings with their length in front (`zookeeper.jute` in ZooKeeper's
-source).
+It has big-endian integers, and buffers and strings preceded by their length (`zookeeper.jute` in ZooKeeper's source).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ INT = struct.Struct(">i")
 REPLY = struct.Struct(">iqi")
 """xid, zxid, error."""
 MULTI = struct.Struct(">i?i")
-"""Type, done, error: it comes before each operation, and once more after the last."""
+"""Type, done, error: the header of each operation, and once more after the last."""
 STAT = struct.Struct(">qqqqiiiqiiq")
 """czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength, numChildren, pzxid."""
 CONNECT = struct.Struct(">iqiqi16s?")
@@ -26,16 +25,16 @@ WATCH_XID, PING_XID = -1, -2
 NO_NODE, NODE_EXISTS = -101, -110
 EPHEMERAL, SEQUENCE = 1, 2
 ACL = INT.pack(1) + INT.pack(31) + b"\0\0\0\x05world" + b"\0\0\0\x06anyone"
-"""Everybody may do everything."""
+"""An ACL by which everybody may do everything."""
 
 
 def hello(milliseconds: int, session: int = 0, password: bytes = bytes(16)) -> bytes:
-    """The first packet of a connection: a new session with this timeout, or one that was there."""
+    """The first packet of a connection, for a new session with this timeout or an existing one."""
     return framed(CONNECT.pack(0, 0, milliseconds, session, 16, password, False))
 
 
 def framed(packet: bytes) -> bytes:
-    """A packet as it is sent."""
+    """A packet as it is sent, preceded by its length."""
     return INT.pack(len(packet)) + packet
 
 
@@ -45,17 +44,17 @@ def buffer(raw: bytes) -> bytes:
 
 
 def string(text: str) -> bytes:
-    """A text in a packet."""
+    """A string in a packet."""
     return buffer(text.encode())
 
 
 def creation(path: str, value: bytes, flags: int) -> bytes:
-    """What a request to create a znode asks for."""
+    """The body of a request to create a znode."""
     return string(path) + buffer(value) + ACL + INT.pack(flags)
 
 
 def packets(received: bytearray) -> Iterator[bytes]:
-    """The whole packets of what was received, which are taken out of it."""
+    """The complete packets in the received bytes, from which they are removed."""
     while len(received) >= INT.size:
         (length,) = INT.unpack_from(received)
         end = INT.size + length
@@ -67,13 +66,13 @@ def packets(received: bytearray) -> Iterator[bytes]:
 
 
 def text_at(packet: bytes, at: int) -> str:
-    """The text that begins at a place of a packet."""
+    """The string at an offset of a packet."""
     (length,) = INT.unpack_from(packet, at)
     return packet[at + INT.size : at + INT.size + length].decode()
 
 
 def texts(packet: bytes) -> Iterator[str]:
-    """The texts of a list."""
+    """The strings of a list."""
     at = INT.size
     for _number in range(INT.unpack_from(packet)[0]):
         (length,) = INT.unpack_from(packet, at)

@@ -1,4 +1,4 @@
-"""What a run writes into a page of the documentation: tables, between the markers of a part of it."""
+"""What a run writes into a page of the documentation: tables, between the markers of a part."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from bench.harness import BenchError
 
 DIGITS = 3
-"""Of a figure in a table, at least as many as its whole part has."""
+"""Significant digits of a figure in a table, more if its integer part has more."""
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A table whose first `left` columns are text, and the others numbers."""
+    """A table whose first `left` columns are text and the others numbers."""
     marks = ["---"] * left + ["---:"] * (len(heading) - left)
     lines = [f"| {' | '.join(heading)} |", f"|{'|'.join(marks)}|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def rows_of(text: str) -> list[list[str]]:
-    """The rows of the tables in a text, without their headings."""
+    """The rows of all tables in a text, without their headings."""
     lines = text.splitlines()
     marks = {number for number, line in enumerate(lines) if line.startswith("|---")}
     rows = [line for number, line in enumerate(lines) if line.startswith("| ") and number + 1 not in marks]
@@ -27,20 +27,20 @@ def rows_of(text: str) -> list[list[str]]:
 
 
 def number(value: float) -> str:
-    """A figure with three digits, or as many as its whole part has: 0.0123, 1.20, 12,345. A whole one stays so."""
+    """A figure with three digits, or as many as its integer part has: 0.0123, 1.20, 12,345. Integers stay integers."""
     if value == int(value) or abs(value) >= 10 ** (DIGITS - 1):
         return f"{value:,.0f}"
     return f"{value:#.{DIGITS}g}"
 
 
 def replaced(page: str, part: str, text: str) -> str:
-    """A page whose part has this text. Raises `BenchError` as `_split`."""
+    """A page with this text as a part. Raises `BenchError` as `_split` does."""
     before, _present, after = _split(page, part)
     return f"{before}\n{text.strip()}\n\n{after}"
 
 
 def read_part(path: Path, part: str) -> str:
-    """What a part of a page has now. Raises `BenchError` where the page has no markers of it."""
+    """The present text of a part of a page. Raises `BenchError` if the page has no markers of it."""
     try:
         return _split(path.read_text(encoding="utf-8"), part)[1]
     except BenchError as exc:
@@ -48,18 +48,18 @@ def read_part(path: Path, part: str) -> str:
 
 
 def check_part(path: Path, part: str) -> None:
-    """Raise `BenchError` where a page has no markers of a part: before something is measured for it."""
+    """Raise `BenchError` if a page has no markers of a part, before anything is measured for it."""
     read_part(path, part)
 
 
 def write_part(path: Path, part: str, text: str) -> None:
-    """Write a part of a page. Raises `BenchError` where the page has no markers of it."""
+    """Write a part of a page. Raises `BenchError` if the page has no markers of it."""
     check_part(path, part)
     path.write_text(replaced(path.read_text(encoding="utf-8"), part, text), encoding="utf-8")
 
 
 def _split(page: str, part: str) -> tuple[str, str, str]:
-    """A page up to a part of it, the part, and what comes after. Raises `BenchError` where the page has no such part.
+    """A page up to a part, the part, and the rest. Raises `BenchError` if the page has no such part.
 
     The markers are comments, `<!-- bench: PART -->` and `<!-- end of bench: PART -->`.
     """

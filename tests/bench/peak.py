@@ -1,7 +1,7 @@
-"""Runs a command and notes what it has taken: `python peak.py FILE COMMAND ...`.
+"""Runs a command and records what it took: `python peak.py FILE COMMAND ...`.
 
-FILE gets its seconds and the most memory that it has had, in kB, and nothing of who measures: the peak of a process is
-never below what its parent had when it was started, and this one is small.
+FILE gets the seconds and the peak memory of the command, in kB, not that of the bench: the peak of a process is never
+below the memory of its parent when it was started, and this parent is small.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The least that reads a registry from ZooKeeper: a bare socket, no session to keep, no thread, no retry."""
+"""The least that reads a registry from ZooKeeper: a bare socket without pings, threads or retries."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 CHUNK = 1000
 """Paths in one request."""
 SESSION = 40_000
-"""Milliseconds: hundreds of agents on the same processors may keep a member from hearing of anybody for seconds."""
+"""Milliseconds, long because hundreds of agents on the same processors may keep a member busy for seconds."""
 
 
 class RawClient:
-    """A session on a socket that expires after `SESSION` without a request. Raises `BenchError` where one fails."""
+    """A session on a socket that expires after `SESSION` without a request. Raises `BenchError` if one fails."""
 
     def __init__(self, host: str, port: int) -> None:
         self._socket = socket.create_connection((host, port), timeout=30)
@@ -43,7 +43,7 @@ class RawClient:
         self._receive()
 
     def close(self) -> None:
-        """Close the socket; the session expires."""
+        """Close the socket, and let the session expire."""
         self._socket.close()
 
     def children(self, path: str) -> list[str]:
@@ -61,23 +61,23 @@ class RawClient:
         return found
 
     def watch(self, path: str) -> tuple[bytes, tuple[Any, ...]]:
-        """Value and stat of a znode, whose next change `wait_event` waits for."""
+        """Value and stat of a znode. `wait_event` waits for its next change."""
         answer = self._request(GET_DATA, string(path) + b"\x01")
         (length,) = INT.unpack_from(answer)
         return answer[INT.size : INT.size + length], STAT.unpack_from(answer, INT.size + length)
 
     def wait_event(self) -> None:
-        """Wait for the change of a znode that is watched; meanwhile nothing else may be asked for."""
+        """Wait for the change of a watched znode. No other request may be made meanwhile."""
         xid, _unused, _unused = REPLY.unpack_from(self._receive())
         if xid != WATCH_XID:
             raise BenchError(f"ZooKeeper sent the answer {xid}, not an event")
 
     def begin_set(self, path: str, data: bytes) -> None:
-        """Send a znode's next value; `end_set` takes the answer."""
+        """Send a new value of a znode. `end_set` receives the answer."""
         self._begin(SET_DATA, string(path) + buffer(data) + INT.pack(-1))
 
     def end_set(self) -> int:
-        """Wait until the value is set; its mzxid."""
+        """Wait until the value is set, and return its mzxid."""
         return int(STAT.unpack_from(self._end())[1])
 
     def _request(self, kind: int, body: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""What the agent's `Session` offers to its part in a rollout, on a bare socket, and what that sends and is sent.
+"""What the agent's `Session` offers to its part in a rollout, on a bare socket whose traffic is counted.
 
-A host that waits for an answer lets the others run: each turn is a greenlet, and `Hub` goes on with it when the answer
-is there.
+A host that waits for an answer lets the others run: each turn is a greenlet, which `Hub` resumes when the answer
+arrives.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TYPES = {
     "multi": jute.MULTIPLE,
 }
 ERROR = -1
-"""The type of an operation of a transaction that was not carried out."""
+"""The type of an operation in a transaction that was not carried out."""
 TIMEOUT = 60_000
 """Milliseconds after which a session expires."""
 
@@ -61,18 +61,18 @@ class Stat(NamedTuple):
 
 @dataclass
 class Traffic:
-    """What a session has sent and was sent since it was last counted; pings are not in it."""
+    """What a session has sent and received since the count was last reset, without pings."""
 
     requests: int = 0
     events: int = 0
     sent: int = 0
     received: int = 0
     slowest: float = 0.0
-    """The longest that it has waited for an answer, in seconds."""
+    """The longest wait for an answer, in seconds."""
 
 
 class Answer:
-    """The answer to one request, when it is there."""
+    """The answer to one request, once it has arrived."""
 
     def __init__(self) -> None:
         self.asked = time.monotonic()
@@ -82,7 +82,7 @@ class Answer:
 
 
 class Hub:
-    """Waits for all sockets at once, and goes on with whoever has its answer."""
+    """Waits for all sockets at the same time, and resumes the hosts whose answers arrive."""
 
     def __init__(self) -> None:
         self._poll = select.epoll()
@@ -95,24 +95,24 @@ class Hub:
         self._poll.register(descriptor, select.EPOLLIN)
 
     def serve(self, seconds: float) -> None:
-        """Wait so long for answers and events, and deliver those that there are."""
+        """Wait at most so many seconds for answers and events, and deliver those that have arrived."""
         for descriptor, _events in self._poll.poll(max(0.0, seconds)):
             self._sessions[descriptor].receive()
 
     def ping(self) -> None:
-        """Keep every session."""
+        """Keep every session alive."""
         for session in self._sessions.values():
             session.ping()
 
     def close(self) -> None:
-        """Close every socket; the sessions expire."""
+        """Close every socket, and let the sessions expire."""
         for session in self._sessions.values():
             session.close()
         self._poll.close()
 
 
 class RawSession:
-    """A session with one server. Raises `BenchError` for an answer that nobody has expected."""
+    """A session with one server. Raises `BenchError` for an unexpected answer."""
 
     connections = 1
     lost_at: float | None = None
@@ -166,7 +166,7 @@ class RawSession:
         return answer
 
     def _answer(self, answer: Answer, *expected: int) -> bytes | None:
-        """What an answer holds, None for an error that is `expected`."""
+        """The body of an answer, None for an error that is `expected`."""
         while answer.body is None:
             answer.waiter = getcurrent()
             self._hub.main.switch()
@@ -175,7 +175,7 @@ class RawSession:
         return None if answer.error else answer.body
 
     def receive(self) -> None:
-        """Take what the server has sent: answers go to who waits, events to who watches."""
+        """Receive what the server has sent, and deliver answers to waiting hosts and events to watches."""
         with contextlib.suppress(BlockingIOError):
             chunk = self._socket.recv(1 << 20)
             if not chunk:
@@ -220,7 +220,7 @@ class RawSession:
         return finish
 
     def begin_look(self, path: str) -> Callable[[], Znode | None]:
-        """As in `Session`; everybody may read everything."""
+        """As in `Session`, but everybody may read everything."""
         return self.begin_read(path)
 
     def read_all(self, paths: Iterable[str]) -> dict[str, Znode | None]:
@@ -229,11 +229,11 @@ class RawSession:
         return {path: finish() for path, finish in pending.items()}
 
     def catch_up(self) -> None:
-        """As in `Session`, but that nobody asks for the transaction."""
+        """As in `Session`, but without the transaction ID, which nobody needs."""
         self._answer(self._ask("sync", jute.string("/")))
 
     def begin_list(self, path: str, watch: Watch | None = None) -> Callable[[], list[str]]:
-        """As in `Session`; the agent never watches children."""
+        """As in `Session`, with a watch, though the agent never watches children."""
         pending = self._ask("list", jute.string(path) + bytes([watch is not None]))
         if watch is not None:
             self._watches.setdefault(path, set()).add(watch)
@@ -245,7 +245,7 @@ class RawSession:
         return finish
 
     def exists(self, path: str, watch: Watch | None = None) -> bool:
-        """Whether there is a znode."""
+        """Whether a znode exists."""
         pending = self._ask("exists", jute.string(path) + bytes([watch is not None]))
         if watch is not None:
             self._watches.setdefault(path, set()).add(watch)
@@ -261,7 +261,7 @@ class RawSession:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
     ) -> str | None:
-        """As in `Session`, but that it makes no parents."""
+        """As in `Session`, but it creates no parents."""
         flags = EPHEMERAL * ephemeral | SEQUENCE * sequence
         pending = self._ask(CREATE, jute.creation(path, value, flags))
         body = self._answer(pending, NODE_EXISTS, *([] if parents else [NO_NODE]))

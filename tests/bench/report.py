@@ -1,4 +1,4 @@
-"""What runs of the goals have measured, as a part of the documentation."""
+"""The results of the goals, as a part of the documentation."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.markdown import rows_of, table
 
 HEADINGS = ("Goal", "Work; yardstick", "Ours", "Yardstick", "Ratio: median", "quartiles", "goal", "Met", "Measured on")
 LEFT = 2
-"""Of these, the first two are text."""
+"""The number of leading columns that are text."""
 MET = HEADINGS.index("Met")
 
 
 def to_report(outcomes: Sequence[Outcome], made_on: str, before: str = "", *, quick: bool = False) -> str:
-    """A table with a line for each comparison, and what it was `made_on`, which begins with the day.
+    """A table with a line for each comparison, and the surroundings, `made_on`, which begin with the date.
 
-    Of the goals that were not measured, the lines in the report of `before` stay.
+    Goals that were not measured keep their lines of the report `before`.
     """
     pairs = max(len(outcome.ours) for outcome in outcomes)
     quickly = " A quick run: small sizes, and nothing is judged." if quick else ""

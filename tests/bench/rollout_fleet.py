@@ -1,6 +1,6 @@
-"""A fleet of simulated hosts that go through one rollout: each has a session of its own, and the agent's own code.
+"""A fleet of simulated hosts that go through one rollout, each with its own session and the agent's own code.
 
-What a host does beside that is simulated: it watches `config` as the agent does, and its deployment takes some
+What else a host does is simulated: it watches `config` as the agent does, and its deployment takes some
 milliseconds.
 """
 
@@ -39,27 +39,27 @@ ROLLOUT = {
     "from": OLD,
 }
 DEPLOYS = 0.02
-"""Seconds that a deployment takes at most."""
+"""Seconds that a deployment takes, at most."""
 PING = 15.0
 """Seconds between two pings of every session."""
 DEADLINE = 900.0
 """Seconds that a rollout may take."""
 LOOK, SETTLES = 0.5, 1.0
-"""Seconds between two looks whether a rollout is done, and those in which the last hosts learn of it."""
+"""Seconds between two checks whether a rollout is done, and seconds for the last hosts to learn of it."""
 LIST = "/list"
 STATUS = b'{"name": "x", "state": "idle"}'
 
 
 @dataclass(frozen=True)
 class Course:
-    """What a rollout has come to: the seconds that it took, and the traffic of each host."""
+    """The seconds that a rollout took, and the traffic of each host."""
 
     seconds: float
     traffic: list[Traffic]
 
 
 class RawHost(SimulatedHost):
-    """A host with a session on a socket of its own."""
+    """A host with a session on its own socket."""
 
     __eq__, __hash__ = object.__eq__, object.__hash__
 
@@ -88,15 +88,15 @@ class RawHost(SimulatedHost):
         self.part = Participation(self, self.raw, desired, self.wake, resumes=False)  # type: ignore[arg-type]
 
     def report(self) -> None:
-        """What an agent writes of itself is not counted."""
+        """Write nothing, because an agent's status is not counted."""
 
     def wake(self) -> None:
-        """There is something to look at."""
+        """Take note that there is something to look at."""
         self.is_woken = True
         self.fleet.ready(self)  # type: ignore[attr-defined]
 
     def live(self) -> None:
-        """A turn of the loop, and more where there is something to look at already."""
+        """Take a turn of the loop, and further ones while there is something to look at."""
         self.is_in_turn = True
         if self.part is None:
             self.take_up()
@@ -111,7 +111,7 @@ class RawFleet:
     """The hosts, and the loop that runs them."""
 
     chance = SimpleNamespace(uniform=lambda _least, _most: random.uniform(DEPLOYS / 2, DEPLOYS))
-    """How long a deployment takes."""
+    """The source of the durations of deployments."""
 
     def __init__(self, ensemble: Ensemble, count: int) -> None:
         self.count = count
@@ -125,11 +125,11 @@ class RawFleet:
 
     @property
     def now(self) -> float:
-        """Seconds."""
+        """The present moment, in seconds."""
         return time.monotonic()
 
     def start(self) -> None:
-        """Have every host live."""
+        """Make every host live."""
         for number in range(self.count):
             host = RawHost(f"web-{number:05}", self)  # type: ignore[arg-type]
             self._hosts.append(host)
@@ -152,16 +152,16 @@ class RawFleet:
         return run
 
     def publish_to(self, host: RawHost) -> None:
-        """A host is told of a release."""
+        """Let a host know of a release."""
         self.ready(host)
 
     def ready(self, host: RawHost) -> None:
-        """A host has something to do."""
+        """Take note that a host has something to do."""
         if not host.is_in_turn:
             self._ready.append(host)
 
     def sleep(self, host: RawHost, seconds: float) -> None:
-        """A host has nothing to do until then."""
+        """Wake a host after so many seconds."""
         host.wake_at = time.monotonic() + seconds
         heapq.heappush(self._alarms, (host.wake_at, id(host), host))
 
@@ -174,7 +174,7 @@ class RawFleet:
             self._hub.ping()
 
     def step(self) -> None:
-        """Run whoever has something to do, and wait for more."""
+        """Run the hosts that have something to do, and wait for more."""
         now = time.monotonic()
         while self._alarms and self._alarms[0][0] <= now:
             moment, _unused, host = heapq.heappop(self._alarms)
@@ -189,7 +189,7 @@ class RawFleet:
         self._serve(0 if self._ready else min(alarm, 0.1))
 
     def traffic(self) -> list[Traffic]:
-        """What each host has sent and was sent."""
+        """What each host has sent and received."""
         return [host.raw.traffic for host in self._hosts]
 
     def has_all(self) -> bool:
@@ -209,7 +209,7 @@ class RawFleet:
 
 @contextmanager
 def published(client: KazooClient) -> Iterator[None]:
-    """Znodes of an application, and nobody who deletes old rollouts: that is a thread of its own."""
+    """The znodes of an application in which nothing deletes old rollouts, which an agent does in its own thread."""
     for path in (APP.root, APP.agents, APP.history, APP.roster, APP.rollouts, f"{APP.root}/bad"):
         client.ensure_path(path)
     with mock.patch.object(RolloutZnodes, "trim", return_value=None):
@@ -217,7 +217,7 @@ def published(client: KazooClient) -> Iterator[None]:
 
 
 def roll_out(ensemble: Ensemble, client: KazooClient, count: int) -> Course:
-    """Publish once to so many hosts, and wait until the rollout is done."""
+    """Publish once to `count` hosts, and wait until the rollout is done."""
     with published(client):
         fleet = RawFleet(ensemble, count)
         try:
@@ -242,7 +242,7 @@ def _is_done(client: KazooClient, root: str) -> bool:
 
 
 class WatchingFleet:
-    """Hosts that watch the list of those that have come to something, and list it whenever one has.
+    """Hosts that watch the list of outcomes, and list it at each change.
 
     The list grows by one host at a time, as fast as the slowest host reads it.
     """
@@ -255,7 +255,7 @@ class WatchingFleet:
 
     @classmethod
     def run(cls, ensemble: Ensemble, client: KazooClient, count: int) -> Course:
-        """Have all hosts come to something, one after the other."""
+        """Add the outcomes of all hosts, one after the other."""
         client.ensure_path(LIST)
         fleet = cls(ensemble, count)
         try:

@@ -1,4 +1,4 @@
-"""What the goals deploy: a repository at a git daemon, with a commit for each turn, and the checksum of a tree."""
+"""What the goals deploy: a repository at a git daemon with a commit for each turn, and the checksum of a tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINES = 20
 
 
 class Site:
-    """A repository of `files` files at `url`; each commit changes `changed` of them."""
+    """A repository of `files` files at `url`. Each commit changes `changed` of them."""
 
     def __init__(self, repository: GitRepository, url: str, files: int, changed: int) -> None:
         self.url = url
@@ -38,20 +38,20 @@ class Site:
         *options: str,
         beside: dict[str, str | None] | None = None,
     ) -> Iterator[Site]:
-        """A site at a git daemon with these further options; `beside` are further files."""
+        """A site at a git daemon with further options. `beside` are further files."""
         repository = GitRepository.create(bench.directory / name / "site")
         repository.commit(beside or {})
         with git_daemon(repository, None, *options) as url:
             yield cls(repository, url, files, changed)
 
     def from_path(self) -> Site:
-        """The same, with the same commits, at a path of this machine."""
+        """The same site with the same commits, at a local path."""
         other = copy.copy(self)
         other.url = self._repository.url
         return other
 
     def commit(self, turn: int) -> str:
-        """The commit of a turn, 0 for the first; both sides of a pair deploy the same."""
+        """The commit of a turn, 0 for the first. Both sides of a pair deploy the same one."""
         while len(self.commits) <= turn:
             texts: dict[str, str | None] = {
                 _path(number): _text(number, len(self.commits)) for number in range(self._changed)
@@ -60,18 +60,18 @@ class Site:
         return self.commits[turn]
 
     def count_changed(self, before: int, after: int) -> int:
-        """How many files differ between the commits of two turns."""
+        """The number of files that differ between the commits of two turns."""
         return len(self._repository.git("diff", "--name-only", self.commit(before), self.commit(after)).splitlines())
 
     def checksum(self, commit_id: str) -> str:
-        """What `checksum` says of a directory that has this commit."""
+        """The `checksum` of a directory with this commit."""
         listed = self._repository.git("ls-tree", "-r", "-z", commit_id).split("\0")
         entries = (line.partition("\t") for line in listed if line)
         return _sum(f"{facts.split()[0]} {facts.split()[2]} {path}" for facts, _tab, path in entries)
 
 
 def checksum(directory: Path) -> str:
-    """The checksum of all files below a directory, by path, mode and contents, without git's own."""
+    """The checksum of all files below a directory, of their paths, modes and contents, without git's own files."""
     lines = []
     for place, directories, names in os.walk(os.path.realpath(directory)):
         directories[:] = [name for name in directories if name != ".git"]

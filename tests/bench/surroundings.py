@@ -1,4 +1,4 @@
-"""What a run was made on: date, machine, versions."""
+"""The surroundings of a run: date, machine, versions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SERVER = re.compile(r"version: ([\d.]+)")
 
 
 def describe(member: Member) -> str:
-    """One sentence; `member` is a server that runs."""
+    """The date, the machine and the versions, that of ZooKeeper from a running `member`."""
     today = datetime.now(timezone.utc).date().isoformat()
     return f"{today}, on {_machine()}. {_versions(member)}."
 

@@ -1,4 +1,4 @@
-"""What the goals run on, made when first used: a directory, an ensemble, registries, Ansible's commands."""
+"""What the goals run on, created on first use: a directory, an ensemble, registries, Ansible's commands."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from support.ensemble import Ensemble
 HERE = Path(__file__).resolve().parent
 COLLECTIONS = HERE.parent.parent / "collections"
 CHUNK = 500
-"""Registrations that are made in one transaction."""
+"""Registrations that are created in one transaction."""
 EXTRA = ("maxSessionTimeout=60000", "syncLimit=60")
-"""On a machine that is as busy as they make it, agents must not lose their sessions, nor members their leader: one that
-has to wait long for a slow disk would close all of its connections."""
+"""On a machine that the goals keep busy, agents must not lose their sessions, nor members their leader: a member that
+waits long for a slow disk would close all of its connections."""
 OWNED = 10_000
-"""Registrations of one session: what a session leaves is deleted in one transaction, which must not exceed 1 MB."""
+"""Registrations of one session, whose ephemerals are deleted in one transaction, which must not exceed 1 MB."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """One server: its child in the registry, its address and its port, both as text."""
+    """One server: its child in the registry, its address and its port, both as strings."""
 
     child: str
     address: str
@@ -39,7 +39,7 @@ class Registration:
 
     @classmethod
     def numbered(cls, number: int) -> Registration:
-        """The server `number` of up to 16 million, each with an address of its own."""
+        """The server `number` of up to 16 million, each with its own address."""
         address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
         return cls(f"server-{number:05}", address, "8080")
 
@@ -51,19 +51,19 @@ class Registration:
 
 @dataclass(frozen=True)
 class Registry:
-    """Registrations that are in ZooKeeper, as ephemeral children of `path`."""
+    """Registrations in ZooKeeper, as ephemeral children of `path`."""
 
     path: str
     registrations: list[Registration]
 
 
 class Workbench:
-    """The surroundings of a run; `opened` makes one and takes it down."""
+    """The surroundings of a run, created and removed by `opened`."""
 
     def __init__(self, directory: Path, *, quick: bool = False, jvm: tuple[str, ...] = ()) -> None:
         self.directory = directory
         self.quick = quick
-        """Whether goals may measure smaller things than those they are set for."""
+        """Whether goals may measure smaller sizes than those they are set for."""
         self._jvm = jvm
         self._ending = contextlib.ExitStack()
         self._registries: dict[int, Registry] = {}
@@ -71,14 +71,14 @@ class Workbench:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, *, quick: bool = False, jvm: tuple[str, ...] = ()) -> Iterator[Workbench]:
-        """A workbench in a temporary directory for the length of the block; `jvm` are words for the ensemble's Java."""
+        """A workbench in a temporary directory for the block. `jvm` are options of the ensemble's Java."""
         with tempfile.TemporaryDirectory(prefix="zoo-bench-") as directory:
             bench = cls(Path(directory), quick=quick, jvm=jvm)
             with bench._ending:
                 yield bench
 
     def sized(self, whole: int, quick: int) -> int:
-        """How many of something a goal has: fewer in a run that is quick."""
+        """The size that a goal uses, smaller in a quick run."""
         return quick if self.quick else whole
 
     @cached_property
@@ -90,7 +90,7 @@ class Workbench:
 
     @cached_property
     def client(self) -> KazooClient:
-        """A session of kazoo's."""
+        """A connected kazoo client."""
         return self._connected()
 
     def _connected(self) -> KazooClient:
@@ -101,7 +101,7 @@ class Workbench:
         return client
 
     def registry(self, size: int) -> Registry:
-        """A registry with `size` servers; the same one each time."""
+        """The registry with `size` servers, created on first use."""
         if size not in self._registries:
             made = Registry(f"/service/of-{size}", [Registration.numbered(number) for number in range(size)])
             self._register(made)
@@ -121,7 +121,7 @@ class Workbench:
                 raise BenchError(f"{registry.path}: can't register: {failed[0]!r}")
 
     def write(self, name: str, text: str, mode: int = 0o644) -> Path:
-        """A file in the directory."""
+        """Write a file in the directory, and return its path."""
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -129,9 +129,9 @@ class Workbench:
         return path
 
     def ansible(self, command: str, *words: object, **surroundings: str) -> str:
-        """Run one of Ansible's commands, with these environment variables; its standard output.
+        """Run one of Ansible's commands with these environment variables, and return its standard output.
 
-        Raises `BenchError` where it does not end well.
+        Raises `BenchError` if it fails or prints a warning.
         """
         return self.run(Path(sys.executable).parent / command, *words, **surroundings)
 
@@ -152,7 +152,7 @@ class Workbench:
 
     @cached_property
     def _environment(self) -> dict[str, str]:
-        """The user's own, without what would change Ansible's behaviour."""
+        """The user's environment, without variables that would change Ansible's behaviour."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "ZK_", "PYTHON"))}
         return {
             **kept,

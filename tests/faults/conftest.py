@@ -1,4 +1,4 @@
-"""Fixtures of the suite of faults, and the summary that the run itself writes."""
+"""Fixtures of the fault suite, and the summary that the run itself writes."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LEFT_OUT: list[Any] = []
 
 @pytest.fixture(scope="session")
 def ledger(ensemble: Ensemble) -> Ledger:
-    """What this run counts."""
+    """The ledger of this run, which counts faults and checks."""
     LEDGER.zookeeper = ensemble.members[0].ask("srvr").split(":")[1].split("-")[0].strip()
     return LEDGER
 
 
 @pytest.fixture
 def zk_options() -> dict[str, Any]:
-    """A client is back soon when the ensemble is: kazoo's own pauses grow without end."""
+    """Makes clients reconnect soon after the ensemble is back: kazoo's own pauses grow without limit."""
     return {"timeout": 10, "connection_retry": RETRY}
 
 
@@ -43,7 +43,7 @@ def zk_options() -> dict[str, Any]:
 def host(
     tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository, ledger: Ledger
 ) -> Iterator[Callable[..., Host]]:
-    """Makes hosts by further keys of the agent's configuration; `name` and `hosts` among them."""
+    """Makes hosts with further keys of the agent's configuration, `hosts` among them."""
     made: list[Host] = []
 
     def make(name: str = "server1", **config: Any) -> Host:
@@ -61,12 +61,12 @@ def host(
 
 
 def pytest_deselected(items: list[Any]) -> None:
-    """Note that this is not the whole suite."""
+    """Record that this is not the entire suite."""
     LEFT_OUT.extend(items)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int) -> None:
-    """Print the counts; where the whole suite passed and it is asked for, write them down."""
+    """Print the counts, and write them to the page if that was requested and the entire suite has passed."""
     if not LEDGER.faults:
         return
     terminalreporter.section("faults")

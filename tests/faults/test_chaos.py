@@ -1,6 +1,6 @@
-"""Five hosts for two minutes in a storm of troubles: every live tree is whole, and all converge when it is over.
+"""Five hosts for two minutes in a storm of troubles: every live tree is complete, and all converge afterwards.
 
-ZOO_CHAOS_SEED repeats what a run began in its order, ZOO_CHAOS_SECONDS says for how long.
+ZOO_CHAOS_SEED repeats the troubles of a run in their order, ZOO_CHAOS_SECONDS sets the duration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PAUSE = 0.5
 
 
 @pytest.mark.storm
-def test_a_fleet_in_a_storm_serves_whole_releases_and_converges_when_it_is_over(
+def test_a_fleet_in_a_storm_serves_complete_releases_and_converges_when_it_is_over(
     tmp_path: Path, host: Callable[..., Host], repository: GitRepository, ledger: Ledger
 ) -> None:
     seed = int(os.environ.get("ZOO_CHAOS_SEED") or random.randrange(1_000_000))
@@ -56,7 +56,7 @@ def test_a_fleet_in_a_storm_serves_whole_releases_and_converges_when_it_is_over(
 
 
 def make_fleet(host: Callable[..., Host], servers: Ensemble, origin: GitRepository, stack: ExitStack) -> Fleet:
-    """Five hosts, each with ways of its own to the ensemble, all with one to the git server."""
+    """Five hosts, each with its own proxies to the ensemble, and one proxy to the git server for all."""
     daemon = stack.enter_context(git_daemon(origin))
     git = stack.enter_context(closing(Proxy(int(daemon.split(":")[2].split("/")[0]))))
     ways = {name: Ways(servers, stack) for name in NAMES}
@@ -74,7 +74,7 @@ def make_fleet(host: Callable[..., Host], servers: Ensemble, origin: GitReposito
 
 
 def check_calm(fleet: Fleet, ledger: Ledger, generation: int) -> None:
-    """All hosts converge, nothing but they is registered, and none has met an error that nobody had thought of."""
+    """Check that all hosts converge, that only they are registered, and that no log has a traceback."""
     for one in fleet.hosts:
         one.settle(fleet.origin.head, generation)
     app, zk = fleet.hosts[0].agent.app, fleet.hosts[0].zk

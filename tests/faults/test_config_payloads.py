@@ -1,4 +1,4 @@
-"""Whatever is written into the config znode: the agent lives, writes nothing outside its base, and goes on."""
+"""Whatever is written to the config znode, the agent survives, writes nothing outside its base, and goes on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reader:
         self.changed = threading.Event()
 
     def wait(self, generation: int) -> bool:
-        """Wait until the status is about a generation; whether it came to be."""
+        """Wait until the status is about a generation, and return whether that happened."""
         wanted = b'"generation": %d' % generation
         while wanted not in self.zk.get(self.path, watch=self._on_event)[0]:
             if not self.changed.wait(10):
@@ -41,7 +41,7 @@ class Reader:
 
 
 def outside(root: Path, base: Path) -> trees.Contents:
-    """All that is in the directory around a base, but for the base and the agent's log."""
+    """The contents of the directory around a base, except the base and the agent's log."""
     inside = (bytes(base.relative_to(root)) + b"/", b"server1/agent.log")
     return {path: facts for path, facts in trees.directory_contents(root).items() if not path.startswith(inside)}
 

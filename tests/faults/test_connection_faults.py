@@ -1,4 +1,4 @@
-"""The way between an agent and the ensemble is refused, swallowed, slow: a hiccup is no event, a loss is mended."""
+"""Connections of an agent are refused, swallowed, cut or slow: a hiccup causes no event, a loss is recovered from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.waiting import wait_for
 
 Hosts = Callable[..., Host]
 TIMEOUT = 6
-"""Seconds of session timeout of an agent whose connection hiccups."""
+"""Seconds of session timeout of an agent with a hiccup in its connection."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def delay(way: Proxy) -> None:
 
 
 @pytest.mark.parametrize("trouble", [swallow, cut, refuse, delay])
-def test_a_connection_that_hiccups_within_the_session_timeout_is_no_event_at_a_watcher(
+def test_a_hiccup_of_the_connection_within_the_session_timeout_is_no_event_at_a_watcher(
     way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger, trouble: Callable[[Proxy], None]
 ) -> None:
     one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=TIMEOUT).start()
@@ -64,7 +64,7 @@ def test_a_connection_that_hiccups_within_the_session_timeout_is_no_event_at_a_w
 
 
 @pytest.mark.parametrize("trouble", [swallow, refuse])
-def test_a_connection_lost_for_longer_than_the_session_timeout_takes_nothing_down_and_all_comes_back(
+def test_a_connection_lost_for_longer_than_the_session_timeout_takes_nothing_down_and_is_recovered(
     way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger, trouble: Callable[[Proxy], None]
 ) -> None:
     one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=2).start()
@@ -80,7 +80,7 @@ def test_a_connection_lost_for_longer_than_the_session_timeout_takes_nothing_dow
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_one_before(
+def test_a_release_with_which_the_ensemble_cannot_be_reached_gives_way_to_the_previous_one(
     way: Proxy, host: Hosts, ledger: Ledger, restarts: bool
 ) -> None:
     one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=2, rollback_when_isolated=1)
@@ -127,7 +127,7 @@ def test_an_agent_that_leaves_while_its_connection_is_lost_for_a_moment_leaves_n
     assert not zk.exists(one.registration), "it is gone at once, not with the session timeout"
 
 
-def test_a_registration_that_is_deleted_while_the_connection_is_lost_is_made_again(
+def test_a_registration_that_is_deleted_while_the_connection_is_lost_is_recreated(
     way: Proxy, host: Hosts, zk: KazooClient, ledger: Ledger
 ) -> None:
     one = host(hosts=f"127.0.0.1:{way.port}", session_timeout=30).start()

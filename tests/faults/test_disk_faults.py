@@ -20,7 +20,7 @@ Hosts = Callable[..., Host]
 
 
 def mount(stack: ExitStack, place: Path, *words: str) -> None:
-    """Mount something at a directory until the stack ends; skips the test where that is not allowed here."""
+    """Mount something at a directory until the stack ends, or skip the test if mounting is not allowed."""
     place.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", *words, str(place)], check=False, capture_output=True, text=True)
     if done.returncode:
@@ -30,7 +30,7 @@ def mount(stack: ExitStack, place: Path, *words: str) -> None:
 
 @pytest.fixture
 def mounts() -> Iterator[ExitStack]:
-    """What is mounted by the test."""
+    """The mounts of the test, undone at its end."""
     with ExitStack() as stack:
         yield stack
 
@@ -124,7 +124,7 @@ def test_a_release_that_takes_the_agent_down_on_a_full_disk_is_given_up_all_the_
     one.check_registered()
 
 
-def test_a_disk_that_is_full_of_what_nobody_needs_has_room_for_the_next_release(
+def test_a_disk_that_is_full_of_unneeded_releases_has_room_for_the_next_one(
     mounts: ExitStack, host: Hosts, ledger: Ledger
 ) -> None:
     one = host(min_free_bytes=1_000_000, min_free_inodes=0)
@@ -143,12 +143,12 @@ def test_a_disk_that_is_full_of_what_nobody_needs_has_room_for_the_next_release(
 
 
 def free_bytes(host: Host) -> int:
-    """What is free on the disk of the base."""
+    """The free bytes on the disk of the base."""
     facts = os.statvfs(host.agent.base)
     return facts.f_bavail * facts.f_frsize
 
 
-def test_a_deployment_that_would_leave_less_free_than_it_has_to_waits_for_room(
+def test_a_deployment_that_would_leave_less_than_min_free_bytes_waits_for_room(
     mounts: ExitStack, host: Hosts, ledger: Ledger
 ) -> None:
     one = host()
@@ -218,7 +218,7 @@ def test_a_read_only_disk_is_named_and_leaves_the_old_release_live_until_it_can_
 
 
 def read_only(mounts: ExitStack, host: Host) -> None:
-    """Mount the base, as it is, so that nothing in it can be written."""
+    """Remount the base as it is, but read-only."""
     mount(mounts, host.agent.base, "--bind", str(host.agent.base))
     subprocess.run(["mount", "-o", "remount,ro,bind", str(host.agent.base)], check=True)
 
@@ -235,7 +235,7 @@ def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_
     one.start()
     status = wait_for(lambda: one.status if one.status.get("troubles") else None, "the status says so")
     assert status is not None
-    # Others may be told of beside it, as of another file of its own.
+    # There may be other troubles beside it, such as one about another file of the agent.
     told = "status.json: Read-only file system; no release is deployed until it can be written"
     assert [trouble for trouble in status["troubles"] if trouble.endswith(told)], status["troubles"]
     one.check_same(created)
@@ -255,7 +255,7 @@ def test_an_agent_that_starts_on_a_read_only_disk_registers_and_deploys_once_it_
     one.check_registered()
 
 
-def test_a_release_that_is_on_a_read_only_disk_is_not_drained_for(
+def test_a_host_is_not_drained_for_a_release_on_a_read_only_disk(
     mounts: ExitStack, host: Hosts, ledger: Ledger
 ) -> None:
     one = host(drain_seconds=0.1, session_timeout=30)

@@ -1,4 +1,4 @@
-"""Members of the ensemble crash, hang and are cut off; a quorum is lost; a session expires."""
+"""Members of the ensemble crash, hang and are cut off, a quorum is lost, a session expires."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from support.waiting import wait_for
 
 Hosts = Callable[..., Host]
 TIMEOUT = 6
-"""Seconds of session timeout with which an election is no reason to lose a session."""
+"""Seconds of session timeout that outlast an election."""
 
 
 @pytest.fixture
 def ways(ensemble: Ensemble) -> Iterator[Ways]:
-    """The agent's ways to the shared ensemble."""
+    """The agent's proxies to the shared ensemble."""
     with ExitStack() as stack:
         yield Ways(ensemble, stack)
 
 
 @pytest.fixture
 def whole(ensemble: Ensemble) -> Iterator[Ensemble]:
-    """The shared ensemble, mended with the test."""
+    """The shared ensemble, repaired after the test."""
     yield ensemble
     for member in ensemble.members:
         member.signal(signal.SIGCONT)
@@ -80,7 +80,7 @@ def test_a_quorum_lost_for_longer_than_the_session_timeout_costs_nothing_in_the_
     one.settle(later)
 
 
-def test_a_session_that_is_expired_on_purpose_is_made_anew_with_all_that_it_held(host: Hosts, ledger: Ledger) -> None:
+def test_a_session_that_is_expired_on_purpose_is_replaced_with_all_that_it_held(host: Hosts, ledger: Ledger) -> None:
     one = host(session_timeout=4).start()
     registration = one.settle()
     for text in ("two\n", "three\n"):
@@ -103,7 +103,7 @@ def wait_for_another(one: Host, registration: int) -> None:
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
-def test_an_agent_at_a_member_that_becomes_a_minority_goes_to_the_majority(
+def test_an_agent_at_a_member_that_is_cut_off_moves_to_the_majority(
     tmp_path: Path, repository: GitRepository, ledger: Ledger, role: str, host: Hosts
 ) -> None:
     servers = PartitionedEnsemble(tmp_path / "partitioned")
@@ -134,9 +134,7 @@ def test_an_agent_at_a_member_that_becomes_a_minority_goes_to_the_majority(
         one.stop()
 
 
-def test_one_member_after_another_restarted_is_not_noticed_by_a_registration(
-    whole: Ensemble, host: Hosts, ledger: Ledger
-) -> None:
+def test_a_rolling_restart_of_the_members_keeps_a_registration(whole: Ensemble, host: Hosts, ledger: Ledger) -> None:
     one = host(session_timeout=TIMEOUT).start()
     registration = one.settle()
     for member in whole.members:

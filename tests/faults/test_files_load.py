@@ -1,4 +1,4 @@
-"""Values change all the time on many hosts while members of the ensemble die: files are whole, and right in the end."""
+"""Values change constantly on many hosts while members of the ensemble die: files are complete, in the end right."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ WRITERS = 4
 INTERVAL = 5.0
 """Seconds of `min_interval`."""
 DOWN = 4.0
-"""Seconds that a killed member is down, and that all are up before the next is killed."""
+"""Seconds that a killed member is down, and then that all are up before the next is killed."""
 PATIENCE = 300
-"""Seconds after which what was started is lost; it comes late where everything else is busy, too."""
+"""Seconds after which a start counts as failed, long enough for a busy machine."""
 SOON = 60
-"""Seconds after the last change within which every file is right."""
+"""Seconds after the last change within which every file has to be right."""
 LARGEST = 8_000
-"""Bytes of a value, at the most."""
+"""The largest size of a value, in bytes, without the digest."""
 DELETED = 0.05
-"""The part of the changes that are deletions; a znode that is not there is created by its next change."""
+"""The share of the changes that are deletions. A deleted znode is created again by its next change."""
 
 
 def checked(serial: int, name: str) -> bytes:
-    """A value that proves itself: the digest of the rest, and the rest."""
+    """A value that proves itself: the digest of the rest, then the rest."""
     text = f"{serial} {name}\n".encode() + random.randbytes(random.randrange(LARGEST))
     return hashlib.sha256(text).hexdigest().encode() + text
 
@@ -60,7 +60,7 @@ def is_whole(value: bytes) -> bool:
 
 
 class Fleet:
-    """Agents that all have all files, each in a directory of its own; their actions note when they began."""
+    """Agents that each have all files in a directory of their own, and whose actions record when they began."""
 
     def __init__(self, root: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> None:
         self.znodes = [f"{app}/files/{number:03}.conf" for number in range(ZNODES)]
@@ -99,14 +99,14 @@ class Fleet:
         return [self.place(agent, znode) for agent in self.agents for znode in self.znodes]
 
     def stop(self) -> None:
-        """End whoever still runs."""
+        """End the agents that are still running."""
         for agent in self.agents:
             agent.kill()
 
 
 @contextmanager
 def all_the_time(work: Callable[[], None]) -> Iterator[None]:
-    """Do `work` again and again in a thread for as long as the block lasts; what it raises is raised at the end."""
+    """Do `work` again and again in a thread for as long as the block lasts. Its exception is raised at the end."""
     over, troubles = threading.Event(), []
 
     def run() -> None:
@@ -128,7 +128,7 @@ def all_the_time(work: Callable[[], None]) -> Iterator[None]:
 
 
 class Reading:
-    """Reads one file after the other; each that is there has to be whole."""
+    """Reads one file after the other. Each one that exists has to be complete."""
 
     def __init__(self, places: list[Path], ledger: Ledger) -> None:
         self.ledger = ledger
@@ -136,7 +136,7 @@ class Reading:
         self._places = itertools.cycle(places)
 
     def read_some(self) -> None:
-        """Read some files, and leave some time to others."""
+        """Read some files, then pause to leave the processor to others."""
         for place in itertools.islice(self._places, 50):
             try:
                 value = place.read_bytes()
@@ -155,7 +155,7 @@ class Killing:
         self.killed = 0
 
     def kill_one(self) -> None:
-        """One is down for a while, then all are up for a while."""
+        """Kill one member for a while, then let all be up for a while."""
         member = self.ensemble.members[self.killed % len(self.ensemble.members)]
         self.ledger.inject("SIGKILL of a member of the ensemble under 1,000 changes of files a minute")
         member.kill()
@@ -167,7 +167,7 @@ class Killing:
 
 
 class Changing:
-    """Changes znodes at an even pace, and knows what each has to be in the end (None: it is deleted)."""
+    """Changes znodes at an even pace, and knows the final value of each (None: it is deleted)."""
 
     def __init__(self, zk: KazooClient, znodes: list[str]) -> None:
         self.zk = zk
@@ -176,8 +176,8 @@ class Changing:
         self._begun = time.monotonic()
 
     def change_all(self) -> float:
-        """Make all changes; what the ensemble's outages have held up is made up for. The seconds that it took."""
-        # Each has znodes of its own: what is changed last, and expected, has an order.
+        """Make all changes, catching up after outages of the ensemble, and return the seconds that it took."""
+        # Each writer has its own znodes, so that the last change of each is known.
         with ThreadPoolExecutor(WRITERS) as writers:
             for _done in writers.map(self._change_some, range(WRITERS)):
                 pass
@@ -193,7 +193,7 @@ class Changing:
             patiently(functools.partial(self._change, znode, value))
 
     def _change(self, znode: str, value: bytes | None) -> None:
-        """Delete it, or set it, or create it where it is not there; done twice where an answer was lost."""
+        """Delete the znode, or set or create it. This may be done twice if an answer was lost."""
         try:
             if value is None:
                 self.zk.delete(znode)
@@ -205,7 +205,7 @@ class Changing:
 
 
 def troubles(fleet: Fleet, changing: Changing) -> Iterator[tuple[Path, str]]:
-    """Each file, and what is wrong with it or with its status; a deleted znode's file keeps an older value."""
+    """Each file, and what is wrong with it or its status. The file of a deleted znode keeps an older value."""
     for agent in fleet.agents:
         statuses = patiently(functools.partial(getattr, agent, "status")).get("files", {})
         for znode, value in changing.expected.items():
@@ -220,7 +220,7 @@ def troubles(fleet: Fleet, changing: Changing) -> Iterator[tuple[Path, str]]:
 
 
 def check_files(fleet: Fleet, changing: Changing, ledger: Ledger) -> None:
-    """Soon every file is right, and known to be."""
+    """Check that soon every file is right, and reported to be."""
     with contextlib.suppress(AssertionError):
         wait_for(lambda: not any(trouble for _place, trouble in troubles(fleet, changing)), "every file is right", SOON)
     for place, trouble in troubles(fleet, changing):
@@ -233,7 +233,7 @@ def test_two_thousand_changes_on_twenty_hosts_arrive_while_members_of_the_ensemb
 ) -> None:
     with ExitStack() as stack:
         stack.callback(ensemble.start)
-        # Twenty hosts have twenty disks; on one, each would wait for what all the others make durable.
+        # Twenty hosts have twenty disks. On a single one, each would wait for the writes of all others.
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm")))
         zk = stack.enter_context(connected(ensemble.hosts, timeout=10, connection_retry=RETRY))
         fleet = Fleet(root, ensemble, zk, app)
@@ -246,7 +246,7 @@ def test_two_thousand_changes_on_twenty_hosts_arrive_while_members_of_the_ensemb
                 took = changing.change_all()
             check_files(fleet, changing, ledger)
         if took > SECONDS * 1.5:
-            # What must never be was looked for all the same, under fewer changes.
+            # All checks were made nevertheless, with fewer changes a minute.
             warnings.warn(f"too busy a machine: {60 * CHANGES / took:.0f} changes a minute", stacklevel=1)
         assert killing.killed >= len(ensemble.members), "each member was killed"
         for agent in fleet.agents:
@@ -254,7 +254,7 @@ def test_two_thousand_changes_on_twenty_hosts_arrive_while_members_of_the_ensemb
 
 
 def check_intervals(agent: Agent, ledger: Ledger) -> None:
-    """No action began sooner after the one before than it may."""
+    """Check that no action began sooner after the previous one than `min_interval`."""
     notes = sorted((agent.root / "notes").iterdir())
     assert len(notes) == 6, "five units and a command"
     for note in notes:

@@ -1,4 +1,4 @@
-"""The git server is away, slow, cut off, wrong; a commit is gone, or full of what could bite."""
+"""The git server is unreachable, slow, cut off or wrong, a commit is missing, or full of pitfalls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGE = 300_000
 
 
 class Server:
-    """A git daemon behind a proxy, and a host that reaches it by that alone."""
+    """A git daemon behind a proxy, and a host that reaches it only through that."""
 
     def __init__(self, way: Proxy, host: Host) -> None:
         self.way = way
@@ -32,11 +32,11 @@ class Server:
         self.settle()
 
     def publish(self, commit_id: str | None = None) -> int:
-        """Publish a commit of the server's."""
+        """Publish a commit, to be fetched from the server."""
         return self.host.publish(commit_id, url=self.url)
 
     def settle(self, commit_id: str | None = None) -> None:
-        """Publish a commit and see the host converge."""
+        """Publish a commit, and check that the host converges."""
         commit_id = commit_id or self.host.origin.head
         self.host.settle(commit_id, self.publish(commit_id))
 
@@ -56,7 +56,7 @@ def server(host: Hosts, repository: GitRepository) -> Iterator[Server]:
 
 
 def flip(data: bytes) -> bytes:
-    """The same bytes, but for one in the middle of what is large enough to be a piece of a pack."""
+    """The same bytes with one bit flipped in the middle, if there are enough to be a piece of a pack."""
     middle = len(data) // 2
     return data if len(data) < 4096 else data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
 
@@ -78,7 +78,7 @@ def misbehave(way: Proxy, trouble: str) -> None:
 @pytest.mark.parametrize(
     "trouble", ["away", "swallowing", "too slow", "cut in the middle of a pack", "flipping bits in a pack"]
 )
-def test_a_git_server_in_trouble_is_tried_again_and_the_host_converges_by_itself_when_that_is_over(
+def test_a_git_server_in_trouble_is_tried_again_and_the_host_converges_by_itself_afterwards(
     server: Server, ledger: Ledger, trouble: str
 ) -> None:
     before, later = server.host.origin.head, server.commit_large()
@@ -138,7 +138,9 @@ def test_a_commit_that_a_forced_push_removed_is_waited_for_and_a_newer_one_is_de
     server.settle()
 
 
-def test_a_live_commit_that_a_forced_push_removed_stays_and_can_be_gone_back_to(server: Server, ledger: Ledger) -> None:
+def test_a_live_commit_that_a_forced_push_removed_stays_and_can_be_rolled_back_to(
+    server: Server, ledger: Ledger
+) -> None:
     origin = server.host.origin
     before, removed = origin.head, origin.commit({"index.html": "removed\n"})
     server.settle(removed)
@@ -152,7 +154,7 @@ def test_a_live_commit_that_a_forced_push_removed_stays_and_can_be_gone_back_to(
     server.settle(removed)
 
 
-def test_a_release_for_another_place_that_cannot_be_had_leaves_the_host_registered(
+def test_a_release_for_another_place_that_cannot_be_fetched_leaves_the_host_registered(
     server: Server, ledger: Ledger
 ) -> None:
     registration = server.host.check_registered()
@@ -164,13 +166,13 @@ def test_a_release_for_another_place_that_cannot_be_had_leaves_the_host_register
 
 
 def remove(origin: GitRepository, back_to: str) -> None:
-    """Force the branch back, and have the server forget what came after."""
+    """Reset the branch, and make the server forget the later commits."""
     origin.git("reset", "--hard", "-q", back_to)
     origin.git("reflog", "expire", "--expire=now", "--all")
     origin.git("gc", "-q", "--prune=now")
 
 
-def test_going_back_needs_no_git_server(server: Server, ledger: Ledger) -> None:
+def test_a_rollback_needs_no_git_server(server: Server, ledger: Ledger) -> None:
     before = server.host.origin.head
     server.host.origin.commit({"index.html": "two\n"})
     server.settle()
@@ -179,7 +181,7 @@ def test_going_back_needs_no_git_server(server: Server, ledger: Ledger) -> None:
     server.settle(before)
 
 
-def test_an_object_store_that_is_broken_on_the_host_is_made_anew(server: Server, ledger: Ledger) -> None:
+def test_an_object_store_that_is_broken_on_the_host_is_recreated(server: Server, ledger: Ledger) -> None:
     packs = server.host.agent.base / ".zoo/repository.git/objects/pack"
     for number, break_it in enumerate((os.unlink, truncate)):
         ledger.inject("a broken object store on the host")
@@ -191,12 +193,12 @@ def test_an_object_store_that_is_broken_on_the_host_is_made_anew(server: Server,
 
 
 def truncate(path: Path) -> None:
-    """Cut a file off as a crash of the machine could."""
+    """Cut a file off, as a crash of the machine could."""
     os.truncate(path, 40)
 
 
 def fill(origin: GitRepository) -> None:
-    """Put into the work tree whatever a deployment could stumble over."""
+    """Fill the work tree with everything that a deployment could stumble over."""
     path = origin.path
     (path / "out").symlink_to("../../../../../../../../etc/passwd")
     (path / "absolute").symlink_to("/etc")
@@ -248,7 +250,7 @@ def test_a_commit_of_odd_things_is_deployed_byte_for_byte_and_runs_nothing(
     odd = commit_all(repository, submodule)
     ledger.inject("a commit with symlinks out of its tree, names of 255 bytes, submodules, attributes that filter")
     one.settle(odd)
-    # The work tree has no directory for a submodule: git would take its absence for a removal.
+    # The work tree has no directory for a submodule, and git would treat its absence as a removal.
     (repository.path / "index.html").write_text("after\n")
     repository.git("commit", "-q", "-m", "one file", "--", "index.html")
     ledger.inject("the same by difference from the release before")

@@ -1,4 +1,4 @@
-"""Hooks fail, hang and chatter, checks never pass: the release before comes back, the failed one is not tried again."""
+"""Hooks fail, hang and chatter, checks never pass: the previous release returns, the failed one is not tried again."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ NAMES = ("before_activate", "after_activate")
 
 
 def only_for(text: str, script: str) -> list[str]:
-    """A command that runs `script` where the release's index.html says `text`, and is well otherwise."""
+    """A command that runs `script` if the release's index.html contains `text`, and succeeds otherwise."""
     return ["/bin/sh", "-c", f'grep -q {text} "$ZOO_RELEASE/index.html" || exit 0; {script}']
 
 
 def count_tries(one: Host, generation: int, state: str) -> int:
-    """How often the agent has come to a state with a generation."""
+    """How often the agent has reached a state with a generation."""
     return one.agent.log.count(f"{state}, generation={generation}")
 
 
 def check_gave_up(one: Host, generation: int, before: str, *words: str) -> None:
-    """The host has gone back or never left, says why, and a restarted agent does not try again."""
+    """Check that the host has `before` live and says why, and that a restarted agent does not try again."""
     status = one.outcome(generation)
     assert status["state"] in {"rolled_back", "failed"}
     assert [word for word in words if word not in status["message"]] == []
@@ -44,7 +44,7 @@ def check_gave_up(one: Host, generation: int, before: str, *words: str) -> None:
 
 
 def command_line(process: str) -> str:
-    """The words of a process; empty where it has ended."""
+    """The command line of a process, empty if it has ended."""
     try:
         return Path(f"/proc/{process}/cmdline").read_text()
     except OSError:
@@ -91,9 +91,7 @@ def test_a_hook_that_writes_a_lot_fills_neither_status_nor_memory(host: Hosts, l
 
 
 @pytest.mark.storm
-def test_a_hook_before_going_back_that_fails_does_not_keep_the_host_from_going_back(
-    host: Hosts, ledger: Ledger
-) -> None:
+def test_a_before_rollback_hook_that_fails_does_not_prevent_the_rollback(host: Hosts, ledger: Ledger) -> None:
     hooks: dict[str, Any] = {
         "after_activate": only_for("bad", "exit 1"),
         "before_rollback": ["/bin/sh", "-c", "echo no way; exit 3"],

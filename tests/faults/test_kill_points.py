@@ -1,4 +1,4 @@
-"""kill -9 at every step of a deployment: the host is whole at once, and converges when the agent is started again."""
+"""kill -9 at every step of a deployment: the host stays intact, and converges when the agent is started again."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(SOURCE)}
 
 
 class Stage:
-    """A host with one release live, whose directories can be put back to that state; a second release is to come."""
+    """A host with one release live, whose directories can be reset to that state, and a second release published."""
 
     def __init__(self, host: Host, directory: Path) -> None:
         self.host = host
@@ -75,27 +75,27 @@ class Stage:
 
     @property
     def job(self) -> str:
-        """What the agent would ask of its apply process."""
+        """The job that the agent would give to its apply process."""
         config = Config.from_file(str(self.host.agent.configure()))
         release = Release(self.host.origin.url, self.new, "site")
         return json.dumps(stage_job(config, release, [self.old]))
 
     def reset(self) -> None:
-        """Put the host's directories back."""
+        """Reset the host's directories."""
         shutil.rmtree(self.host.agent.base, ignore_errors=True)
         shutil.copytree(self.saved, self.host.agent.base, symlinks=True)
 
     def empty(self) -> None:
-        """Let the host be one that has never had a release."""
+        """Make the host one that has never had a release."""
         shutil.rmtree(self.host.agent.base, ignore_errors=True)
 
     def check_staged(self) -> None:
-        """Every release directory under its commit's name is that commit, whole."""
+        """Check that every release directory is the complete commit that it is named after."""
         for path in (self.host.agent.base / ".zoo/releases").glob("*"):
             self.host.ledger.judge(COMMITS, trees.difference(path, self.host.origin.path, path.name))
 
     def check_killed(self, *live: str | None) -> None:
-        """Just killed, the host has one of these commits live; started again, it converges to the newest."""
+        """Check that the host of a killed agent has one of these commits live, and converges after a restart."""
         self.check_staged()
         self.host.check_live(*live)
         self.host.start()
@@ -113,7 +113,7 @@ def stage(host: Hosts, tmp_path: Path) -> Stage:
 
 
 def spread(points: list[Point], most: dict[str, int]) -> list[Point]:
-    """The points, at most so many of each call in `most`, evenly over the way; the others all."""
+    """The points, but of each call in `most` at most that many, evenly spread."""
     chosen: list[Point] = []
     for call in Counter(point.call for point in points):
         these = [point for point in points if point.call == call]
@@ -125,7 +125,7 @@ def spread(points: list[Point], most: dict[str, int]) -> list[Point]:
 def step_through(
     stage: Stage, stepper: Stepper, begin: Callable[[], None], points: list[Point], *live: str | None
 ) -> int:
-    """Kill the child at each of the points in turn; how many were reached."""
+    """Kill the child at each of the points in turn, and return how many were reached."""
     reached = 0
     for point in points:
         begin()
@@ -185,7 +185,7 @@ def test_an_agent_killed_at_any_call_leaves_the_old_or_the_new_release_live_and_
     assert reached >= 20
 
 
-def test_an_agent_killed_at_any_call_while_it_goes_back_ends_with_the_release_before(stage: Stage) -> None:
+def test_an_agent_killed_at_any_call_during_a_rollback_ends_with_the_previous_release(stage: Stage) -> None:
     page = stage.host.agent.base / "site/index.html"
     check = {"type": "command", "command": ["/bin/sh", "-c", f"! grep two {page}"], "interval": 0.05, "timeout": 5}
     stage.host.agent.config["services"][0]["check"] = check
@@ -205,7 +205,7 @@ def test_an_agent_killed_at_any_call_while_it_goes_back_ends_with_the_release_be
 
 
 def check_went_back(stage: Stage) -> None:
-    """Just killed, the host has the old or the new release live; started again, it ends with the old one."""
+    """Check that the host of a killed agent has either release live, and after a restart ends with the old one."""
     stage.check_staged()
     stage.host.check_live(stage.old, stage.new)
     said = stage.host.agent.base / ".zoo/status.json"
@@ -224,7 +224,7 @@ def agent_stepper(stage: Stage) -> Stepper:
 
 
 def run_agent(stage: Stage, stepper: Stepper, point: Point | None, state: str) -> bool:
-    """Run the agent until it is killed or has come to a state, then end it; whether strace has killed it."""
+    """Run the agent until it is killed or has reached a state, then end it. Returns whether strace has killed it."""
     process = subprocess.Popen(stepper.command(point), env=ENVIRONMENT)
     agent = stage.host.agent
     logged = f'"state": "{state}"'
@@ -243,5 +243,5 @@ def run_agent(stage: Stage, stepper: Stepper, point: Point | None, state: str) -
 
 
 def read(path: Path) -> str:
-    """A file's text; empty where there is none."""
+    """The content of a file, empty if there is none."""
     return path.read_text() if path.exists() else ""

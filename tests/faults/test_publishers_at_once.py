@@ -1,4 +1,4 @@
-"""Two people who do something to one application at the same moment: one is first, and the other is told of it."""
+"""Two people act on one application at the same moment: one is first, and the other is told so."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Answer = Union[dict[str, Any], ZooKeeperError]
 
 
 class Contest:
-    """Ann and Bob, who use the module on an application, each with a connection of their own."""
+    """Ann and Bob, who use the module on one application, each with their own connection."""
 
     def __init__(self, app: str, clients: dict[str, KazooClient], pool: ThreadPoolExecutor) -> None:
         self._app, self._clients, self._pool = app, clients, pool
@@ -48,7 +48,7 @@ class Contest:
             return exc
 
     def run(self, **options: dict[str, Any]) -> dict[str, Answer]:
-        """What the module came to for each, who begin at the same moment."""
+        """The module's answer to each of the two, who begin at the same moment."""
 
         def act(name: str) -> Answer:
             self._start.wait(60)
@@ -59,14 +59,14 @@ class Contest:
 
 @pytest.fixture
 def contest(ensemble: Ensemble, app: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Contest]:
-    """The two of them; a ref is the commit itself."""
+    """A contest in which each ref is the commit itself."""
     monkeypatch.setattr(zk_release, "resolve", lambda _url, ref: ref)
     with ExitStack() as stack:
         clients = {name: stack.enter_context(connected(ensemble.hosts)) for name in PEOPLE}
         yield Contest(app, clients, stack.enter_context(ThreadPoolExecutor(len(PEOPLE))))
 
 
-def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
+def test_one_of_two_simultaneous_publishers_wins_and_the_other_is_told_who_did(
     zk: KazooClient, app: str, contest: Contest, ledger: Ledger
 ) -> None:
     paths, only_if = AppPaths(app), "none"
@@ -91,10 +91,10 @@ def test_one_of_two_publishers_at_once_wins_and_the_other_is_told_who_did(
     assert history == winners[:HISTORY_LIMIT], "the losers have left nothing"
 
 
-def test_a_rollout_that_one_promotes_and_another_halts_at_once_is_halted(
+def test_a_rollout_that_is_promoted_and_halted_at_the_same_time_is_halted(
     zk: KazooClient, app: str, contest: Contest, ledger: Ledger
 ) -> None:
-    """Who is first is obeyed; the other's wish is of what the rollout has become: carried out, or refused."""
+    """The first command is obeyed. The other one meets the changed rollout, and is carried out or refused."""
     paths = AppPaths(app)
     for number in range(ROUNDS // 10):
         what = {"url": "https://example.org/x.git", "relative_path": "site", "rollout": PLAN}

@@ -1,4 +1,4 @@
-"""An agent is killed, upgraded, doubled, published to in a rush; its config znode goes and comes."""
+"""An agent is killed, upgraded, duplicated, given many releases in a second, and its config znode is deleted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Hosts = Callable[..., Host]
 
 
 def watch_past(watch: Watch, host: Host, seconds: float, registration: int) -> None:
-    """Watch until the session that a killed process had would have expired twice over."""
+    """Watch until the session of a killed process would have expired twice over."""
     over = time.monotonic() + seconds
     wait_for(lambda: time.monotonic() > over, "the old session's end is past", seconds + 5)
     host.ledger.judge(FLAPS, f"{watch.events}" if watch.events else "")
     host.check_same(registration)
 
 
-def test_no_ghost_takes_the_registration_of_a_killed_and_restarted_agent_away(
+def test_the_registration_of_a_killed_and_restarted_agent_outlasts_its_old_session(
     host: Hosts, zk: KazooClient, ledger: Ledger
 ) -> None:
     one = host(session_timeout=2).start()
@@ -38,7 +38,7 @@ def test_no_ghost_takes_the_registration_of_a_killed_and_restarted_agent_away(
     watch_past(watch, one, 2 * 2, registration)
 
 
-def test_a_killed_agent_that_has_lost_its_memory_is_registered_when_its_ghost_is_gone(
+def test_a_killed_agent_that_has_lost_its_session_file_is_registered_once_its_old_session_is_gone(
     host: Hosts, zk: KazooClient, ledger: Ledger
 ) -> None:
     one = host(session_timeout=2).start()
@@ -66,7 +66,7 @@ def test_an_upgrade_is_no_event_at_a_watcher(host: Hosts, zk: KazooClient, ledge
     watch_past(watch, one, 2 * 2, registration)
 
 
-def test_a_hanging_agent_whose_session_has_expired_comes_back_with_the_newest(
+def test_a_hanging_agent_whose_session_has_expired_returns_with_the_newest_release(
     host: Hosts, zk: KazooClient, ledger: Ledger
 ) -> None:
     one = host(session_timeout=1).start()

@@ -23,15 +23,15 @@ pytestmark = pytest.mark.storm
 HOSTS_OF_FLEET = 12
 PLACES = 3
 OUTAGE = 8.0
-"""Seconds: twice a session timeout of the agents."""
+"""Seconds, twice the session timeout of the agents."""
 STORMS = 2
 SECONDS = 8.0
-"""How long the troubles of a rollout go on."""
+"""Seconds for which the troubles of a rollout go on."""
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, ensemble: Ensemble, ledger: Ledger) -> Iterator[RollingFleet]:
-    """The agents of all tests here."""
+    """The fleet of all tests in this file."""
     root, app = tmp_path_factory.mktemp("rolling"), f"/app/test-{uuid.uuid4().hex[:12]}"
     with rolling_fleet(root, ensemble, app, HOSTS_OF_FLEET, ledger) as fleet:
         yield fleet
@@ -39,7 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, ensemble: Ensemble, ledger
 
 @pytest.fixture
 def fleet(running: RollingFleet) -> Iterator[RollingFleet]:
-    """The fleet, on which one release is live; mended with the test."""
+    """The fleet with one release live, repaired after the test."""
     running.settle()
     yield running
     for member in running.servers.members:
@@ -55,12 +55,12 @@ def _signal(agent: Agent, number: int) -> None:
 
 
 def check_lives(fleet: RollingFleet, *expected: str) -> None:
-    """Every host has what is expected: one commit of all, or one for each."""
+    """Check that every host has one of the expected commits live."""
     wrong = {name: live for name, live in fleet.lives().items() if live not in expected}
     fleet.ledger.judge(HOSTS, f"{wrong} are live, expected {expected}" if wrong else "")
 
 
-def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet: RollingFleet) -> None:
+def test_a_rollout_reaches_every_host_whichever_is_killed_stopped_or_cut_off(fleet: RollingFleet) -> None:
     before, release = fleet.origin.head, fleet.commit()
     ledger = fleet.ledger
     made = fleet.roll_out(
@@ -88,7 +88,7 @@ def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet
         admitted.start()
         _signal(stopped, signal.SIGCONT)
         fleet.ways[cut_off.name].open()
-        # Another: one that is killed twice as it activates the release gives it up.
+        # Another agent: one that is killed twice while it activates the release gives it up.
         again = fleet.wait_entry(made, "admitted", {admitted.name})
         ledger.inject("in a rollout: kill -9 of an admitted agent that is back at once")
         again.kill()
@@ -96,7 +96,7 @@ def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet
         fleet.servers.start()
         for number in (signal.SIGTERM, signal.SIGUSR2):
             ledger.inject(f"in a rollout: restart of an agent by {signal.Signals(number).name}")
-            # One that has not begun, where there still is one: hosts are quick.
+            # An agent that has not begun, if there still is one, because hosts are quick.
             one = next((agent for agent in fleet.agents if agent.live() == before), fleet.agents[0])
             one.end(number)
             one.start()
@@ -105,7 +105,7 @@ def test_a_rollout_reaches_every_host_whoever_is_killed_stopped_or_cut_off(fleet
     check_lives(fleet, release)
 
 
-def test_a_rollout_goes_on_where_who_published_it_is_killed(fleet: RollingFleet) -> None:
+def test_a_rollout_goes_on_when_its_publisher_is_killed(fleet: RollingFleet) -> None:
     before, release = fleet.origin.head, fleet.commit()
     plan = {"from": before, "steps": [{"hosts": 1, "soak": 1}], "maxInFlight": PLACES}
     made = fleet.roll_out_by_playbook(release, **plan)
@@ -135,7 +135,7 @@ def test_an_ensemble_without_a_quorum_for_longer_than_a_session_costs_a_rollout_
 
 
 def test_rollouts_in_a_storm_keep_to_their_limits_and_are_done_when_it_is_over(fleet: RollingFleet) -> None:
-    """ZOO_ROLLOUT_SEED repeats what a run began in its order."""
+    """ZOO_ROLLOUT_SEED repeats the troubles of a run in their order."""
     seed = int(os.environ.get("ZOO_ROLLOUT_SEED") or random.randrange(1_000_000))
     print(f"ZOO_ROLLOUT_SEED={seed}")
     chance = random.Random(seed)
@@ -202,7 +202,7 @@ def test_a_rollback_of_the_fleet_needs_no_git_server(fleet: RollingFleet) -> Non
     check_lives(fleet, before)
 
 
-def test_a_rollout_goes_back_by_itself_whoever_is_killed_on_the_way(fleet: RollingFleet) -> None:
+def test_a_rollout_rolls_back_by_itself_though_a_returning_agent_is_killed(fleet: RollingFleet) -> None:
     before = fleet.origin.head
     bad_for = fleet.agents[-1]
     release = fleet.commit(bad_for.name)
@@ -221,7 +221,7 @@ def test_a_rollout_goes_back_by_itself_whoever_is_killed_on_the_way(fleet: Rolli
     check_lives(fleet, before)
 
 
-def test_a_newer_release_takes_the_place_of_one_that_is_on_its_way(fleet: RollingFleet) -> None:
+def test_a_newer_release_replaces_one_that_is_being_rolled_out(fleet: RollingFleet) -> None:
     before, first = fleet.origin.head, fleet.commit()
     rollout = {"from": before, "maxInFlight": PLACES}
     superseded = fleet.roll_out(first, **rollout)

@@ -1,4 +1,4 @@
-"""Fifty real agents that share one git server: never more are on their way than may be; a bad release reaches one."""
+"""Fifty real agents that share one git server keep to the limit of a rollout, and a bad release reaches only one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Tree = dict[str, tuple[int, int]]
 
 @pytest.fixture
 def git() -> Iterator[ExitStack]:
-    """What the git server runs in."""
+    """The stack in which the git server runs."""
     with ExitStack() as stack:
         yield stack
 
@@ -40,7 +40,7 @@ def git() -> Iterator[ExitStack]:
 def fleet(
     tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str, ledger: Ledger, git: ExitStack
 ) -> Iterator[RollingFleet]:
-    """The agents, which do not run yet."""
+    """The agents, not started yet."""
     origin = GitRepository.create(tmp_path / "origin")
     url = git.enter_context(git_daemon(origin))
     agents = [Agent(tmp_path / name, ensemble.hosts, app, zk, name, CONFIG) for name in NAMES]
@@ -70,7 +70,7 @@ def test_fifty_agents_keep_to_the_limit_there_and_back_and_a_bad_release_reaches
 
 
 def finish(fleet: RollingFleet, made: Rollout, commit: str) -> None:
-    """See a rollout reach every host, within its limit."""
+    """Check that a rollout reaches every host, within its limit."""
     made.wait("done", 120)
     fleet.wait_active(made.generation, commit)
     record = FleetRecord.read(fleet.servers, made)
@@ -81,7 +81,7 @@ def finish(fleet: RollingFleet, made: Rollout, commit: str) -> None:
 
 
 def survive_kills(fleet: RollingFleet, before: str, release: str) -> None:
-    """See a rollout reach every host though who published it, hosts of each kind and the leader are killed."""
+    """Check that a rollout reaches every host though its publisher, agents and the leader are killed."""
     plan = {"from": before, "steps": [{"hosts": 1, "pause": True}], "maxInFlight": PLACES, "maxFailures": "100%"}
     made = fleet.roll_out_by_playbook(release, **plan)
     with fleet.looking(made, PLACES, before):
@@ -103,7 +103,7 @@ def survive_kills(fleet: RollingFleet, before: str, release: str) -> None:
 
 
 def judge_limit(ledger: Ledger, moments: Iterable[set[str]]) -> int:
-    """See that there never were too many; how many there were at the most."""
+    """Check that there were never too many, and return the largest number that there was."""
     most = 0
     for names in moments:
         most = max(most, len(names))
@@ -112,7 +112,7 @@ def judge_limit(ledger: Ledger, moments: Iterable[set[str]]) -> int:
 
 
 def stop_at_the_canary(fleet: RollingFleet, bad: str) -> None:
-    """See a bad release halted by the first host that has it, and all others left alone."""
+    """Check that a bad release is halted by its first host, and that all others are left alone."""
     before, trees = fleet.lives(), {agent.name: tree(agent.base) for agent in fleet.agents}
     (live,) = set(before.values())
     fleet.ledger.inject("fifty agents: a bad release")
@@ -130,6 +130,6 @@ def stop_at_the_canary(fleet: RollingFleet, bad: str) -> None:
 
 
 def tree(base: Path) -> Tree:
-    """Everything that a host serves or keeps: the number of each file, and when it was last modified."""
+    """The inode number and modification time of everything in a base outside .zoo."""
     stats = {path: path.lstat() for path in base.rglob("*") if ".zoo" not in path.relative_to(base).parts[:1]}
     return {str(path): (stat.st_ino, stat.st_mtime_ns) for path, stat in stats.items()}

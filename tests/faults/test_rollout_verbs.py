@@ -1,4 +1,4 @@
-"""Promote, pause, halt and roll back, by force and without, in every phase of a rollout: the real module and znodes."""
+"""Promote, pause, halt and roll back, with and without force, in every phase: the real module and real znodes."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ OLD = {"url": "https://example.org/x.git", "commitId": "1" * 40, "relativePath":
 NEW = {**OLD, "commitId": "2" * 40}
 PLAN = {"steps": [{"hosts": 1, "soak": 60, "pause": True}, {"hosts": 2}]}
 LAST = 2
-"""The number of the plan's last step, the whole fleet."""
+"""The index of the plan's last step, the entire fleet."""
 STATES = {"promote": "promoted", "pause": "paused", "halt": "halted", "rollback": "rolled_back"}
 HELD = "paused by a person"
-"""The phase `paused` has two ways on: after a step, and where a person paused it within one."""
+"""The phase `paused` goes on in two ways: after a step, and where a person paused it within one."""
 SITUATIONS = (*PHASES, HELD)
 HOSTS = {
     RUNNING: {"web1": "admitted"},
@@ -66,7 +66,7 @@ HOSTS = {
     ROLLING_BACK: {"web1": "failed", "web2": "returning"},
     ROLLED_BACK: {"web1": "returned", "web2": "returned"},
 }
-"""What hosts have come to, where that is not that one is proved."""
+"""The entries of the hosts in a phase, where they are not a single proved one."""
 WENT_WRONG = {HALTED, ROLLING_BACK, ROLLED_BACK}
 
 NO = "refused: the rollout is {}: web1 failed"
@@ -92,7 +92,7 @@ ANSWERS: dict[tuple[str, str], tuple[str, int] | str] = {
 }
 """The phase and step that a verb leads to, or why there is nothing to do."""
 BY_FORCE: dict[tuple[str, str], tuple[str, int] | str] = {("promote", HALTED): (RUNNING, 0)}
-"""What force changes of that."""
+"""The answers that differ with force."""
 
 
 class Case(NamedTuple):
@@ -104,11 +104,11 @@ class Case(NamedTuple):
 
     @property
     def phase(self) -> str:
-        """The phase of the rollout before."""
+        """The phase of the rollout before the command."""
         return PAUSED if self.situation == HELD else self.situation
 
     def state(self) -> RolloutRecord:
-        """The rollout before."""
+        """The rollout before the command."""
         entries = list(HOSTS.get(self.phase, {"web1": "proved"}).values())
         return RolloutRecord(
             plan=PLAN,
@@ -134,7 +134,7 @@ CASES = [Case(*words) for words in product(STATES, SITUATIONS, [False, True])]
 
 
 class Done(NamedTuple):
-    """What a command came to: the module's answer, and the rollout before and after."""
+    """The result of a command: the module's answer, and the rollout before and after."""
 
     answer: dict[str, Any]
     before: Rollout
@@ -178,14 +178,14 @@ def give(zk: KazooClient, ensemble: Ensemble, case: Case) -> Done:
     options = {"hosts": ensemble.hosts, "app": paths.root, "state": STATES[case.verb], "force": case.force}
     because = {} if case.verb == "rollback" else {"reason": "because"}
     answer = run_here(zk_release.main, **options, **because, publisher="ann", wait=False)
-    zk.sync(paths.root)  # the command had a session of its own, maybe at another member
+    zk.sync(paths.root)  # the command had its own session, maybe at another member
     after = read_rollout(zk, paths, before.generation)
     assert after
     return Done(answer, before, after, paths)
 
 
 def run_here(main: Callable[[], None], **options: Any) -> dict[str, Any]:
-    """What a module prints that is run in this process, as Ansible gives it its options: a process takes a second."""
+    """Run a module in this process, with options as Ansible passes them: a new process takes a second. Its result."""
     given, printed = json.dumps({"ANSIBLE_MODULE_ARGS": options}).encode(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         patch.setattr(basic, "_ANSIBLE_ARGS", given)
@@ -196,7 +196,7 @@ def run_here(main: Callable[[], None], **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.verb != "rollback"], ids=name_of)
-def test_a_verb_moves_the_rollout_or_says_why_not(case: Case, done: dict[Case, Done], ledger: Ledger) -> None:
+def test_a_verb_changes_the_rollout_or_says_why_not(case: Case, done: dict[Case, Done], ledger: Ledger) -> None:
     answer, before, after, _paths = done[case]
     expected = (BY_FORCE if case.force else {}).get((case.verb, case.situation), ANSWERS[case.verb, case.situation])
     is_answered = answer["changed"] if isinstance(expected, tuple) else str(answer.get("msg")).endswith(expected)
@@ -219,15 +219,15 @@ def test_a_verb_moves_the_rollout_or_says_why_not(case: Case, done: dict[Case, D
     assert (answer["rollout"]["phase"], answer["rollout"]["step"]) == (expected[0], expected[1] + 1)
 
 
-def test_the_gate_says_what_the_state_says(zk: KazooClient, done: dict[Case, Done]) -> None:
+def test_the_gate_agrees_with_the_state(zk: KazooClient, done: dict[Case, Done]) -> None:
     for case in CASES:
         _answer, _before, after, paths = done[case]
         gate = Gate.from_node(zk.get(RolloutPaths(paths.rollout(after.generation)).gate)[0])
         assert gate == after.state.gate, case
 
 
-def test_a_verb_makes_what_somebody_has_deleted_of_a_rollout_anew(zk: KazooClient, app: str) -> None:
-    """Without its gate no phase could change, and without the parents of its entries no host could be admitted."""
+def test_a_verb_recreates_deleted_parts_of_a_rollout(zk: KazooClient, app: str) -> None:
+    """Without the gate no phase could change, and without the parents of its entries no host could be admitted."""
     paths = AppPaths(app)
     before = put(zk, paths, Case("halt", RUNNING, force=False))
     below = RolloutPaths(paths.rollout(before.generation))
@@ -251,10 +251,10 @@ def test_a_verb_makes_what_somebody_has_deleted_of_a_rollout_anew(zk: KazooClien
     }
 
 
-def test_a_halt_is_not_lost_while_hosts_come_further_all_the_time(
+def test_a_halt_is_not_lost_while_hosts_advance_all_the_time(
     zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of thousands of hosts, the entries take long to read; in that time the state has become another one."""
+    """The entries of thousands of hosts take long to read, and meanwhile the state changes."""
     paths = AppPaths(app)
     root = paths.rollout(put(zk, paths, Case("halt", RUNNING, force=False)).generation)
 
@@ -282,10 +282,10 @@ def test_a_commit_that_all_have_proved_is_not_bad_where_a_person_ends_the_last_s
 
 
 @pytest.mark.parametrize("verb", ["promote", "pass"])
-def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
+def test_no_further_step_is_opened_while_proved_hosts_are_not_live_unless_forced(
     zk: KazooClient, app: str, verb: str
 ) -> None:
-    """A release takes its canary down after the soak, while the rollout waits for a person or for its gates."""
+    """The release takes its canary down after the soak, while the rollout waits for a person or for its gates."""
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     if verb == "pass":
@@ -306,7 +306,7 @@ def test_no_further_step_is_opened_where_proved_hosts_are_gone_unless_forced(
 
 
 def test_no_step_is_promoted_while_a_proved_host_proves_it_once_more_unless_forced(zk: KazooClient, app: str) -> None:
-    """The canary boots while the rollout waits for a person: only its checks can say whether the release bears that."""
+    """The canary reboots while the rollout waits for a person: only its checks can tell whether it survives that."""
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     proving = f"{RolloutPaths(paths.rollout(before.generation)).proving}/web1"
@@ -321,7 +321,7 @@ def test_no_step_is_promoted_while_a_proved_host_proves_it_once_more_unless_forc
     assert command(zk, paths, published, Command("promote", "ann")).decision.state.step == 1
 
 
-def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: KazooClient, app: str) -> None:
+def test_gates_open_no_step_until_a_proved_host_has_proved_the_release_once_more(zk: KazooClient, app: str) -> None:
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     waits = replace(before.state, waits_for=GATES, plan={"steps": [{"hosts": 1, "gate": True}]})
@@ -346,7 +346,9 @@ def test_gates_open_no_step_until_a_proved_host_has_proved_it_once_more(zk: Kazo
     assert zk_release.carry_out(zk, paths, published, options)["_note"].startswith("that comes too late")
 
 
-def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_it(zk: KazooClient, app: str) -> None:
+def test_a_proved_host_that_is_not_live_keeps_no_step_closed_where_the_plan_accepts_it(
+    zk: KazooClient, app: str
+) -> None:
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     zk.set(paths.rollout(before.generation), replace(before.state, plan={**PLAN, "maxFailures": 1}).to_node())
@@ -354,7 +356,7 @@ def test_a_proved_host_that_is_gone_keeps_no_step_closed_where_the_plan_accepts_
     assert command(zk, paths, read_published(zk, paths), Command("promote", "ann")).decision.state.step == 1
 
 
-def test_a_person_does_not_end_the_last_soak_where_proved_hosts_are_gone(zk: KazooClient, app: str) -> None:
+def test_a_person_cannot_end_the_last_soak_while_proved_hosts_are_not_live(zk: KazooClient, app: str) -> None:
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", SOAKING, force=False))
     soaks = {"steps": [{"hosts": "100%", "soak": 300}]}
@@ -369,7 +371,7 @@ def test_a_person_does_not_end_the_last_soak_where_proved_hosts_are_gone(zk: Kaz
     assert command(zk, paths, published, Command("promote", "ann", force=True)).rollout.state.has_proved
 
 
-def test_a_host_that_is_gone_and_proves_it_once_more_counts_once(zk: KazooClient, app: str) -> None:
+def test_a_host_that_is_not_live_and_proves_the_release_once_more_counts_once(zk: KazooClient, app: str) -> None:
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     zk.set(paths.rollout(before.generation), replace(before.state, plan={**PLAN, "maxFailures": 1}).to_node())
@@ -380,10 +382,10 @@ def test_a_host_that_is_gone_and_proves_it_once_more_counts_once(zk: KazooClient
 
 
 @pytest.mark.parametrize(("gone", "failures"), [("web2", 1), ("web1", 0)])
-def test_gates_wait_for_who_proves_it_once_more_where_who_is_gone_is_accepted_or_the_same_host(
+def test_gates_wait_for_a_host_that_proves_once_more_where_the_missing_one_is_accepted_or_the_same(
     zk: KazooClient, app: str, gone: str, failures: int
 ) -> None:
-    """One that boots has a new session before it has a status."""
+    """A host that reboots has a new session before it has a status."""
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", PAUSED, force=False))
     below = RolloutPaths(paths.rollout(before.generation))
@@ -398,7 +400,7 @@ def test_gates_wait_for_who_proves_it_once_more_where_who_is_gone_is_accepted_or
 
 
 @pytest.mark.parametrize(("by", "step"), [("ann", 1), ("bob", 0)])
-def test_gates_that_somebody_has_had_asked_are_nobody_else(zk: KazooClient, app: str, by: str, step: int) -> None:
+def test_the_gates_of_a_person_count_as_that_person(zk: KazooClient, app: str, by: str, step: int) -> None:
     paths = AppPaths(app)
     before = put(zk, paths, Case("promote", RUNNING, force=False))
     zk.set(paths.rollout(before.generation), replace(before.state, by="the gates of ann").to_node())
@@ -406,7 +408,7 @@ def test_gates_that_somebody_has_had_asked_are_nobody_else(zk: KazooClient, app:
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.verb == "rollback"], ids=name_of)
-def test_a_rollback_publishes_the_release_of_before_whatever_the_rollout_has_come_to(
+def test_a_rollback_publishes_the_previous_release_whatever_the_state_of_the_rollout(
     case: Case, zk: KazooClient, done: dict[Case, Done]
 ) -> None:
     answer, before, after, paths = done[case]
@@ -420,10 +422,10 @@ def test_a_rollback_publishes_the_release_of_before_whatever_the_rollout_has_com
 
 
 @pytest.mark.parametrize("read", ["lock", "state"])
-def test_a_verb_is_obeyed_in_a_rollout_whose_state_is_always_another_one(
+def test_a_verb_is_obeyed_in_a_rollout_whose_state_keeps_changing(
     ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
-    """Hosts change it whenever the lock is read, or as often as a busy fleet does while it is looked at."""
+    """Hosts change the state whenever the lock is read, or as often as a busy fleet does while the state is read."""
     paths = AppPaths(f"/app/{uuid.uuid4().hex[:12]}")
     with connected(ensemble.hosts) as zk:
         before = put(zk, paths, Case("promote", RUNNING, force=False))

@@ -1,4 +1,4 @@
-"""The article's run, done by a real agent and real tasks, is what the documentation shows."""
+"""The article's run with a real agent and real tasks gives what the documentation shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from support.walkthrough import PAGE, Walkthrough, write_if_asked
 
 @pytest.fixture
 def walkthrough(tmp_path: Path) -> Iterator[Walkthrough]:
-    """The article's ensemble, on which there is no `/mxn` yet."""
-    # Ticks that grant a long session timeout: on a busy machine, too, no connection is lost in between.
+    """The article's ensemble, in which `/mxn` does not exist yet."""
+    # Ticks that grant a long session timeout, so that no session is lost even on a busy machine.
     servers = Ensemble(tmp_path / "ensemble", tick=2000)
     with servers, connected(servers.hosts) as zk:
         hosts = f"{servers.hosts}/mxn"
@@ -25,7 +25,7 @@ def walkthrough(tmp_path: Path) -> Iterator[Walkthrough]:
         agent.kill()
 
 
-def test_the_page_shows_what_the_articles_run_shows_today(walkthrough: Walkthrough) -> None:
+def test_the_page_shows_the_current_output_of_the_articles_run(walkthrough: Walkthrough) -> None:
     page = walkthrough.walk()
     write_if_asked(page)
     assert page == PAGE.read_text(encoding="utf-8"), "write it anew with the command that it names"

@@ -1,4 +1,4 @@
-"""What a person types in a checkout, with the settings that it brings and nothing in the environment."""
+"""Commands as they are typed in a checkout, with its own settings and nothing in the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ README_PLAYBOOKS = re.findall(r"^\$ ansible-playbook (zoo\.deploy\.\w+)", README
 
 
 def typed(home: Path, command: str, *words: str) -> str:
-    """What a command of Ansible's prints in the checkout."""
+    """What one of Ansible's commands prints in the checkout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "ZK_"))}
     surroundings = {**kept, "HOME": str(home), "ANSIBLE_NOCOLOR": "true"}
     program = str(Path(sys.executable).with_name(command))
@@ -29,7 +29,7 @@ SHIPPED = {
     *("SECURITY.md", "ansible.cfg", "bindep.txt", "requirements.txt"),
     *("changelogs", "docs", "extensions", "meta", "playbooks", "plugins", "roles"),
 }
-"""What of the checkout a tarball has: no tests, and nothing that only development needs."""
+"""What a tarball has of the checkout: no tests, and nothing that is needed only for development."""
 
 
 def test_a_tarball_is_installed_where_the_user_has_collections(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_the_collection_is_installed_from_a_git_repository(tmp_path: Path) -> No
     assert said.count("playbook: ") == len(README_PLAYBOOKS), said
 
 
-def test_who_copies_the_playbooks_with_what_their_links_lead_to_has_an_end_and_playbooks_that_run(
+def test_a_copy_of_the_playbooks_that_follows_their_symlinks_terminates_and_can_be_run(
     tmp_path: Path,
 ) -> None:
     copy = tmp_path / "copied" / "playbooks"

@@ -1,4 +1,4 @@
-"""`playbooks/config.yml` with real agents: each test is what a person does with a configuration."""
+"""`playbooks/config.yml` with real agents: each test is something that a person does with a configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BY_NAME = {"scheme": "digest", "id": "bob", "password": HIDDEN, "perms": ["all"]
 
 
 class Shop:
-    """A configuration in a directory, and where it is published."""
+    """A configuration in a directory, and the path where it is published."""
 
     def __init__(self, hosts: str, app: str, directory: Path) -> None:
         self.hosts = hosts
@@ -45,17 +45,17 @@ class Shop:
     def play(
         self, *words: str, playbook: Path = CONFIG, source: bool = True, **variables: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Run the playbook with these extra variables, named without `zoo_`, and those that are the same each time."""
+        """Run the playbook with these extra variables, named without `zoo_`, and those that never change."""
         return run_playbook(playbook, "-e", json.dumps(self.variables(source=source, **variables)), *words)
 
     def variables(self, *, source: bool = True, **variables: Any) -> dict[str, Any]:
-        """The playbook's variables: these, named without `zoo_`, and those that are the same each time."""
+        """The playbook's variables: these, named without `zoo_`, and those that never change."""
         common = {"hosts": self.hosts, "app": self.app, "config_path": self.path, "wait_timeout": 60}
         directory = {"config_from": str(self.directory)} if source else {}
         return {f"zoo_{name}": value for name, value in {**common, **directory, **variables}.items()}
 
     def publish(self, *words: str, **variables: Any) -> str:
-        """Run the playbook, which is to end well; what it printed."""
+        """Run the playbook, which has to succeed, and return its output."""
         done = self.play(*words, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -63,13 +63,13 @@ class Shop:
 
 @pytest.fixture
 def shop(ensemble: Ensemble, app: str, tmp_path: Path) -> Shop:
-    """The configuration."""
+    """The configuration, and where to publish it."""
     return Shop(ensemble.hosts, app, tmp_path / "shop")
 
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """Where agents keep their files."""
+    """The directory where agents keep their files."""
     path = tmp_path / "etc"
     path.mkdir()
     return path
@@ -77,7 +77,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fleet(agents: Callable[..., Agent], shop: Shop, etc: Path) -> list[Agent]:
-    """Two live agents: `server1` has the colour as a file, `server2` all of it as a directory."""
+    """Two live agents: `server1` has the colour as a file, `server2` the entire configuration as a directory."""
     colour = {"znode": f"{shop.path}/colour", "dest": str(etc / "colour"), "on_delete": "remove"}
     whole = {"znode": shop.path, "dest": str(etc / "shop"), "format": "directory", "on_delete": "remove"}
     made = [agents("server1", files=[colour]), agents("server2", files=[whole])]
@@ -85,20 +85,20 @@ def fleet(agents: Callable[..., Agent], shop: Shop, etc: Path) -> list[Agent]:
 
 
 def files(directory: Path) -> dict[str, str]:
-    """What is in the files of a directory."""
+    """The contents of the files in a directory, by their paths."""
     found = [path for path in directory.rglob("*") if path.is_file()]
     return {str(path.relative_to(directory)): path.read_text() for path in found}
 
 
 def changes(output: str) -> int:
-    """How many tasks have changed something."""
+    """The number of tasks that have changed something."""
     found = re.search(r"changed=(\d+)", output)
     assert found, output
     return int(found[1])
 
 
 def transactions(client: KazooClient, *paths: str) -> set[int]:
-    """The transactions that the values of znodes are from."""
+    """The transactions that last set these znodes."""
     return {client.exists(path).mzxid for path in paths}
 
 
@@ -124,7 +124,7 @@ def test_a_directory_is_published_once_with_its_diff_and_proved_by_every_server(
     assert "+++" not in again
 
 
-def test_who_publishes_what_anybody_may_change_is_told_so_once_unless_it_is_asked_for(shop: Shop) -> None:
+def test_publishing_what_anybody_may_change_is_warned_of_once_unless_requested(shop: Shop) -> None:
     told = []
     asked: dict[str, Any] = {"config_acl": [{"scheme": "world", "perms": ["all"]}]}
     for given in ({}, asked):
@@ -134,7 +134,7 @@ def test_who_publishes_what_anybody_may_change_is_told_so_once_unless_it_is_aske
 
 
 @pytest.mark.usefixtures("fleet")
-def test_what_has_changed_is_written_and_what_is_gone_is_pruned_only_where_asked(
+def test_changes_are_written_and_missing_files_are_pruned_only_where_requested(
     shop: Shop, etc: Path, zk: KazooClient
 ) -> None:
     shop.publish(min_agents=2)
@@ -148,7 +148,7 @@ def test_what_has_changed_is_written_and_what_is_gone_is_pruned_only_where_asked
     shop.write("db/host", "db3\n")
     shop.publish("--check", prune=True)
     assert zk.exists(f"{shop.path}/colour")
-    # By the collection's name too, as it is called where the collection is installed.
+    # By the collection's name, as the playbook is called where the collection is installed.
     said = shop.publish("--diff", playbook=Path("zoo.deploy.config"), prune="true", min_agents=2)
     assert files(etc) == {"shop/db/host": "db3\n"}
     assert re.search(rf"server1 +missing +{etc}/colour", said), said
@@ -192,7 +192,7 @@ def test_a_server_whose_validation_fails_is_shown_with_its_reason(
 
 
 @pytest.mark.usefixtures("fleet")
-def test_values_that_are_secret_are_in_no_output_and_in_no_log(
+def test_secret_values_are_in_no_output_and_in_no_log(
     shop: Shop, etc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "ansible.log"
@@ -224,7 +224,7 @@ def test_more_than_a_transaction_holds_is_refused_before_anything_is_written(sho
     assert zk.exists(shop.path) is None
 
 
-def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
+def test_a_file_of_ansible_vault_is_published_decrypted_and_shown_nowhere(
     shop: Shop, zk: KazooClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "ansible.log"
@@ -250,7 +250,7 @@ def test_a_file_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
         assert "db1" in printed, "what is not secret is shown"
 
 
-def test_a_value_of_ansible_vault_is_published_as_it_is_inside_and_shown_nowhere(
+def test_a_value_of_ansible_vault_is_published_decrypted_and_shown_nowhere(
     shop: Shop, zk: KazooClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "ansible.log"
@@ -304,7 +304,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory, ensemble: Ensemble) -> dict[str, Run]:
-    """What the playbook came to on hosts, each with the variables of one of `REFUSED`, all at once."""
+    """The results of the playbook on hosts with the variables of one of `REFUSED` each, all in one run."""
     root = tmp_path_factory.mktemp("refused")
     for name in ("tasks", "templates"):
         (root / name).symlink_to(CONFIG.parent / name)
@@ -317,9 +317,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory, ensemble: Ensemble) -> dic
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[words for _variables, words in REFUSED])
-def test_what_can_not_be_published_is_refused_in_one_line(
-    refused: dict[str, Run], zk: KazooClient, number: int
-) -> None:
+def test_what_cannot_be_published_is_refused_in_one_line(refused: dict[str, Run], zk: KazooClient, number: int) -> None:
     run = refused[f"h{number}"]
     assert (run.failed, run.changed) == (1, 0)
     assert zk.exists(f"/app/refused-{number}-config/shop/a") is None

@@ -12,7 +12,7 @@ import pytest
 from support.playbook import run_playbook
 
 CASES = {
-    # register: the directory that is asked for, and which one it is, by what is in it
+    # register: (where the task is, the requested directory, the content by which the directory found is known)
     "role_first": ("web", "shared", "files of the role"),
     "role_itself": ("web", "beside", "the role"),
     "playbook_s_from_a_role": ("web", "common", "files of the playbook"),
@@ -25,14 +25,14 @@ CASES = {
 
 
 def look(name: str, directory: str) -> dict[str, Any]:
-    """A task that looks a directory up."""
+    """A task that looks up a directory."""
     query = f"query('zoo.deploy.config_znodes', '/c', directory='{directory}')"
     return {"ansible.builtin.set_fact": {name: f"{{{{ {query} }}}}"}}
 
 
 @pytest.fixture
 def play(tmp_path: Path) -> Path:
-    """A playbook with a role, in a directory where several things go by one name."""
+    """A playbook with a role, in a directory where several directories have the same name."""
     for place, what in {
         "roles/web/files/shared": "files of the role",
         "roles/web/beside": "the role",
@@ -48,7 +48,7 @@ def play(tmp_path: Path) -> Path:
 
 
 def run(play: Path, tasks: list[dict[str, Any]], role_tasks: list[dict[str, Any]]) -> str:
-    """Run the tasks of the play and of its role; what was printed."""
+    """Run the tasks of the play and of its role, and return the output."""
     (play.parent / "roles/web/tasks").mkdir()
     (play.parent / "roles/web/tasks/main.yml").write_text(json.dumps(role_tasks))
     tasks = [{"ansible.builtin.import_role": {"name": "web"}}, *tasks]
@@ -76,6 +76,6 @@ def test_a_directory_is_looked_for_as_ansible_looks_for_files(play: Path) -> Non
     assert "/c/zookeeper.py" in {one["path"] for one in found["where_it_was_started"]}
 
 
-def test_a_directory_that_is_nowhere_is_one_line_that_says_where_it_was_looked_for(play: Path) -> None:
+def test_a_missing_directory_is_a_one_line_error_that_says_where_it_was_looked_for(play: Path) -> None:
     output = run(play, [look("none", "no/where")], [])
     assert "no/where: no such directory in files/ of the role or the playbook, beside them, or in /" in output

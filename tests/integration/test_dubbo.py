@@ -1,4 +1,4 @@
-"""A provider of Dubbo's own client for Python in the inventory."""
+"""A provider that Dubbo's own Python client registers, in the inventory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = ROOT / "tests" / "support" / "dubbo_provider.py"
 
 @contextmanager
 def provider(server: str, interface: str, port: int) -> Iterator[None]:
-    """Provide `interface` for as long as the block lasts; it is registered a moment after."""
+    """Provide `interface` during the block. It is registered a moment later."""
     command = [sys.executable, str(PROGRAM), server, interface, str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         try:
@@ -36,7 +36,7 @@ def test_the_inventory_finds_what_dubbos_own_client_registers(
     (port,) = free_ports(1)
     interface = f"org.example.{app.rpartition('-')[2]}"
     providers = f"/dubbo/{interface}/providers"
-    # It takes one server for a registry, no list.
+    # The client accepts only one server as its registry, not a list.
     with provider(ensemble.hosts.partition(",")[0], interface, port):
         wait_for(lambda: zk.exists(providers) and zk.get_children(providers), "the provider is registered")
         example = yaml.safe_load((EXAMPLES / "dubbo2.zk_services.yml").read_text())

@@ -1,4 +1,4 @@
-"""The first article's own programs and this collection work together, in both directions."""
+"""The first article's own programs and this collection work together in both directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.tasks import run_tasks
 from support.waiting import wait_for
 
 APP = "/app/business"
-"""The article's own znode; a chroot of the ensemble keeps it apart for each test."""
+"""The article's own znode, which each test has in a chroot of its own."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def root(hosts: str) -> Iterator[KazooClient]:
 
 @pytest.fixture
 def agent(root: KazooClient, hosts: str, tmp_path: Path) -> Iterator[Callable[..., Agent]]:
-    """Makes and starts the agent of this host's `/app/business`."""
+    """Starts the agent of `/app/business` on this host."""
     made: list[Agent] = []
 
     def make(**config: object) -> Agent:
@@ -55,7 +55,7 @@ def agent(root: KazooClient, hosts: str, tmp_path: Path) -> Iterator[Callable[..
 
 
 def printed(log: Path, text: str) -> bool:
-    """Whether a client has printed a text."""
+    """Whether a client has printed a string."""
     return text in log.read_text(encoding="utf-8")
 
 
@@ -85,7 +85,7 @@ def test_the_articles_clients_deploy_what_zk_release_publishes(
 def test_the_agent_deploys_what_the_articles_publisher_writes(
     hosts: str, root: KazooClient, repository: GitRepository, agent: Callable[..., Agent]
 ) -> None:
-    # The publisher only sets: the znode is there already, empty, as the article leaves it to its reader.
+    # The publisher only sets the znode, which the article's reader has to create.
     root.create(f"{APP}/config", b"", makepath=True)
     server = agent()
     wait_for(lambda: server.status.get("message"), "the agent says that the empty znode is no release")

@@ -1,4 +1,4 @@
-"""The page of a fleet in a real browser: in every state, small and large, light and dark, on a phone and on a wall."""
+"""A fleet's page in a real browser: in every state, small and large, light and dark, on a phone and a wall screen."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ NOW = datetime(2026, 11, 29, 15, 4, 10, tzinfo=timezone.utc)
 PHONE, WALL = (390, 844), (1920, 1080)
 SCHEMES = ("light", "dark")
 PICTURES = os.environ.get("ZOO_PICTURES")
-"""Where the pictures of the documentation are to be written: docs/guides/images."""
+"""Where to write the pictures of the documentation: docs/guides/images."""
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromium-driver")
 
 LARGE = ("no agent", "at once, failed", "gone back", "locked, missing, degraded, stuck and drifted")
-"""States of which a page is quite another one where it has no block for each host."""
+"""States whose page looks very different when it has no block for each host."""
 WHAT_IS_WRONG = (ROOT / "tests/support/page_check.js").read_text()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """The browser, whose page every test loads anew."""
+    """The browser, into which every test loads its own page."""
     with Browser(tmp_path_factory.mktemp("browser")) as started:
         yield started
 
 
 def write(path: Path, state: FleetState, **keys: Any) -> Path:
-    """A fleet as a page."""
+    """Write a fleet as a page, and return its path."""
     file = path / "fleet.html"
     text = document.to_document(APP, state.releases, state.fleet, NOW, "html", **keys)
     file.write_text(text, encoding="utf-8")
@@ -46,7 +46,7 @@ def write(path: Path, state: FleetState, **keys: Any) -> Path:
 
 
 def check(browser: Browser, page: Path) -> None:
-    """Nothing is wrong with a page, however it is looked at, and it asks for nothing."""
+    """Check that nothing is wrong with a page in any window and colour scheme, and that it makes no requests."""
     browser.load(page)
     for width, height in (PHONE, WALL):
         for scheme in SCHEMES:
@@ -60,7 +60,7 @@ def check(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "size"), [*((name, 5) for name in STATES), *((name, 500) for name in LARGE)])
-def test_a_page_is_legible_and_asks_for_nothing_in_every_state(
+def test_a_page_is_legible_and_makes_no_requests_in_every_state(
     browser: Browser, tmp_path: Path, name: str, size: int
 ) -> None:
     check(browser, write(tmp_path, fleet_state(name, size)))
@@ -106,7 +106,7 @@ def test_a_host_is_found_by_keys_and_by_name(browser: Browser, tmp_path: Path) -
     assert browser.logged("browser") == []
 
 
-def test_nothing_moves_for_who_does_not_want_that(browser: Browser, tmp_path: Path) -> None:
+def test_nothing_moves_where_reduced_motion_is_preferred(browser: Browser, tmp_path: Path) -> None:
     browser.load(write(tmp_path, fleet_state("running", 5)))
     longest = """
       const seconds = (style) => parseFloat(style.transitionDuration) + parseFloat(style.animationDuration);
@@ -119,7 +119,7 @@ def test_nothing_moves_for_who_does_not_want_that(browser: Browser, tmp_path: Pa
     assert 0 < browser.run(longest) < 0.3
 
 
-def test_a_page_loads_itself_again_until_a_person_stops_it(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_reloads_itself_until_a_person_stops_it(browser: Browser, tmp_path: Path) -> None:
     browser.load(write(tmp_path, fleet_state("running", 5), reload=1))
     browser.run("window.mark = 1")
     wait_for(lambda: browser.run("return window.mark === undefined"), "the page is loaded again")
@@ -128,7 +128,7 @@ def test_a_page_loads_itself_again_until_a_person_stops_it(browser: Browser, tmp
     assert browser.run("return document.getElementById('pause').disabled")
 
 
-def test_a_page_is_not_loaded_again_while_a_person_looks_for_a_host(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_is_not_reloaded_while_a_person_searches_for_a_host(browser: Browser, tmp_path: Path) -> None:
     browser.load(write(tmp_path, fleet_state("running", 5), reload=2))
     browser.run("document.getElementById('name').value = 'web'; window.ticks = 0; setInterval(() => ticks++, 1500)")
     wait_for(lambda: browser.run("return window.ticks") >= 3, "it would have been loaded twice")
@@ -152,7 +152,7 @@ def test_the_documentation_has_pictures(
 
 
 def photograph(browser: Browser, tmp_path: Path, file: str, window: tuple[int, int], scheme: str) -> None:
-    """Take a picture of the page that is loaded, a small one: for the documentation, where that is asked for."""
+    """Take a small picture of the loaded page, for the documentation if ZOO_PICTURES is set."""
     browser.look(*window, prefers_color_scheme=scheme)
     browser.run("const age = document.getElementById('age'); age.textContent = ' (2 s ago)'; age.className = ''")
     picture = Path(PICTURES or tmp_path, f"fleet-{file}.png")

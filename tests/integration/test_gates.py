@@ -1,4 +1,4 @@
-"""Gates and notifications, over real agents: what each answer does to a rollout, and who is told what."""
+"""Gates and notifications with real agents: the effect of each answer on a rollout, and what is notified."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ ONE_STEP = {**TWO_STEPS, "steps": [{"hosts": 1}]}
 
 
 def gate(name: str, *words: str, **keys: Any) -> dict[str, Any]:
-    """A gate that is a command of the shell."""
+    """A gate that is a shell command."""
     return {"name": name, "command": ["/bin/sh", "-c", *words], **keys}
 
 
 def telling(path: Path) -> list[str]:
-    """A notification that adds each event to a file, with the variables that it was given."""
+    """A notification command that appends each event to a file, and its variables to another."""
     return ["/bin/sh", "-c", f'cat >> {path}; echo "$ZOO_PHASE $ZOO_STEP" >> {path}.env']
 
 
 def told(path: Path) -> list[dict[str, Any]]:
-    """The events in such a file."""
+    """The events in a file that `telling` writes."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -64,7 +64,7 @@ UNKNOWN = gate("metrics", "echo no route; exit 3")
 
 
 def wanted(root: Path, health: str) -> dict[str, dict[str, Any]]:
-    """The options of each task; `health` is a URL whose answer is that 7 are failing."""
+    """The options of each task. `health` is a URL whose answer states that 7 are failing."""
     limit = {"name": "failing", "url": health, "json": {"path": "failing", "at_most": 5}}
     second = gate("checkout", f"test ! -e {root}/asked || exit 1; touch {root}/asked")
     tell, pauses = telling(root / "told"), {**ONE_STEP, "steps": [{"hosts": 1, "pause": True}]}
@@ -92,7 +92,7 @@ def wanted(root: Path, health: str) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, Path]]:
-    """One run of many tasks; its results, and the directory with what was told."""
+    """The results of one run of many tasks, and the directory with the notified events."""
     root, app = tmp_path_factory.mktemp("gates"), f"/app/{uuid.uuid4().hex[:12]}"
     repository = GitRepository.create(root / "origin")
     service = Service(lambda: (200, json.dumps({"failing": 7}))).open()
@@ -108,11 +108,11 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
             published = {} if "state" in options else {**release, "ref": repository.commit({"index.html": name})}
             given = {"hosts": ensemble.hosts, "app": app, **published, **options}
             tasks.append({"zoo.deploy.zk_release": given, "register": name})
-        # Nothing that is secret is in what this prints either.
+        # The verbose output must not have a secret either.
         yield run_tasks(root, tasks, "-vvv"), root
 
 
-def test_a_rollout_whose_gates_pass_goes_on_by_itself_and_each_change_is_told_once(story: tuple[Run, Path]) -> None:
+def test_a_rollout_whose_gates_pass_goes_on_by_itself_and_each_change_is_notified_once(story: tuple[Run, Path]) -> None:
     run, root = story
     result = run["passed"]
     assert (result["failed"], result["converged"], result["rollout"]["phase"]) == (False, True, "done"), result
@@ -142,7 +142,7 @@ def test_a_gate_that_fails_halts_the_rollout_with_what_it_said_but_no_secret(sto
     assert SECRET not in run.output + json.dumps(run.results)
 
 
-def test_promoting_asks_the_gates_first_also_by_force(story: tuple[Run, Path]) -> None:
+def test_promoting_asks_the_gates_first_even_by_force(story: tuple[Run, Path]) -> None:
     run, _root = story
     assert run["again"]["failed"]
     assert not run["again"]["changed"]
@@ -178,7 +178,7 @@ def test_a_step_that_pauses_waits_for_its_gates_and_then_for_a_person(story: tup
     assert "notify: the command ended with 1; nobody may know that the rollout is done" in run.output
 
 
-def test_who_promotes_with_gates_what_was_published_without_is_told_that_later_steps_open_without_them(
+def test_promoting_with_gates_what_was_published_without_warns_that_later_steps_open_without_them(
     story: tuple[Run, Path],
 ) -> None:
     run, _root = story
@@ -197,7 +197,7 @@ def test_an_unattended_rollout_is_halted_by_a_gate_that_fails_while_it_soaks(sto
     assert "gate" not in result["rollout"]["plan"]["steps"][0]
 
 
-def test_a_mistake_is_told_in_a_line_before_anything_is_published(
+def test_a_mistake_is_a_one_line_error_before_anything_is_published(
     ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository, tmp_path: Path
 ) -> None:
     common = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site"}
@@ -228,7 +228,7 @@ def test_a_mistake_is_told_in_a_line_before_anything_is_published(
 
 
 def wait_at_a_gate(root: Path) -> dict[str, Any]:
-    """A gate that has begun, by the name of its worker, where `root/worker` is there, and ends once `root/go` is."""
+    """A gate that writes the PID of its worker to `root/worker`, and ends once `root/go` exists."""
     waits = f"echo $PPID > {root}/new; mv {root}/new {root}/worker; until [ -e {root}/go ]; do sleep 0.1; done"
     return gate("slow", f"{waits}; exit $(cat {root}/go)")
 
@@ -242,7 +242,7 @@ def gone(pid: int) -> bool:
 
 
 class Waiting:
-    """A deployment by `deploy.yml` to three agents that is at its gate, which passes when it is told to."""
+    """A deployment by `deploy.yml` to three agents that waits at its gate until `pass_gate` or `fail_gate`."""
 
     def __init__(self, agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, root: Path) -> None:
         self.root = root
@@ -259,21 +259,21 @@ class Waiting:
         self.worker = int((root / "worker").read_text())
 
     def rollout(self, zk: KazooClient) -> Rollout:
-        """The rollout that waits."""
+        """The waiting rollout."""
         app = self.common["zoo_app"]
         return Rollout(zk, app, zk.get(f"{app}/config")[1].mzxid)
 
     def pass_gate(self) -> None:
-        """Have the gate pass."""
+        """Make the gate pass."""
         (self.root / "go").touch()
 
     def fail_gate(self) -> None:
-        """Have the gate fail."""
+        """Make the gate fail."""
         (self.root / "new").write_text("1")
         (self.root / "new").rename(self.root / "go")
 
     def run_another(self, playbook: str) -> subprocess.CompletedProcess[str]:
-        """What another controller comes to, whose gate passes at once, and which tells `root/told`."""
+        """Run a playbook as another controller, whose gate passes immediately, and which notifies `root/told`."""
         told, gates = telling(self.root / "told"), [gate("smoke", "true")]
         given = {**self.common, "zoo_notify": told, "zoo_gates": gates, "zoo_rollout": ONE_STEP}
         return run_playbook(ROOT / f"playbooks/{playbook}.yml", "-e", json.dumps(given))
@@ -283,7 +283,7 @@ class Waiting:
 def waiting(
     agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, tmp_path: Path
 ) -> Iterator[Waiting]:
-    """A deployment that waits at its gate; it ends with the test."""
+    """A deployment that waits at its gate, and ends with the test."""
     deployment = Waiting(agents, ensemble, repository, app, tmp_path)
     try:
         yield deployment
@@ -298,7 +298,7 @@ def waiting(
 def test_a_rollout_whose_controller_was_killed_stays_at_its_gate_until_another_asks_it(
     waiting: Waiting, zk: KazooClient, playbook: str
 ) -> None:
-    """Its worker outlives ansible-playbook, and has the gate's answer."""
+    """Its worker outlives ansible-playbook, and gets the gate's answer."""
     waiting.process.send_signal(signal.SIGKILL)
     waiting.process.wait()
     waiting.pass_gate()
@@ -314,7 +314,7 @@ def test_a_rollout_whose_controller_was_killed_stays_at_its_gate_until_another_a
     assert rollout.state["phase"] == "done"
 
 
-def test_of_two_controllers_that_contradict_each_other_the_first_answer_counts_and_neither_fails(
+def test_of_two_contradictory_controllers_the_first_answer_counts_and_neither_fails(
     waiting: Waiting, zk: KazooClient
 ) -> None:
     first = waiting.run_another("deploy")
@@ -333,7 +333,7 @@ def test_of_two_controllers_that_contradict_each_other_the_first_answer_counts_a
 
 
 @pytest.mark.parametrize(("verb", "phase", "status"), [("pause", "paused", 0), ("halt", "halted", 2)])
-def test_what_a_person_has_paused_or_halted_meanwhile_no_gate_opens(
+def test_no_gate_opens_what_a_person_has_paused_or_halted_meanwhile(
     waiting: Waiting, zk: KazooClient, verb: str, phase: str, status: int
 ) -> None:
     rollout = waiting.rollout(zk)
@@ -360,7 +360,7 @@ def test_a_lock_that_is_taken_while_gates_are_asked_keeps_the_next_step_closed(
     assert rollout.state["phase"] == "done"
 
 
-def test_a_pause_an_abort_and_going_back_are_told_to_the_command_of_whoever_runs_it(
+def test_a_pause_an_abort_and_a_rollback_are_notified_to_the_command_of_the_run(
     agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, tmp_path: Path
 ) -> None:
     hook = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
@@ -396,10 +396,10 @@ def test_a_pause_an_abort_and_going_back_are_told_to_the_command_of_whoever_runs
     assert run["rolled_back"]["commit_id"] == first
 
 
-def test_who_waits_for_a_soak_ends_with_ansible_playbook(
+def test_a_worker_that_waits_for_a_soak_ends_with_ansible_playbook(
     agents: Agents, ensemble: Ensemble, repository: GitRepository, app: str, tmp_path: Path
 ) -> None:
-    """It would wait without a limit, and nobody would see it."""
+    """Otherwise it would wait without limit, unseen."""
     for number in range(2):
         agents(f"web{number}").start().wait_live()
     deploy_main(ensemble.hosts, app, repository)
@@ -417,10 +417,10 @@ def test_who_waits_for_a_soak_ends_with_ansible_playbook(
 
 
 @pytest.mark.parametrize(("deleted", "says"), [(False, f"{'d' * 40} is published"), (True, "no release is published")])
-def test_a_release_in_whose_place_another_is_published_while_its_gate_is_asked_has_not_been_deployed(
+def test_a_release_that_is_replaced_or_deleted_while_its_gate_is_asked_counts_as_not_deployed(
     waiting: Waiting, zk: KazooClient, app: str, deleted: bool, says: str
 ) -> None:
-    """Its rollout is still paused, but for nobody: it never goes on."""
+    """Its rollout is still paused, but will never go on."""
     before = json.loads(zk.get(f"{app}/config")[0])
     if deleted:
         zk.delete(f"{app}/config")
@@ -435,7 +435,7 @@ def test_a_release_in_whose_place_another_is_published_while_its_gate_is_asked_h
 
 
 def test_a_query_of_prometheus_is_a_gate(tmp_path: Path) -> None:
-    """One that scrapes itself: data within limits, beyond them, and none."""
+    """A Prometheus that scrapes another one has data within limits, beyond them, and none."""
     with Prometheus(tmp_path / "prometheus") as unscraped:
         itself = {"job_name": "itself", "static_configs": [{"targets": [f"127.0.0.1:{unscraped.port}"]}]}
         with Prometheus(tmp_path / "scraping", itself) as prometheus:
@@ -455,7 +455,7 @@ def test_a_query_of_prometheus_is_a_gate(tmp_path: Path) -> None:
 
 
 def asked(port: int, query: str, **limits: float) -> str:
-    """What a gate says that asks Prometheus."""
+    """The answer of a gate that queries Prometheus."""
     url = f"http://127.0.0.1:{port}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
     value = {"path": "data.result.0.value.1", **limits}
     (one,) = read_gates([{"name": "rate", "url": url, "json": value}])
@@ -463,7 +463,7 @@ def asked(port: int, query: str, **limits: float) -> str:
     return f"{answer.outcome}: {answer.says}"
 
 
-def test_the_examples_of_the_guide_tell_a_webhook_and_send_a_mail(tmp_path: Path) -> None:
+def test_the_examples_of_the_guide_call_a_webhook_and_send_a_mail(tmp_path: Path) -> None:
     page = ROOT / "docs" / "guides" / "rollouts.md"
     event = json.loads(blocks(page, "json")[0])
     variables = {**os.environ, **environment_of(event), "PATH": f"{tmp_path}:{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-"""The runs that docs/guides show, with what they print."""
+"""The runs that docs/guides shows, with their output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONF = "/etc/nginx/conf.d/business.conf"
 REGISTERED = {"web1": "10.0.0.11", "web2": "10.0.0.12", "web3": "10.0.0.13", "web4": "no-such-host.example"}
 
 
-def test_the_load_balancer_says_what_its_page_shows(
+def test_the_load_balancer_prints_what_its_page_shows(
     ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     page = GUIDES / "loadbalancer.md"
@@ -53,9 +53,7 @@ def test_the_load_balancer_says_what_its_page_shows(
             assert line in printed, line
 
 
-def test_the_tasks_that_take_the_place_of_others_run(
-    ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
-) -> None:
+def test_the_tasks_of_the_migration_guide_run(ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path) -> None:
     before_and_after, others = blocks(GUIDES / "migration.md", "yaml")
     zk.create(f"{app}/config/shop/ready", b"", makepath=True)
     tasks: list[dict[str, Any]] = [*yaml.safe_load(before_and_after)[1:], *yaml.safe_load(others)]

@@ -1,4 +1,4 @@
-"""Ctrl-C in a playbook that waits for a rollout ends the waiting, and nothing else."""
+"""Ctrl-C in a playbook that waits for a rollout ends only the wait."""
 
 from __future__ import annotations
 
@@ -27,21 +27,19 @@ SOAKS = {"minHealthy": 0, "steps": [{"hosts": 1, "soak": 600}]}
 
 
 def begin(playbook: str, log: Path, **variables: Any) -> subprocess.Popen[bytes]:
-    """Begin a playbook in a process group of its own, as a terminal does; what it prints is in `log` at once."""
+    """Start a playbook in its own process group, as a terminal does, with its output written to `log` immediately."""
     given = json.dumps({f"zoo_{key}": value for key, value in variables.items()})
     return start_playbook(ROOT / f"playbooks/{playbook}.yml", "-e", given, log=log)
 
 
 def interrupted(process: subprocess.Popen[bytes], log: Path) -> str:
-    """What was printed by a playbook that got Ctrl-C; nothing of it is left."""
+    """Interrupt a playbook as Ctrl-C does, wait for its end, and return its output."""
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 99, log.read_text()
     return log.read_text()
 
 
-def test_a_run_in_check_mode_ends_without_a_word_of_a_wait(
-    ensemble: Ensemble, app: str, repository: GitRepository
-) -> None:
+def test_a_run_in_check_mode_does_not_mention_a_wait(ensemble: Ensemble, app: str, repository: GitRepository) -> None:
     given = {"hosts": ensemble.hosts, "app": app, "relative_path": "site", "url": repository.url, "ref": "main"}
     words = json.dumps({f"zoo_{key}": value for key, value in given.items()})
     done = run_playbook(ROOT / "playbooks/deploy.yml", "--check", "-e", words)
@@ -51,7 +49,7 @@ def test_a_run_in_check_mode_ends_without_a_word_of_a_wait(
 
 
 def written(zk: KazooClient, root: str) -> dict[str, int]:
-    """When each znode of a subtree was last written."""
+    """The mzxid of each znode of a subtree."""
     found = {root: zk.get(root)[1].mzxid}
     for child in zk.get_children(root):
         found.update(written(zk, f"{root}/{child}"))
@@ -62,7 +60,7 @@ def written(zk: KazooClient, root: str) -> dict[str, int]:
 def soaking(
     agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> tuple[subprocess.Popen[bytes], Path, Rollout]:
-    """A deployment that waits while its first step soaks, what it prints, and its rollout."""
+    """A deployment that waits while its first step soaks, its log, and its rollout."""
     for number in range(2):
         agents(f"web{number}").start().wait_live()
     deploy_main(ensemble.hosts, app, repository)
@@ -76,7 +74,7 @@ def soaking(
     return process, log, rollout
 
 
-def test_the_rollout_goes_on_and_it_is_said_how_to_follow_pause_and_halt_it(
+def test_the_rollout_goes_on_and_the_output_says_how_to_follow_pause_and_halt_it(
     soaking: tuple[subprocess.Popen[bytes], Path, Rollout], zk: KazooClient, app: str
 ) -> None:
     process, log, rollout = soaking
@@ -90,12 +88,12 @@ def test_the_rollout_goes_on_and_it_is_said_how_to_follow_pause_and_halt_it(
     for command in ("status.yml -e zoo_wait_timeout=600", "zk_fleet_info", "pause.yml", "abort.yml"):
         assert command in end
     assert "Traceback" not in said
-    # It goes on where somebody lets it.
+    # It goes on when it is promoted.
     rollout.command("promote")
     rollout.wait("done")
 
 
-def test_where_nothing_is_published_yet_that_is_not_known_and_nothing_else_is_said(
+def test_an_interruption_before_anything_is_published_says_that_this_is_not_known(
     ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
@@ -103,14 +101,14 @@ def test_where_nothing_is_published_yet_that_is_not_known_and_nothing_else_is_sa
         url = f"git://127.0.0.1:{server.getsockname()[1]}/site.git"
         process = begin("deploy", log, ref="main", hosts=ensemble.hosts, app=app, relative_path="site", url=url)
         server.settimeout(60)
-        server.accept()  # a branch is asked for, and the server says nothing
+        server.accept()  # a branch is requested, and the server does not answer
         said = interrupted(process, log)
     assert "It was interrupted before it knew whether anything has been published: see status.yml." in said
     assert "goes on" not in said
     assert zk.exists(f"{app}/config") is None
 
 
-def test_where_gates_are_asked_it_is_said_that_nobody_asks_them_any_more(
+def test_an_interruption_while_gates_are_asked_says_that_nobody_asks_them_any_more(
     agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     for number in range(2):
@@ -132,7 +130,7 @@ def test_where_gates_are_asked_it_is_said_that_nobody_asks_them_any_more(
     assert Rollout(zk, app, zk.exists(f"{app}/config").mzxid).state["waitsFor"] == "gates"
 
 
-def test_a_deployment_that_has_ended_says_nothing_of_that(
+def test_a_deployment_that_has_ended_does_not_mention_an_interruption(
     soaking: tuple[subprocess.Popen[bytes], Path, Rollout],
 ) -> None:
     process, log, rollout = soaking

@@ -1,4 +1,4 @@
-"""The files of docs/guides/inventory.md, before what they are for."""
+"""The inventory files of docs/guides/inventory.md, with registries of the kinds that they are for."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REGISTERED = {
         "/service/dr/leader": PATRONI_STANDBY_LEADER[0].encode(),
     },
 }
-"""What is registered for each of the files."""
+"""The registrations for each of the files."""
 FOUND = {
     "web1": "web1.mgmt.example.com",
     "solr1": "solr1.example.com",
@@ -49,10 +49,10 @@ FOUND = {
     "pg2": "127.0.0.12",
     "pg3": "127.0.0.13",
 }
-"""Where Ansible connects to, for each host."""
+"""The address to which Ansible connects, for each host."""
 
 
-def test_the_files_of_the_guide_name_hosts_and_find_them_as_it_says(
+def test_the_files_of_the_guide_find_and_name_hosts_as_it_describes(
     ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     assert FILES.keys() == REGISTERED.keys()

@@ -1,4 +1,4 @@
-"""One playbook and an inventory at a server that hangs up on what it does not know, as ClickHouse Keeper does."""
+"""One playbook and an inventory at a server that hangs up on unknown requests, as ClickHouse Keeper does."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from support.repository import GitRepository
 
 @pytest.fixture
 def keeper(ensemble: Ensemble) -> Iterator[Keeper]:
-    """The server."""
+    """Such a server."""
     made = Keeper(ensemble.members[0].client_port)
     yield made
     made.close()
 
 
 def task(module: str, register: str = "", **options: Any) -> dict[str, Any]:
-    """A task, and what it registers."""
+    """A task of a module, with its options and the name that it registers."""
     return {"name": module, f"zoo.deploy.{module}": options, "register": register or f"its_{module}"}
 
 
 def of_a_release(site: str, repository: GitRepository) -> list[dict[str, Any]]:
-    """Tasks that publish a release, are locked out, and roll another one out, which is halted and taken back."""
+    """Tasks that publish a release, are locked out, and roll out another one, which is halted and rolled back."""
     first, second = repository.head, repository.commit({"index.html": "second\n"})
     place = {"url": repository.url, "relative_path": "site"}
     release: dict[str, Any] = {"app": site, **place, "min_agents": 0, "wait_timeout": 30}

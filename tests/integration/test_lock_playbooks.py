@@ -1,4 +1,4 @@
-"""The playbooks that lock and unlock, and those that are locked out, as they are run by a person."""
+"""The playbooks that lock and unlock, and those that are locked out, as a person runs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Day = dict[str, subprocess.CompletedProcess[str]]
 
 
 class Person:
-    """Runs playbooks for one application, and keeps what each run came to, by a name."""
+    """Runs playbooks for one application, and keeps the result of each run by a name."""
 
     def __init__(self, hosts: str, app: str) -> None:
         self.done: Day = {}
@@ -34,13 +34,13 @@ class Person:
 
 
 def is_watched(ensemble: Ensemble, path: str) -> bool:
-    """Whether some client watches a znode."""
+    """Whether any client watches a znode."""
     return any(path in member.ask("wchp").split() for member in ensemble.members)
 
 
 @pytest.fixture(scope="module")
 def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """What each run came to."""
+    """The result of each run, by its name."""
     app = f"/app/{uuid.uuid4().hex[:12]}"
     repository = GitRepository.create(tmp_path_factory.mktemp("lock") / "origin")
     commits = [repository.head, *(repository.commit({"index.html": name}) for name in ("second", "third", "fourth"))]
@@ -72,13 +72,13 @@ def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Day:
 
 
 def well(done: subprocess.CompletedProcess[str]) -> str:
-    """What was printed by a run that ended well."""
+    """The output of a run, which has to have succeeded."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def why(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says why a run failed."""
+    """The only line that says why a run failed."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("fatal: ")]
@@ -102,18 +102,18 @@ def test_a_deployment_is_locked_out_in_one_line_and_a_rollback_is_not(day: Day) 
     well(day["back"])
 
 
-def test_a_deployment_by_force_warns_whose_lock_it_passes(day: Day) -> None:
+def test_a_deployment_by_force_warns_whose_lock_it_overrides(day: Day) -> None:
     said = " ".join(well(day["forced"]).split())
     assert re.search(rf"{HELD}; overridden by force", said), said
 
 
-def test_a_deployment_that_waits_says_for_what_and_goes_on_when_it_is_unlocked(day: Day) -> None:
+def test_a_deployment_that_waits_says_for_which_lock_and_goes_on_when_it_is_released(day: Day) -> None:
     said = well(day["waited"])
     assert re.search(rf"^{HELD}; waiting for that, 120 s at most$", said, re.MULTILINE), said
     assert "still so after 1 s; nothing is published" in why(day["in vain"])
 
 
-def test_somebody_elses_lock_is_unlocked_by_force_only(day: Day) -> None:
+def test_somebody_elses_lock_is_released_only_by_force(day: Day) -> None:
     assert re.search(rf"{HELD}; nothing is changed; force takes it over", why(day["another's"]))
     assert re.search(rf"{HELD}; nothing is changed; force unlocks it all the same", why(day["not unlocked"]))
     assert "locked by bob since" in well(day["taken over"])
@@ -123,8 +123,8 @@ def test_somebody_elses_lock_is_unlocked_by_force_only(day: Day) -> None:
     assert "changed=0" in well(day["unlocked again"])
 
 
-def test_a_reason_of_several_words_arrives_whole_or_not_at_all(ensemble: Ensemble) -> None:
-    """Ansible splits `-e` at blanks, unless the value has quotes of its own."""
+def test_a_reason_of_several_words_is_accepted_completely_or_refused(ensemble: Ensemble) -> None:
+    """Ansible splits `-e` at blanks, unless the value is quoted."""
     app = f"/app/{uuid.uuid4().hex[:12]}"
     common = json.dumps({"zoo_hosts": ensemble.hosts, "zoo_app": app})
     playbook = ROOT / "playbooks/lock.yml"

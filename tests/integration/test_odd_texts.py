@@ -1,4 +1,4 @@
-"""What others have written may be JSON that Ansible takes from no module: the tasks that read it return it so."""
+"""Znodes may hold JSON that Ansible accepts from no module, and tasks that read it still return their result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RELEASE = {"url": "https://example.org/x.git", "commitId": COMMIT, "relativePath
 
 
 @pytest.mark.parametrize("odd", [HALF, {"odd": DEEP}], ids=["half a character", "nested deeply"])
-def test_what_ansible_takes_from_no_module_keeps_no_task_from_its_result(
+def test_json_that_ansible_accepts_from_no_module_keeps_no_task_from_its_result(
     zk: KazooClient, ensemble: Ensemble, app: str, tmp_path: Path, odd: dict[str, Any]
 ) -> None:
     paths = AppPaths(app)
@@ -56,10 +56,10 @@ def test_what_ansible_takes_from_no_module_keeps_no_task_from_its_result(
 
 EVIL = "\x1b[2J\u202ered"
 NAME = "web\u202e1"
-"""ZooKeeper takes it for a znode's name, but none with a control character."""
+"""A name that ZooKeeper accepts for a znode, as it does not with a control character."""
 
 
-def test_nothing_that_others_have_written_does_anything_to_the_terminal_of_who_reads_it(
+def test_nothing_that_others_have_written_affects_the_readers_terminal(
     zk: KazooClient, ensemble: Ensemble, app: str, tmp_path: Path, repository: GitRepository
 ) -> None:
     paths = AppPaths(app)

@@ -1,4 +1,4 @@
-"""Real Patroni clusters in the inventory: who leads, who follows, and where PostgreSQL and the REST API are."""
+"""Real Patroni clusters in the inventory: leaders, replicas, and the addresses of PostgreSQL and the REST API."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Runs = Callable[[str, str, set[str]], None]
 
 @pytest.fixture
 def runs(zk: KazooClient, app: str) -> Runs:
-    """Waits until a member of a cluster says that it runs, in one of these roles."""
+    """Waits until a member of a cluster reports that it is running in one of these roles."""
 
     def said(scope: str, name: str) -> dict[str, Any]:
         try:
@@ -45,7 +45,7 @@ def runs(zk: KazooClient, app: str) -> Runs:
 
 @pytest.fixture
 def start(open_path: Path, ensemble: Ensemble, app: str) -> Iterator[Callable[..., PatroniMember]]:
-    """Starts members of clusters, as `PatroniMember` has them; all end with the test."""
+    """Starts members of clusters with the parameters of `PatroniMember`. All end with the test."""
     made: list[PatroniMember] = []
 
     def start_one(scope: str, name: str, standby_of: int = 0) -> PatroniMember:

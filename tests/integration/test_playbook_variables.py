@@ -1,4 +1,4 @@
-"""What an inventory says of an application, a target or a secret of its own is nothing to the playbooks."""
+"""An inventory's own variables for an application, a target or a secret have no effect on the playbooks."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ HOSTILE: dict[str, Any] = {
     "zk_connection": {"tls": True},
     "zk_hosts": "127.0.0.1:1",
 }
-"""The names that a company may well have in its group_vars/all, with values that would redirect whatever reads them."""
+"""Names that a company may well have in its group_vars/all, with values that would redirect a playbook."""
 
 
 class Company:
-    """An inventory with such variables, and the playbooks in it."""
+    """An inventory with such variables, and the playbooks run with it."""
 
     def __init__(self, directory: Path, hosts: str, app: str) -> None:
         self.directory = directory
@@ -65,13 +65,13 @@ class Company:
         (self.directory / "group_vars" / "all.yml").write_text(json.dumps(values))
 
     def play(self, names: str, *words: str, **variables: Any) -> subprocess.CompletedProcess[str]:
-        """Run a playbook, or several one after the other, whose names have a blank between them."""
+        """Run a playbook, or several one after the other, whose names are separated by blanks."""
         first, *others = [PLAYBOOKS / f"{name}.yml" for name in names.split()]
         given = ["-e", json.dumps({**self.ours, **variables})]
         return run_playbook(first, *map(str, others), "-i", str(self.directory), *given, *words)
 
     def succeed(self, name: str, **variables: Any) -> str:
-        """Run a playbook, which is to end well; what it printed."""
+        """Run a playbook, which has to succeed, and return its output."""
         done = self.play(name, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -79,7 +79,7 @@ class Company:
 
 @pytest.fixture
 def company(tmp_path: Path, ensemble: Ensemble, app: str) -> Company:
-    """The inventory."""
+    """The company's inventory."""
     return Company(tmp_path / "inventory", ensemble.hosts, app)
 
 
@@ -110,13 +110,15 @@ def test_a_configuration_is_not_redirected(company: Company, zk: KazooClient, ap
     assert zk.exists("/hostile") is None
 
 
-def test_an_ensemble_is_checked_where_it_is(company: Company) -> None:
+def test_the_check_of_an_ensemble_is_not_redirected(company: Company) -> None:
     assert company.succeed("ensemble").count(" follower ") == 2
 
 
 @pytest.mark.parametrize("name", ["scale_in", "scale_out"])
 @pytest.mark.parametrize("variables", [HOSTILE, {"zoo_target": "all"}, {"target": "all", "ansible_limit": "all"}])
-def test_scaling_is_refused_without_a_target_of_the_users(tmp_path: Path, name: str, variables: dict[str, Any]) -> None:
+def test_scaling_is_refused_without_a_target_from_the_user(
+    tmp_path: Path, name: str, variables: dict[str, Any]
+) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
     company.variables(variables)
     done = company.play(name)
@@ -129,7 +131,7 @@ def test_scaling_is_refused_without_a_target_of_the_users(tmp_path: Path, name: 
     ("words", "target"),
     [([], ""), ([], ","), ([], ":"), ([], [" ", ","]), (["-l", ""], None), (["-l", ","], ""), (["-l", ":"], "")],
 )
-def test_scaling_has_no_host_without_a_target(tmp_path: Path, words: list[str], target: Any) -> None:
+def test_scaling_has_no_hosts_without_a_target(tmp_path: Path, words: list[str], target: Any) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
     done = company.play("scale_in scale_out", *words, "--list-hosts", zoo_target=target)
     _nothing, scale_in, scale_out = done.stdout.split("playbook: ")
@@ -140,7 +142,7 @@ def test_scaling_has_no_host_without_a_target(tmp_path: Path, words: list[str], 
 
 
 @pytest.mark.parametrize("name", ["scale_in", "scale_out"])
-def test_scaling_that_starts_after_the_refusal_has_no_host_either(tmp_path: Path, name: str) -> None:
+def test_scaling_that_starts_after_the_refusal_has_no_hosts_either(tmp_path: Path, name: str) -> None:
     company = Company(tmp_path / "inventory", f"127.0.0.1:{free_ports(1)[0]}", "/app/none")
     done = company.play(name, "--check", "--start-at-task", "Ask each host for its name")
     assert "server1" not in done.stdout + done.stderr
@@ -203,7 +205,9 @@ def test_a_variable_of_another_form_is_refused_first(
 
 
 @pytest.mark.parametrize("name", ["deploy", "rollback", "status", "config", "ensemble", "scale_out", "scale_in"])
-def test_connection_options_that_are_no_dictionary_are_refused_first_and_not_shown(company: Company, name: str) -> None:
+def test_connection_options_that_are_not_a_dictionary_are_refused_first_and_not_shown(
+    company: Company, name: str
+) -> None:
     words = ["-l", "server1"] if name.startswith("scale") else []
     done = company.play(name, *words, zoo_connection="digest_password=sesame")
     assert done.returncode == 2

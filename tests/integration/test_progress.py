@@ -1,4 +1,4 @@
-"""A deployment that takes its time is shown while it is waited for."""
+"""The progress of a slow deployment is shown during the wait."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Running(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Run it."""
+        """Run the playbook."""
         self.done = run_playbook(self.playbook)
 
     def end(self) -> CompletedProcess[str]:
-        """Wait for it."""
+        """Wait for the end of the playbook, and return its result."""
         self.join(120)
         assert self.done is not None
         return self.done
 
 
-def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_there(
+def test_a_slow_deployment_names_the_agents_waited_for_and_succeeds_when_all_have_proved_it(
     agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     service = Service()
@@ -56,7 +56,7 @@ def test_a_slow_deployment_says_who_is_waited_for_and_succeeds_when_all_are_ther
     agents("quick").start().wait_live()
     options = {"hosts": ensemble.hosts, "app": app, "url": repository.url, "relative_path": "site", "min_agents": 2}
     running = Running(tmp_path, "zoo.deploy.zk_release", options)
-    # The second wait has begun, for what is published already.
+    # By the end of this the second turn of the wait has begun, for a release that is already published.
     begun = wait_for(lambda: zk.exists(f"{app}/config"), "it is published", 60)
     wait_for(lambda: zk.get(f"{app}/config")[1].mtime + 13_000 < wall(zk, app), "the first seconds are over", 60)
     service.open()
@@ -93,7 +93,7 @@ def test_a_held_agent_is_named_with_the_reason_while_it_is_waited_for_and_in_the
 
 
 def wall(zk: KazooClient, app: str) -> int:
-    """The ensemble's own time in milliseconds: that of a znode that is written now."""
+    """The ensemble's own time in milliseconds, that of a znode written now."""
     zk.ensure_path(f"{app}/clock")
     return int(zk.set(f"{app}/clock", b"").mtime)
 
@@ -114,7 +114,7 @@ def test_a_release_that_was_published_without_waiting_can_be_waited_for_later(
 
 
 @pytest.mark.parametrize("what", ["release", "files"])
-def test_a_wait_of_another_task_shows_its_progress_and_waits_for_what_was_there_first(
+def test_a_wait_of_another_task_shows_its_progress_and_keeps_waiting_for_the_same_state(
     agents: Agents, repository: GitRepository, ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path, what: str
 ) -> None:
     service = Service()
@@ -158,7 +158,7 @@ def test_an_ensemble_that_is_down_fails_within_the_connect_timeout(app: str, tmp
     assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in done.stdout + done.stderr
 
 
-def test_a_deployment_that_only_somebody_can_help_ends_and_is_said_once(
+def test_a_deployment_that_cannot_go_on_by_itself_ends_and_is_reported_once(
     agents: Agents, repository: GitRepository, ensemble: Ensemble, app: str, service: Service
 ) -> None:
     unhealthy = {"services": [{"path": f"{app}/service", "port": service.port}], "health_timeout": 0.2}

@@ -1,4 +1,4 @@
-"""`playbooks/rollback.yml` on real agents whose git server is away: each test is one command of a person on call."""
+"""`playbooks/rollback.yml` with real agents and no git server: each test is one command of a person on call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Fleet:
         return run_playbook(playbook, *(word for key, value in given.items() for word in ("-e", f"zoo_{key}={value}")))
 
     def roll_back(self, **variables: str) -> str:
-        """Roll back; what was printed."""
+        """Roll back, and return the output."""
         done = self.play(ROLLBACK, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -49,7 +49,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository: GitRepository) -> Fleet:
-    """The fleet, with `three` live on all of it."""
+    """The fleet, with `three` live on all hosts."""
     made = Fleet([agents(name).start() for name in ("server1", "server2")], {}, ensemble.hosts, app)
     for agent in made.agents:
         agent.wait_live()
@@ -63,7 +63,7 @@ def fleet(agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository
     return made
 
 
-def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_server_says_so(fleet: Fleet) -> None:
+def test_the_fleet_goes_back_to_the_previous_proved_release_and_each_server_is_shown_with_it(fleet: Fleet) -> None:
     fleet.agents[0].zk.create(f"{fleet.app}/roster/server3", b"{}", makepath=True)
     said = fleet.roll_back()
     assert fleet.live == {"two"}
@@ -82,24 +82,24 @@ def test_the_fleet_goes_back_to_the_release_that_it_had_proved_before_and_each_s
     assert f"{fleet.commits['two']} is a rollback from" in fleet.roll_back()
 
 
-def test_what_the_fleet_never_proved_is_not_gone_back_to(fleet: Fleet, zk: KazooClient) -> None:
+def test_a_release_that_the_fleet_never_proved_is_not_rolled_back_to(fleet: Fleet, zk: KazooClient) -> None:
     value = {"url": "file:///nowhere", "commitId": "0" * 40, "relativePath": "site"}
     publish(zk, fleet.app, value)
     fleet.roll_back()
     assert fleet.live == {"three"}
 
 
-def test_it_goes_to_the_commit_or_the_entry_of_the_history_that_is_named(fleet: Fleet, zk: KazooClient) -> None:
+def test_it_goes_back_to_the_named_commit_or_history_entry(fleet: Fleet, zk: KazooClient) -> None:
     fleet.roll_back(to=fleet.commits["one"][:8])
     assert fleet.live == {"one"}
     entries = sorted(zk.get_children(f"{fleet.app}/history"))
-    # By the collection's name too, as it is called where the collection is installed.
+    # By the collection's name, as the playbook is called where the collection is installed.
     done = fleet.play(Path("zoo.deploy.rollback"), to=entries[1])
     assert done.returncode == 0, done.stdout + done.stderr
     assert fleet.live == {"two"}
 
 
-def test_a_server_that_is_away_is_missed_and_the_others_are_back(fleet: Fleet) -> None:
+def test_a_server_without_a_live_agent_is_missed_and_the_others_go_back(fleet: Fleet) -> None:
     fleet.agents[1].end()
     done = fleet.play(ROLLBACK, wait_timeout="2")
     assert done.returncode != 0
@@ -115,7 +115,7 @@ def test_a_server_that_is_away_is_missed_and_the_others_are_back(fleet: Fleet) -
         ({"to": "0123456789"}, "to: no entry of the history is or has the commit 0123456789"),
     ],
 )
-def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
+def test_what_cannot_be_rolled_back_to_is_refused_in_one_line(
     ensemble: Ensemble, zk: KazooClient, app: str, variables: dict[str, str], words: str
 ) -> None:
     publish(zk, app, {"url": "file:///nowhere", "commitId": "0" * 40, "relativePath": "site"})
@@ -127,7 +127,7 @@ def test_what_can_not_be_gone_back_to_is_refused_in_one_line(
     assert zk.get(f"{app}/config") == before
 
 
-def test_the_status_of_an_application_that_nobody_has_published_says_so(ensemble: Ensemble, app: str) -> None:
+def test_the_status_of_an_application_without_a_release_says_so(ensemble: Ensemble, app: str) -> None:
     done = Fleet([], {}, ensemble.hosts, app).play(STATUS)
     assert done.returncode == 2, done.stdout
     said = f"{app}/config: nothing is published to wait for"
@@ -135,7 +135,7 @@ def test_the_status_of_an_application_that_nobody_has_published_says_so(ensemble
         assert words in done.stdout
 
 
-def test_what_a_failing_hook_wrote_stands_below_its_servers_line(
+def test_the_output_of_a_failing_hook_is_below_the_line_of_its_server(
     agents: Callable[..., Agent], ensemble: Ensemble, app: str, repository: GitRepository
 ) -> None:
     hook = ["sh", "-c", "echo first; echo second; exit 4"]

@@ -1,4 +1,4 @@
-"""zk_release in a real playbook, over real agents: a rollout, what a person does to it, and what is said of it."""
+"""zk_release in a real playbook with real agents: a rollout, a person's commands to it, and the results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FAILS_WHERE_BROKEN = ["/bin/sh", "-c", "! grep -q broken index.html"]
 
 @pytest.fixture(scope="module")
 def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Run, dict[str, str]]]:
-    """One run of many tasks; its results, and the commits by name."""
+    """The results of one run of many tasks, and the commits by name."""
     root, app = tmp_path_factory.mktemp("rollout"), f"/app/{uuid.uuid4().hex[:12]}"
     repository = GitRepository.create(root / "origin")
     commits = {"first": repository.head}
@@ -66,7 +66,7 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield run, commits
 
 
-def test_a_rollout_pauses_for_a_person_and_that_is_no_failure(story: tuple[Run, dict[str, str]]) -> None:
+def test_a_rollout_that_pauses_for_a_person_is_not_a_failure(story: tuple[Run, dict[str, str]]) -> None:
     run, _commits = story
     assert not run["one"]["failed"]
     assert "not rolled out in steps" in run["nothing"]["msg"]
@@ -76,7 +76,7 @@ def test_a_rollout_pauses_for_a_person_and_that_is_no_failure(story: tuple[Run, 
     assert "promote it to go on" in run["paused"]["msg"]
 
 
-def test_what_a_person_wants_is_done_or_refused(story: tuple[Run, dict[str, str]]) -> None:
+def test_the_commands_of_a_person_are_carried_out_or_refused(story: tuple[Run, dict[str, str]]) -> None:
     run, commits = story
     assert run["dry"]["changed"]
     assert run["halted"]["rollout"]["phase"] == "halted"
@@ -93,10 +93,10 @@ def test_what_a_person_wants_is_done_or_refused(story: tuple[Run, dict[str, str]
 
 
 @pytest.mark.parametrize("verb", ["promoted", "paused", "halted", "rolled_back"])
-def test_what_a_person_wants_of_another_release_than_the_desired_one_is_refused(
+def test_a_persons_command_about_another_release_than_the_desired_one_is_refused(
     story: tuple[Run, dict[str, str]], verb: str
 ) -> None:
-    """The rollout stays as it was; what is wanted of the desired one is done, as below."""
+    """The rollout stays as it was. Commands about the desired release are carried out."""
     run, commits = story
     refused = run[f"{verb}_elsewhere"]
     assert refused["failed"]

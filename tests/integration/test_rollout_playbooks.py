@@ -1,4 +1,4 @@
-"""The playbooks around a rollout, over real agents: one day of a person, told by what each run printed."""
+"""The playbooks around a rollout with real agents: one person's day, by the output of each run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Day = dict[str, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
-    """What each run came to, by a name."""
+    """The result of each run, by its name."""
     root, app = tmp_path_factory.mktemp("rollout"), f"/app/{uuid.uuid4().hex[:12]}"
     repository = GitRepository.create(root / "origin")
     commits = [repository.head]
@@ -69,13 +69,13 @@ def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def well(done: subprocess.CompletedProcess[str]) -> str:
-    """What was printed by a run that ended well."""
+    """The output of a run, which has to have succeeded."""
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def why(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says why a run failed."""
+    """The only line that says why a run failed."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("fatal: ")]
@@ -90,7 +90,7 @@ def test_a_plan_is_named_and_an_unknown_name_is_refused_with_those_that_exist(da
     assert "not rolled out in steps" in why(day["nothing to promote"])
 
 
-def test_check_mode_says_who_would_change_in_which_step_and_changes_nobody(day: Day) -> None:
+def test_check_mode_shows_which_hosts_would_change_in_which_step_and_changes_none(day: Day) -> None:
     steps = [
         "3 hosts would change, 2 at a time",
         "step 1 of 2, 1 host in all, then a pause for a person: 1, whichever comes first",
@@ -107,7 +107,7 @@ def test_check_mode_says_who_would_change_in_which_step_and_changes_nobody(day: 
     assert "step 1 of 2" in well(day["paused"])
 
 
-def test_a_deployment_that_pauses_for_a_person_ends_well_and_says_what_is_next(day: Day) -> None:
+def test_a_deployment_that_pauses_for_a_person_succeeds_and_says_what_is_next(day: Day) -> None:
     said = well(day["paused"])
     assert re.search(r"web\d +active +\w{10} \w{10} [-\d]{10} [:\d]{8} proved in step 1", said), said
     assert len(re.findall(r"web\d +waiting +\w{10} .*drift: waits for its turn", said)) == 2, said
@@ -116,7 +116,7 @@ def test_a_deployment_that_pauses_for_a_person_ends_well_and_says_what_is_next(d
     assert "it is paused already" in well(day["paused again"])
 
 
-def test_a_rollout_that_is_not_done_is_drift_that_says_so(day: Day) -> None:
+def test_an_unfinished_rollout_is_reported_as_drift(day: Day) -> None:
     said = day["status of paused"].stdout
     assert "the rollout is paused at step 1" in why(day["status of paused"])
     assert len(re.findall(r"web\d +waiting +\w{10} .*drift: waits for its turn", said)) == 2, said
@@ -134,7 +134,7 @@ def test_a_promoted_rollout_is_waited_for(day: Day) -> None:
     assert len(re.findall(r"web\d +active +\w{10} .*up to date", well(day["status of done"]))) == 3
 
 
-def test_a_halted_rollout_goes_on_by_force_only(day: Day) -> None:
+def test_a_halted_rollout_goes_on_only_by_force(day: Day) -> None:
     assert "Next: promote.yml to go on" in well(day["object"])
     said = well(day["aborted"])
     assert re.search(r"step 1 of 2 \(1 server\)  halted by \S+\n  why: checkout fails\n", said), said
@@ -152,32 +152,32 @@ def test_a_release_that_fails_goes_back_by_itself_and_is_not_published_again(day
     assert "3 of 3 have proved commit" in well(day["back"])
 
 
-def test_true_as_a_text_is_one_server_at_a_time(day: Day) -> None:
+def test_true_as_a_string_is_one_server_at_a_time(day: Day) -> None:
     said = well(day["text"])
     assert "done  [##############] 3 of 3\n" in said
 
 
-def test_the_history_says_what_each_publication_has_come_to(day: Day) -> None:
-    assert re.search(r"release-0+1 .* rolling out|paused\"", day["status of paused"].stdout)
+def test_the_history_shows_the_outcome_of_each_publication(day: Day) -> None:
+    assert re.search(r"release-0+1 .* (?:rolling out|paused)\"", day["status of paused"].stdout)
     assert re.search(r"release-0+1 .* proved\"", day["status of done"].stdout)
     assert re.search(r"release-0+2 .* halted\"", day["status of halted"].stdout)
     assert re.search(r"release-0+3 .* rolled back, bad\"", day["status of broken"].stdout)
     assert re.search(r"release-0+3 +\w{10} \S+ +\w+@\S+ ", day["status of broken"].stdout)
 
 
-def test_a_rollout_is_shown_while_it_goes_on_and_the_end_says_what_is_next(day: Day) -> None:
+def test_a_rollout_is_shown_while_it_runs_and_its_end_says_what_is_next(day: Day) -> None:
     said = day["broken"].stdout
-    # The first line of each commit's message, as the publisher has asked git for it.
+    # The first line of each commit's message, which the publisher got from git.
     assert re.search(r'\w+  \w{10} "change" -> \w{10} "change"  \(\w+@\S+\)\n', said), said
     assert re.search(
         r"\nFAILED after \d+ s: web\d failed: hook after_activate .*\nThe fleet serves .*marked as bad\.\n", said
     )
     assert said.index("FAILED after ") < said.index("Next: deploy a fix, or rollback.yml\n") < said.index("fatal: ")
-    # Nobody guesses which unit that may be: these agents run in none.
+    # No unit is guessed, because these agents do not run in one.
     assert "Logs:" not in said
 
 
-def test_of_two_applications_that_one_run_deploys_the_second_does_not_get_the_plan_of_the_first(
+def test_of_two_applications_in_one_run_the_second_does_not_get_the_plan_of_the_first(
     ensemble: Ensemble, tmp_path: Path
 ) -> None:
     repository = GitRepository.create(tmp_path / "origin")

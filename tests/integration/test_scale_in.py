@@ -1,4 +1,4 @@
-"""`playbooks/scale_in.yml`: what it refuses at first, and what it says of a host that can't be reached."""
+"""`playbooks/scale_in.yml`: what it refuses at the start, and what it reports about an unreachable host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Play = Callable[..., str]
 
 @pytest.fixture
 def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
-    """Runs the playbook for the host web1, which could not be asked for its name; what it printed.
+    """Runs the playbook for the host web1, whose name could not be asked for, and returns the output.
 
     Some of its variables are those of another host.
     """
@@ -46,7 +46,7 @@ def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
     return run
 
 
-def test_where_no_agent_of_its_name_is_live_nothing_is_said_to_be_withdrawn(
+def test_where_no_agent_of_its_name_is_live_nothing_is_reported_as_withdrawn(
     play: Play, zk: KazooClient, app: str
 ) -> None:
     report(zk, AppPaths(app), "web1.example.org", "active", 7)
@@ -82,7 +82,7 @@ def test_where_its_agent_was_live_its_registrations_are_waited_for(
         ({"watcher_drain_seconds": "0.5"}, 1),
     ],
 )
-def test_a_part_of_a_second_is_drained_as_a_whole_one(
+def test_a_fraction_of_a_second_of_draining_is_rounded_up(
     play: Play, app: str, variables: dict[str, Any], seconds: int
 ) -> None:
     said = play("-e", json.dumps({**variables, "_zoo_leaving": [f"{app}/service/web1"]}))
@@ -91,7 +91,7 @@ def test_a_part_of_a_second_is_drained_as_a_whole_one(
 
 @pytest.fixture
 def refuse(ensemble: Ensemble, app: str, tmp_path: Path) -> Callable[..., str]:
-    """Runs the playbook in check mode for hosts with these variables, which it is to refuse; what it printed."""
+    """Runs the playbook in check mode for hosts with variables that it has to refuse, and returns the output."""
     common = {"ansible_connection": "local", "watcher_hosts": ensemble.hosts, "watcher_app": app}
 
     def run(**hosts: dict[str, Any]) -> str:
@@ -105,9 +105,7 @@ def refuse(ensemble: Ensemble, app: str, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_servers_of_two_applications_are_refused_for_one_of_them_would_be_looked_for_in_the_other(
-    refuse: Callable[..., str], app: str
-) -> None:
+def test_servers_of_two_applications_are_refused(refuse: Callable[..., str], app: str) -> None:
     said = refuse(web1={"watcher_name": "web1"}, api1={"watcher_name": "api1", "watcher_app": f"{app}/api"})
     assert re.search(rf"several fleets, {app} at \S+ and {app}/api at \S+; name those of one at a time;", said)
 
@@ -122,7 +120,7 @@ def test_servers_of_two_ensembles_are_refused_however_the_other_one_is_named(
     assert f"several fleets, {app} at {members} and {app} at {members}/dc2; name those of one at a time;" in said
 
 
-def test_connection_options_of_another_server_that_are_no_dictionary_are_refused_and_not_shown(
+def test_connection_options_of_another_server_that_are_not_a_dictionary_are_refused_and_not_shown(
     refuse: Callable[..., str],
 ) -> None:
     said = refuse(web1={}, web2={"zoo_connection": "digest_password=sesame"})
@@ -145,7 +143,7 @@ def test_an_ensemble_may_be_written_in_several_ways(
     assert f"{app}/service would be left with fewer than 1 servers; nothing is removed" in said
 
 
-def test_name_and_services_of_a_server_may_be_made_of_the_variables_of_another(
+def test_name_and_services_of_a_server_may_be_built_from_the_variables_of_another(
     refuse: Callable[..., str], zk: KazooClient, app: str
 ) -> None:
     report(zk, AppPaths(app), "shop-2", "active", 7)
@@ -158,7 +156,7 @@ def test_name_and_services_of_a_server_may_be_made_of_the_variables_of_another(
     assert f"{app}/service would be left with fewer than 1 servers; nothing is removed" in said
 
 
-def test_wrong_variables_of_one_host_are_the_end_for_all(refuse: Callable[..., str]) -> None:
+def test_wrong_variables_of_one_host_end_the_run_for_all(refuse: Callable[..., str]) -> None:
     said = refuse(web1={"watcher_name": "web1"}, web2={"watcher_name": "a/b"})
     assert "nothing is removed" in said
     assert "TASK [Ask each host for its name]" not in said
@@ -176,10 +174,10 @@ def test_an_empty_name_is_that_of_the_host_as_for_the_role(
 
 
 @pytest.mark.parametrize("entry", ["admitted", "proved"])
-def test_a_server_that_is_on_its_way_in_a_rollout_is_stopped_by_force_only(
+def test_a_server_that_is_deploying_in_a_rollout_is_stopped_only_by_force(
     play: Play, zk: KazooClient, app: str, entry: str
 ) -> None:
-    """Whoever disappears on its way is a failure of the release: a healthy fleet would be halted, or go back."""
+    """A host that disappears during its deployment counts as a failure: a healthy fleet would halt or roll back."""
     paths = AppPaths(app)
     release = Release("https://git.example.org/shop", "b" * 40, "site", extra={"rollout": True})
     zk.create(paths.config, release.to_node(), makepath=True)

@@ -1,4 +1,4 @@
-"""`playbooks/scale_in.yml` from where the agents have been removed: the roster, and what is said at the end."""
+"""`playbooks/scale_in.yml` from the removal of the agents on: the roster, and the report at the end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def play(ensemble: Ensemble, zk: KazooClient, app: str, tmp_path: Path) -> Play:
     """Runs the playbook's last tasks for the servers web1 and web2, of three in the roster."""
     for name in ("web1", "web2", "web3"):
         zk.create(f"{app}/roster/{name}", b"{}", makepath=True)
-    # What a task before these has each server say of itself.
+    # What an earlier task notes about each server.
     own = {"registries": [], "drain_seconds": 0}
     hosts = {name: {"ansible_connection": "local", "_zoo_own": {"name": name, **own}} for name in ("web1", "web2")}
     common = {"watcher_hosts": ensemble.hosts, "watcher_app": app}
@@ -52,7 +52,7 @@ def test_servers_that_are_removed_leave_the_roster_and_others_stay(play: Play, z
 
 
 def test_servers_leave_the_roster_before_anything_that_takes_long() -> None:
-    """While a rollout soaks, one that has proved the release and is in the roster without an agent is a failure."""
+    """During a soak, a host in the roster that has proved the release and has no live agent counts as a failure."""
     (tasks,) = [play["tasks"] for play in yaml.safe_load(PLAYBOOK.read_text()) if play["name"] == "Remove the servers"]
     names = [task["name"] for task in tasks]
     assert names.index("Take the servers out of the roster") == names.index("Wait until each has left discovery") + 1

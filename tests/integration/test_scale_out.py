@@ -1,4 +1,4 @@
-"""`playbooks/scale_out.yml` from where the role has ended: how it waits for the new servers."""
+"""`playbooks/scale_out.yml` from the end of the role on: how it waits for the new servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Play = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def play(ensemble: Ensemble, app: str, tmp_path: Path) -> Play:
-    """Runs the playbook's tasks behind the role for the servers web1 and web2, which offer one service.
+    """Runs the playbook's tasks after the role for the servers web1 and web2, which offer one service.
 
     Some of their variables are those of another host.
     """
@@ -48,7 +48,9 @@ def report(zk: KazooClient, app: str, name: str, state: str, generation: int, **
     zk.create(AppPaths(app).agent(name), status.to_node(), ephemeral=True, makepath=True)
 
 
-def test_it_ends_at_once_where_a_new_server_has_failed_and_says_why_once(play: Play, zk: KazooClient, app: str) -> None:
+def test_it_ends_immediately_where_a_new_server_has_failed_and_says_why_once(
+    play: Play, zk: KazooClient, app: str
+) -> None:
     zk.create(f"{app}/config", RELEASE.to_node(), makepath=True)
     generation = zk.exists(f"{app}/config").mzxid
     report(zk, app, "web1", "failed", generation, message="disk full")
@@ -89,7 +91,7 @@ def test_the_registrations_are_waited_for_within_the_same_time(
     assert code == 0, said
 
 
-def test_a_new_server_that_serves_the_release_of_before_until_its_turn_is_ready(
+def test_a_new_server_that_serves_the_previous_release_until_its_turn_is_ready(
     play: Play, zk: KazooClient, other: KazooClient, app: str
 ) -> None:
     zk.create(f"{app}/config", RELEASE.to_node(), makepath=True)
@@ -107,7 +109,7 @@ def test_a_new_server_that_serves_the_release_of_before_until_its_turn_is_ready(
     )
 
 
-def test_a_member_that_has_no_address_ends_it_with_its_name(play: Play) -> None:
+def test_a_member_without_an_address_is_an_error_that_names_it(play: Play) -> None:
     code, said = play(watcher_hosts=["no-such-member.invalid:2181"], zoo_wait_timeout=3)
     assert code == 2, said
     assert "can't reach ZooKeeper at no-such-member.invalid:2181 within" in said

@@ -1,4 +1,4 @@
-"""No secret of a connection is where others can read it: a whole flow, and then a search for each that was used."""
+"""No secret of a connection is where others can read it: a complete flow, then a search for each secret."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ PLAYBOOK = """
 
 @pytest.fixture
 def flow(tmp_path: Path) -> Iterator[Flow]:
-    """An ensemble that speaks TLS and knows two users by SASL."""
+    """An ensemble with TLS and two SASL users."""
     secrets = {name: f"s3cret-{name}-{uuid.uuid4().hex}" for name in ("publisher", "agent")}
     certificates = Certificates.create(tmp_path / "certificates")
     servers = Ensemble.with_tls(tmp_path / "ensemble", certificates, users=secrets)
@@ -69,7 +69,7 @@ def flow(tmp_path: Path) -> Iterator[Flow]:
 
 @pytest.fixture
 def client(flow: Flow) -> Iterator[KazooClient]:
-    """A client that may read everything: it has made the application, and what is open stays so."""
+    """A client that may read everything: it has created the application, which therefore stays open."""
     with connected(flow.servers.hosts) as zk:
         zk.ensure_path(APP)
         yield zk
@@ -77,8 +77,8 @@ def client(flow: Flow) -> Iterator[KazooClient]:
 
 @pytest.fixture
 def gits(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command lines and environments of git, and of who runs it: most of them end too soon to be seen otherwise."""
-    # Below the base of the agent, for the git of that may write nowhere else.
+    """A file with the command lines and environments of git and its parents, most of which end too soon to be seen."""
+    # Below the base of the agent, whose git may write nowhere else.
     seen, programs = flow.directory / "host/agent/base/gits", flow.directory / "programs"
     seen.parent.mkdir(parents=True)
     programs.mkdir()
@@ -91,7 +91,7 @@ def gits(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start_agent(flow: Flow, client: KazooClient, bare: Path) -> Agent:
-    """An agent that systemd has handed its secrets, with a hook that shows what it has of its own."""
+    """An agent that got its secrets from systemd, with a hook that records its environment and its parent."""
     options = flow.sasl("agent")
     names = ["sasl_password", "tls_key_password"]
     (flow.directory / "credentials").mkdir()
@@ -105,7 +105,7 @@ def start_agent(flow: Flow, client: KazooClient, bare: Path) -> Agent:
 
 
 def deploy(flow: Flow, repository: GitRepository) -> None:
-    """Publish a release and values, and look at them, with the options in a file of variables."""
+    """Publish a release and values and show them, with the connection options in a file of variables."""
     place = flow.directory / "vars.json"
     place.write_text(json.dumps({"zoo_connection": flow.sasl("publisher"), "zoo_app": APP}))
     given = ["-e", f"@{place}"]
@@ -117,7 +117,7 @@ def deploy(flow: Flow, repository: GitRepository) -> None:
 
 
 def discover(flow: Flow) -> None:
-    """Read the inventory with its cache, and run a playbook whose tasks succeed and fail, by the environment."""
+    """Read the inventory with its cache, and run a playbook whose tasks succeed and fail, with login by environment."""
     environment = flow.environment(flow.digest("reader"))
     inventory = Inventory(flow.directory, "")
     inventory.options.pop("hosts")
@@ -136,7 +136,7 @@ def discover(flow: Flow) -> None:
 
 
 def push(flow: Flow, repository: GitRepository) -> None:
-    """Let the git hook publish a commit, and refuse to where its options are wrong."""
+    """Let the git hook publish a commit, and refuse to with wrong options."""
     repository.commit({"index.html": "two\n"})
     branch = {"branch": "main", "app": APP, "relative_path": "site"}
     config = flow.directory / "hook.json"
@@ -171,7 +171,7 @@ def test_no_secret_is_where_it_does_not_belong(
     assert {name: names for name, names in told.items() if names} == {}
     assert processes.found == set()
     assert stored == set()
-    # The rest is what the test itself has written, so that the search is known to find something.
+    # The rest is what the test itself has written, which shows that the search finds something.
     own = {"certificates", "vars.json", "wrong.json", "hook.json", "jaas.conf", "credentials"}
     hits = found_in_files(flow.secrets, [flow.directory])
     assert {hit for hit in hits if not own & set(Path(hit.partition(" in ")[2]).parts)} == set()

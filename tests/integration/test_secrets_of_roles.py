@@ -1,7 +1,7 @@
-"""No secret of the roles of an application, nor of those who sign, is where others can read it.
+"""No secret of an application's roles or of its signers is where others can read it.
 
-A flow in which the application is closed, its releases are signed, and each password is changed; then a search for
-each secret that was used: in what was said, in logs (the members' audit log among them), processes, files and znodes.
+In the flow the application is closed, its releases are signed, and each password is changed. Then each secret is
+searched for: in outputs, logs (the members' audit log among them), processes, files and znodes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Stage:
     signer: Signer
 
     def variables(self, name: str, **variables: Any) -> list[str]:
-        """Words that give a playbook these variables, and the publisher's connection, in a file of their own."""
+        """Command-line words that give a playbook these variables and the publisher's connection, in a new file."""
         place = self.flow.directory / "given" / f"{name}.json"
         place.parent.mkdir(exist_ok=True)
         given = {"app": APP, "connection": self.flow.digest("publisher"), "wait_timeout": 60, **variables}
@@ -63,7 +63,7 @@ class Stage:
         return {"scheme": "digest", "id": user, "password": self.flow.secret(user)}
 
     def log_in(self, user: str) -> None:
-        """Give the agent the credentials of another user, as a container's secret is replaced, and let it reload."""
+        """Replace the agent's credentials with another user's, as a container's secret, and let it reload."""
         (self.flow.directory / "given/password").write_text(self.flow.secret(user))
         self.agent.config["digest_username"] = user
         self.agent.configure()
@@ -73,7 +73,7 @@ class Stage:
             wait_for(lambda: self.agent.log.count("session SyncConnected") > before, "it has begun anew")
 
     def deploy(self, name: str, text: str, key: Path) -> None:
-        """Publish a commit by a record with a signature."""
+        """Publish a commit with a signed record."""
         commit = self.signer.commit(self.repository, text)
         release = {"url": self.repository.url, "ref": "main", "relative_path": "site", "sign_with": str(key)}
         self.flow.playbook(str(ROOT / "playbooks/deploy.yml"), *self.variables(name, **release))
@@ -82,7 +82,7 @@ class Stage:
 
 @pytest.fixture
 def flow(tmp_path: Path) -> Iterator[Flow]:
-    """An ensemble that speaks TLS, and logs who changes what."""
+    """An ensemble with TLS and an audit log."""
     certificates = Certificates.create(tmp_path / "certificates")
     servers = Ensemble.with_tls(tmp_path / "ensemble", certificates, "audit.enable=true")
     made = Flow(tmp_path, servers, certificates, {})
@@ -93,7 +93,7 @@ def flow(tmp_path: Path) -> Iterator[Flow]:
 
 @pytest.fixture
 def superuser(flow: Flow) -> Iterator[KazooClient]:
-    """Who may read everything: one of the readers."""
+    """A client that may read everything, with a reader's and the publisher's credentials."""
     reader = f"reader:{flow.secret('reader')}"
     with connected(
         flow.servers.hosts, auth_data=[("digest", reader), ("digest", f"publisher:{flow.secret('publisher')}")]
@@ -103,7 +103,7 @@ def superuser(flow: Flow) -> Iterator[KazooClient]:
 
 @pytest.fixture
 def stage(flow: Flow, superuser: KazooClient, repository: GitRepository) -> Iterator[Stage]:
-    """An agent that takes how it reaches the ensemble from its environment, and demands signatures."""
+    """An agent that gets its connection from its environment, and requires signatures."""
     signer = Signer(flow.directory, "signing")
     (flow.directory / "signers").write_text(signer.line)
     flow.secrets["signing key"] = signer.key.read_text().splitlines()[3]
@@ -130,7 +130,7 @@ def stage(flow: Flow, superuser: KazooClient, repository: GitRepository) -> Iter
 
 @pytest.fixture
 def ssh_agent(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An ssh-agent of this test."""
+    """A running ssh-agent, which SSH_AUTH_SOCK names."""
     socket = flow.directory / "agent.socket"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
@@ -141,7 +141,7 @@ def ssh_agent(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def change_passwords(stage: Stage) -> None:
-    """Close the application, then let each role have its old password and a new one, then only the new ones."""
+    """Close the application, then give each role its old and a new password, then only the new one."""
     roles = {"agents": [stage.identity("agent")], "readers": [stage.identity("reader")]}
     stage.secure("foreseen", "--check", **roles)
     stage.secure("closed", **roles)
@@ -156,13 +156,13 @@ def change_passwords(stage: Stage) -> None:
 
 
 def publish(stage: Stage) -> None:
-    """Publish by a key in a file, and by one in an ssh-agent; go back; look at it."""
+    """Publish with a key in a file and with one in an ssh-agent, roll back, and show the status."""
     stage.deploy("signed", "one", stage.signer.key)
     subprocess.run(["ssh-add", "-q", str(stage.signer.key)], check=True, capture_output=True)
     away = stage.flow.directory / "given/signing"
     shutil.move(stage.signer.key, away)
     public = stage.signer.key.with_suffix(".pub")
-    # Git signs the commit by the agent too.
+    # Git signs the commit with the ssh-agent too.
     stage.signer.key = public
     stage.deploy("by the agent", "two", public)
     rollback = str(ROOT / "playbooks/rollback.yml")
@@ -171,7 +171,7 @@ def publish(stage: Stage) -> None:
 
 
 def watch(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
-    """Have the event source read the registry, and be refused; all that it logs, and Ansible's libraries, is kept."""
+    """Make the event source read the registry, and be refused, and keep all that it and Ansible's libraries log."""
     caplog.set_level(logging.DEBUG)
     options = stage.flow.digest("reader2")
     source = Source(registries=[REGISTRY], initial=True, connect_timeout=8, **options).start()
@@ -190,7 +190,7 @@ def watch(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def hashes(passwords: Mapping[str, str]) -> dict[str, str]:
-    """What ZooKeeper makes of the passwords of those who log in by digest."""
+    """ZooKeeper's hashes of the passwords for digest logins."""
     return {f"hash of {name}": make_digest_acl_credential(name, password) for name, password in passwords.items()}
 
 
@@ -215,11 +215,11 @@ def test_no_secret_of_roles_or_signers_is_where_it_does_not_belong(
     assert processes.found == set()
     assert stored == set()
     hits = found_in_files(flow.secrets, [flow.directory])
-    # A hash is in znodes, where the roles are, and so in the ensemble's own files.
+    # The hashes are in the znodes of the roles, and therefore in the ensemble's own files.
     places = [path for path in flow.directory.iterdir() if path.name != "ensemble"]
     assert found_in_files(hashes(flow.secrets), places) == set()
     assert found_in_files(hashes(flow.secrets), [flow.directory / "ensemble"]) != set()
-    # What the test itself has written, so that the search is known to find something.
+    # The hits are what the test itself has written, which shows that the search finds something.
     assert {hit for hit in hits if "given" not in Path(hit.partition(" in ")[2]).parts} == set()
     assert {hit.partition(" in ")[0] for hit in hits} == flow.secrets.keys() - {"wrong", "reader2-key-password"}
     audited = (flow.servers.members[0].directory / "zookeeper.log").read_text()

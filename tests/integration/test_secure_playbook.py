@@ -1,4 +1,4 @@
-"""The playbook that closes an application to all but its roles, and those that go on in it."""
+"""The playbook that closes an application to all but its roles, and the playbooks that still work in it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ROLES: dict[str, Any] = {
 
 @pytest.fixture
 def app() -> str:
-    """An application of this test's own."""
+    """An application that no other test uses."""
     return f"/app/{uuid.uuid4().hex[:12]}"
 
 
 def play(ensemble: Ensemble, app: str, playbook: str, *words: str, **given: Any) -> subprocess.CompletedProcess[str]:
-    """Run a playbook as the publisher; it says no password, however much it says."""
+    """Run a playbook as the publisher, and check that its verbose output has no password."""
     login = {"digest_username": "publisher", "digest_password": WORDS["publisher"]}
     variables = {"zoo_hosts": ensemble.hosts, "zoo_app": app, "zoo_connection": login, **given}
     done = run_playbook(ROOT / "playbooks" / f"{playbook}.yml", "-e", json.dumps(variables), "-vvv", *words)
@@ -79,7 +79,7 @@ def test_an_application_is_closed_used_and_opened(ensemble: Ensemble, app: str, 
         ("rollback", {"zoo_acl": "auth"}),
     ],
 )
-def test_a_mistake_in_a_list_that_has_passwords_shows_none(
+def test_a_mistake_in_a_list_with_passwords_shows_none_of_them(
     ensemble: Ensemble, app: str, playbook: str, given: dict[str, Any]
 ) -> None:
     done = play(ensemble, app, playbook, **({**ROLES, **given} if playbook == "secure" else given))

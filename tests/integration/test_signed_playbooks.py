@@ -1,4 +1,4 @@
-"""`deploy.yml` and `rollback.yml` with a key, on hosts that deploy nothing that is not signed."""
+"""`deploy.yml` and `rollback.yml` with a key, on hosts that deploy only what is signed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Play = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who signs commits and records."""
+    """The signer of commits and records."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def play(ensemble: Ensemble, app: str, signer: Signer, repository: GitRepository) -> Play:
-    """Runs a playbook that signs, with further variables, named without their prefix."""
+    """Runs a playbook with a signing key and further variables, named without their prefix."""
 
     def run(name: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         what = {"url": repository.url, "ref": "main", "relative_path": "site"} if name == "deploy" else {}
@@ -41,7 +41,7 @@ def play(ensemble: Ensemble, app: str, signer: Signer, repository: GitRepository
     return run
 
 
-def test_a_fleet_that_demands_signatures_is_deployed_to_goes_back_by_itself_and_is_rolled_back(
+def test_a_fleet_that_requires_signatures_deploys_rolls_back_by_itself_and_is_rolled_back(
     agents: Callable[..., Agent], zk: KazooClient, app: str, play: Play, repository: GitRepository, signer: Signer
 ) -> None:
     signers = signer.key.with_name("signers")
@@ -60,7 +60,7 @@ def test_a_fleet_that_demands_signatures_is_deployed_to_goes_back_by_itself_and_
         done = play("deploy", rollout=plan)
         assert done.returncode == 0, done.stdout + done.stderr
     one, two = commits
-    # The second server fails, so the first, which has proved it, goes back by itself to what it has accepted.
+    # The second server fails, so the first one, which has proved the release, goes back to the one that it accepted.
     broken = signer.commit(repository, "broken")
     done = play("deploy", rollout=plan)
     assert done.returncode, done.stdout
@@ -71,7 +71,7 @@ def test_a_fleet_that_demands_signatures_is_deployed_to_goes_back_by_itself_and_
     assert [agent.live() for agent in fleet] == [one, one]
     record = json.loads(zk.get(f"{app}/config")[0])
     assert (record["serial"], record["rolledBackFrom"]) == (4, broken)
-    # Nothing is signed, nor deployed.
+    # Without a signature nothing is deployed.
     done = play("deploy", sign_with="", ref=two)
     assert done.returncode
     assert "the published release is refused: its record is not signed" in done.stdout

@@ -1,4 +1,4 @@
-"""`playbooks/status.yml` and `playbooks/watch.yml` as a file: a page for a browser, or JSON for a program."""
+"""`playbooks/status.yml` and `playbooks/watch.yml` to a file: a page for a browser, or JSON for a program."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from support.waiting import wait_for
 
 COMMIT, BEFORE = "9" * 40, "2" * 40
 PATIENCE = 120
-"""Seconds in which a playbook on a busy machine has come to its task."""
+"""Seconds in which a playbook on a busy machine reaches its task."""
 RELEASE = Release("https://example.org/x.git", COMMIT, "site", extra={"subject": "fixes {{ 7 * 7 }}"})
 OPEN = "nybody who reaches the ensemble can deploy; secure.yml closes the application"
-"""What is said of an application that nobody has closed, but for its first letter."""
+"""The warning about an application that is not closed, without its first letter."""
 
 
 @pytest.fixture
 def generation(zk: KazooClient, app: str) -> int:
-    """A release is published, and two servers are live: one that serves it, one that is under way."""
+    """The generation of a published release, with two live servers: one serves it, one is deploying it."""
     paths = AppPaths(app)
     number = publish(zk, paths, RELEASE, read_published(zk, paths))
     report(zk, app, "server1", number)
@@ -53,17 +53,17 @@ def status(ensemble: Ensemble, app: str, cwd: Path, *words: str) -> subprocess.C
 
 
 def variables(ensemble: Ensemble, app: str) -> list[str]:
-    """The words for a playbook."""
+    """The command-line words for a playbook."""
     return ["-e", f"zoo_hosts={ensemble.hosts}", "-e", f"zoo_app={app}"]
 
 
 @pytest.mark.usefixtures("generation")
-def test_the_page_is_one_file_where_the_playbook_is_run_and_the_output_says_so(
+def test_the_page_is_one_file_in_the_working_directory_and_the_output_names_it(
     ensemble: Ensemble, app: str, tmp_path: Path
 ) -> None:
     page = tmp_path / f"{app.rpartition('/')[2]}.html"
     done = status(ensemble, app, tmp_path, "-e", "zoo_format=html")
-    # As without a page: one server has not proved it.
+    # The result is the same as without a page: one server has not proved the release.
     assert done.returncode == 2
     assert "not proved in time by 1 of 2: server2 is checking" in done.stdout
     assert f'"msg": "{page}"' in done.stdout
@@ -77,7 +77,7 @@ def test_the_page_is_one_file_where_the_playbook_is_run_and_the_output_says_so(
     assert "data-reload" not in text
 
 
-def test_json_has_what_both_modules_return_and_the_hosts_of_each_kind(
+def test_json_has_the_results_of_both_modules_and_the_hosts_of_each_kind(
     ensemble: Ensemble, zk: KazooClient, app: str, generation: int, tmp_path: Path
 ) -> None:
     report(zk, app, "server2", generation, "failed", commit_id=BEFORE, message="disk full {{ 7 * 7 }}")
@@ -101,7 +101,7 @@ def test_json_has_what_both_modules_return_and_the_hosts_of_each_kind(
 
 
 @pytest.mark.usefixtures("generation")
-def test_what_can_not_be_written_is_said_in_a_line(ensemble: Ensemble, app: str, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_a_one_line_error(ensemble: Ensemble, app: str, tmp_path: Path) -> None:
     bad = status(ensemble, app, tmp_path, "-e", "zoo_format=htm")
     assert (
         'expected zoo_format to be table, html or json, and zoo_output to be the path of a file, got "htm"'
@@ -115,7 +115,7 @@ def test_what_can_not_be_written_is_said_in_a_line(ensemble: Ensemble, app: str,
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_watch_writes_the_page_anew_and_ends_when_the_rollout_does(
+def test_a_watch_rewrites_the_page_and_ends_when_the_rollout_does(
     ensemble: Ensemble, zk: KazooClient, app: str, generation: int, tmp_path: Path
 ) -> None:
     paths = AppPaths(app)
@@ -145,7 +145,7 @@ def test_a_watch_writes_the_page_anew_and_ends_when_the_rollout_does(
         watch.wait()
     assert "All 2 hosts serve 9999999999" in page.read_text()
     assert " data-reload=" not in page.read_text()
-    # What the history has is as of the end, too.
+    # The history is that of the end, too.
     for text in (page.read_text(), log.read_text()):
         assert "done on no host" in text
         assert "locked by ann" not in text

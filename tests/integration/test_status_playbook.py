@@ -1,4 +1,4 @@
-"""`playbooks/status.yml` as a job of cron: its exit status says whether the fleet serves what is desired."""
+"""`playbooks/status.yml` as a cron job: its exit status tells whether the fleet serves what is desired."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMIT, BEFORE = "9" * 40, "2" * 40
 HELD = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
 BAD_FILE = {"znode": "/c/x", "format": "value", "state": "failed", "zxid": 5, "message": "no number"}
 PATIENCE = 120
-"""Seconds in which a playbook on a busy machine has come to its task."""
+"""Seconds in which a playbook on a busy machine reaches its task."""
 
 
 class Fleet:
@@ -60,14 +60,14 @@ class Fleet:
 
 @pytest.fixture
 def fleet(zk: KazooClient, ensemble: Ensemble, app: str) -> Fleet:
-    """The fleet, of which server1 serves what is desired."""
+    """The fleet, in which server1 serves what is desired."""
     made = Fleet(zk, ensemble.hosts, app)
     made.report("server1")
     return made
 
 
 def why(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line that says why it failed; the servers are shown before it."""
+    """The only line that says why the run failed, after the table of the servers."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("fatal: ")]
@@ -75,7 +75,7 @@ def why(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
-def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None:
+def test_a_fleet_that_serves_what_is_desired_is_not_a_failure(fleet: Fleet) -> None:
     fleet.report("server2")
     done = fleet.status(min_agents=2)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,7 +83,7 @@ def test_a_fleet_that_serves_what_is_desired_is_no_failure(fleet: Fleet) -> None
     assert "anybody who reaches the ensemble can deploy; secure.yml closes the application" in done.stdout
 
 
-def test_of_an_application_that_is_closed_it_does_not_say_that_anybody_can_deploy(fleet: Fleet) -> None:
+def test_for_a_closed_application_there_is_no_warning_that_anybody_can_deploy(fleet: Fleet) -> None:
     fleet.report("server2")
     fleet.close()
     done = fleet.status()
@@ -102,13 +102,13 @@ def test_of_an_application_that_is_closed_it_does_not_say_that_anybody_can_deplo
             {"state": "failed", "commit_id": BEFORE, "message": "disk full"},
             "not deployed on 1 of 2: server2 is failed (disk full); the fleet serves ",
         ),
-        # What another program writes there is no reason to show nothing.
+        # A status that another program wrote is no reason to show nothing.
         (
             {"generation": 1, "commit_id": 5},
             "not proved in time by 1 of 2: server2 is active; the fleet serves 9999999999;",
         ),
         ({"held": HELD}, "server2 is held since 2026-11-24T10:15:30+00:00 by ann: disk swap"),
-        # It serves what is desired, and is degraded.
+        # The server serves what is desired, but is degraded.
         ({"drained": HELD}, "server2 is drained since 2026-11-24T10:15:30+00:00 by ann: disk swap"),
         ({"troubles": ["no permission, path=/service/x"]}, "server2: no permission, path=/service/x"),
         ({"files": {"/etc/x": BAD_FILE}}, "server2: /etc/x: no number"),
@@ -119,7 +119,7 @@ def test_a_server_that_has_drifted_is_a_failure_that_says_how(fleet: Fleet, stat
     assert said in why(fleet.status())
 
 
-def test_what_agents_say_can_not_move_the_cursor(fleet: Fleet) -> None:
+def test_what_agents_report_cannot_move_the_cursor(fleet: Fleet) -> None:
     fleet.report("server2", "failed", commit_id=BEFORE, message="\x1b[2J\x9b31mowned", troubles=["\u202etrouble"])
     done = fleet.status()
     assert done.returncode == 2
@@ -127,7 +127,7 @@ def test_what_agents_say_can_not_move_the_cursor(fleet: Fleet) -> None:
     assert "owned" in done.stdout
 
 
-def test_a_failure_that_is_allowed_is_none(fleet: Fleet) -> None:
+def test_an_allowed_failure_does_not_fail_the_run(fleet: Fleet) -> None:
     fleet.report("server2", "failed", commit_id=BEFORE, message="disk full")
     done = fleet.status(max_failures="50%")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -135,7 +135,7 @@ def test_a_failure_that_is_allowed_is_none(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("accepted", [0, 1])
-def test_a_server_that_has_failed_is_a_failure_also_once_its_rollout_is_done(
+def test_a_server_that_has_failed_is_still_a_failure_once_its_rollout_is_done(
     fleet: Fleet, zk: KazooClient, accepted: int
 ) -> None:
     gate = RolloutPaths(fleet.paths.rollout(fleet.generation)).gate
@@ -144,7 +144,7 @@ def test_a_server_that_has_failed_is_a_failure_also_once_its_rollout_is_done(
     assert "not deployed on 1 of 2: server2 is failed (disk full)" in why(fleet.status())
 
 
-def test_a_host_that_is_missing_is_shown_and_a_failure_where_none_may_be(fleet: Fleet, zk: KazooClient) -> None:
+def test_a_missing_host_is_shown_and_is_a_failure_where_none_may_be_missing(fleet: Fleet, zk: KazooClient) -> None:
     for name in ("server1", "server2"):
         zk.create(fleet.paths.roster_entry(name), b"{}", makepath=True)
     done = fleet.status()
@@ -154,7 +154,7 @@ def test_a_host_that_is_missing_is_shown_and_a_failure_where_none_may_be(fleet: 
     assert "published, but 1 of 2 are missing, expected at most 0: server2" in why(fleet.status(max_missing=0))
 
 
-def test_fewer_servers_than_expected_and_none_at_all_are_a_failure(fleet: Fleet, zk: KazooClient) -> None:
+def test_fewer_servers_than_expected_or_none_at_all_are_a_failure(fleet: Fleet, zk: KazooClient) -> None:
     assert "timed out waiting for agents: 1 live, at least 2 required" in why(fleet.status(min_agents=2))
     zk.delete(fleet.paths.agent("server1"))
     done = fleet.status()
@@ -162,7 +162,7 @@ def test_fewer_servers_than_expected_and_none_at_all_are_a_failure(fleet: Fleet,
     assert "no agent is live" in done.stdout
 
 
-def test_a_deployment_that_is_under_way_is_waited_for_where_that_is_asked_for(fleet: Fleet, ensemble: Ensemble) -> None:
+def test_a_deployment_that_is_under_way_is_waited_for_on_request(fleet: Fleet, ensemble: Ensemble) -> None:
     fleet.report("server2", "checking")
     assert "not proved in time by 1 of 2: server2 is checking" in why(fleet.status())
 

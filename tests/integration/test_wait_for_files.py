@@ -1,7 +1,7 @@
-"""zk_fleet_info waits for the files of what zk_znode wrote: one run of many tasks, of which each test looks at some.
+"""zk_fleet_info waits for the files of what zk_znode wrote: one run of many tasks, of which each test checks some.
 
-Two agents keep files: `easy` the value of `limits` and all of the configuration as JSON, `picky` the value of `limits`
-where it is a number. After a write the run reads easy's file from the disk, as the next task of a play would.
+Two agents keep files: `easy` the value of `limits` and the entire configuration as JSON, `picky` the value of `limits`
+if it is a number. After a write the run reads easy's file from the disk, as the next task of a play would.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from support.tasks import Run, run_tasks
 from support.waiting import wait_for
 
 PATIENCE = 120
-"""Seconds in which a playbook on a busy machine has come to its task."""
+"""Seconds in which a playbook on a busy machine reaches its task."""
 NUMBER = ["sh", "-c", "grep -qx '[0-9]*' \"$0\" || { echo no number; exit 3; }", "%s"]
 
 
 @dataclass(frozen=True)
 class Story:
-    """The run, and what it ran against."""
+    """The run, and its surroundings."""
 
     run: Run
     app: str
@@ -43,16 +43,16 @@ class Story:
 
     @property
     def limits(self) -> str:
-        """The znode that both agents keep a file like."""
+        """The znode of which both agents keep a file."""
         return f"{self.app}-config/limits"
 
     def on_disk(self, name: str) -> str:
-        """What easy's file held right after the task `name`."""
+        """The content of a file of `easy` right after the task `name`."""
         return base64.b64decode(self[f"{name}_disk"]["content"]).decode()
 
 
 class Book:
-    """The tasks of a playbook, as they are added."""
+    """The tasks of a playbook, added one by one."""
 
     def __init__(self, hosts: str, app: str, etc: Path) -> None:
         self.common = {"hosts": hosts, "app": app, "wait_timeout": 30}
@@ -61,7 +61,7 @@ class Book:
         self.tasks: list[dict[str, Any]] = []
 
     def write(self, register: str, *, disk: str = "", **options: Any) -> None:
-        """Add a zk_znode, a wait for the files, and a look at a file where one is named."""
+        """Add a zk_znode task, a wait for the files, and a read of the file `disk` if one is named."""
         waiting = {
             name: options.pop(name) for name in ("min_agents", "max_failures", "wait_timeout") if name in options
         }
@@ -74,12 +74,12 @@ class Book:
             self.tasks.append({"ansible.builtin.slurp": look, "register": f"{register}_disk"})
 
     def info(self, register: str, **options: Any) -> None:
-        """Add a zk_fleet_info."""
+        """Add a zk_fleet_info task."""
         self.tasks.append({"zoo.deploy.zk_fleet_info": {**self.common, **options}, "register": register})
 
 
 def tasks(book: Book) -> None:
-    """The whole run."""
+    """Add all tasks of the run."""
     limits, deep = f"{book.config}/limits", f"{book.config}/db/host"
     book.write("made", disk="easy", path=limits, value="100", recursive=True)
     book.write("again", path=limits, value="100")
@@ -107,7 +107,7 @@ def tasks(book: Book) -> None:
 
 @pytest.fixture(scope="module")
 def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The run."""
+    """The run with its three agents."""
     root = tmp_path_factory.mktemp("files")
     app, etc = f"/app/test-{uuid.uuid4().hex[:12]}", root / "etc"
     etc.mkdir()
@@ -136,7 +136,7 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def error(result: dict[str, Any]) -> str:
-    """The message of a task that failed: one line, and no traceback anywhere."""
+    """The message of a failed task, which has one line and no traceback."""
     assert result["failed"], result
     message = str(result["msg"])
     assert "\n" not in message
@@ -145,11 +145,11 @@ def error(result: dict[str, Any]) -> str:
 
 
 def names(result: dict[str, Any]) -> list[str]:
-    """The agents that a result tells of."""
+    """The names of the agents in a result."""
     return [agent["name"] for agent in result["agents"]]
 
 
-def test_when_the_task_ends_the_value_is_in_the_files_of_the_agents_that_are_asked(story: Story) -> None:
+def test_when_the_task_ends_the_value_is_in_the_files_of_the_agents_waited_for(story: Story) -> None:
     for name, value in (("made", "100"), ("changed", "200"), ("several", "300"), ("mended", "400")):
         assert story[f"{name}_write"]["changed"]
         assert not story[name].get("failed"), story[name]
@@ -158,19 +158,19 @@ def test_when_the_task_ends_the_value_is_in_the_files_of_the_agents_that_are_ask
         assert [story[name][f"{kind}_agents"] for kind in ("failed", "pending", "lost")] == [[], [], []]
 
 
-def test_the_statuses_say_which_transaction_the_files_are_proved_for(story: Story) -> None:
+def test_the_statuses_have_the_transaction_for_which_the_files_are_proved(story: Story) -> None:
     for agent in story["made"]["agents"]:
         (file,) = (one for one in agent["files"].values() if one["znode"] == story.limits)
         assert file["state"] == "current"
         assert file["mzxid"] == story["made_write"]["zxid"] <= file["zxid"]
 
 
-def test_what_is_there_already_is_waited_for_all_the_same(story: Story) -> None:
+def test_an_unchanged_value_is_waited_for_all_the_same(story: Story) -> None:
     assert not story["again_write"]["changed"]
     assert names(story["again"]) == ["easy", "picky"]
 
 
-def test_a_subtree_in_a_file_is_waited_for_with_whatever_is_written_in_it(story: Story) -> None:
+def test_a_file_of_a_subtree_is_waited_for_whatever_is_written_in_it(story: Story) -> None:
     assert names(story["deep"]) == names(story["deep_gone"]) == names(story["deep_gone_again"]) == ["easy"]
     assert "db1" in story.on_disk("deep")
     assert "db1" not in story.on_disk("deep_gone")
@@ -184,7 +184,7 @@ def test_a_deletion_is_waited_for(story: Story) -> None:
         assert story[f"{name}_disk"]["failed"], "on_delete is remove"
 
 
-def test_an_agent_whose_validation_fails_fails_the_task_with_its_words(story: Story) -> None:
+def test_an_agent_whose_validation_fails_fails_the_task_with_its_message(story: Story) -> None:
     bad = story["bad"]
     assert error(bad).startswith(f"{story.limits}: not in place on 1 of 2: {story.etc}/picky on picky is failed (")
     assert "no number" in error(bad)
@@ -197,7 +197,7 @@ def test_an_agent_whose_validation_fails_fails_the_task_with_its_words(story: St
     assert allowed["failed_agents"] == ["picky"]
 
 
-def test_the_info_waits_for_what_is_there_and_shows_the_files(story: Story) -> None:
+def test_the_info_waits_for_the_present_state_and_shows_the_files(story: Story) -> None:
     info = story["info"]
     assert not info.get("failed"), info
     assert not info["changed"]
@@ -215,7 +215,7 @@ def test_agents_without_such_a_file_are_not_waited_for(story: Story) -> None:
     assert (story["nobody_needed"]["agents"], story["nobody_needed"].get("failed")) == ([], False)
 
 
-def test_options_that_make_no_sense_are_one_line(story: Story) -> None:
+def test_invalid_options_are_a_one_line_error(story: Story) -> None:
     assert error(story["bad_path"]) == 'path: expected one that begins with /, got "limits"'
     said = 'wait_for_release: expected desired, a commit or a generation, got "main"'
     assert error(story["bad_release"]) == said
@@ -224,7 +224,7 @@ def test_options_that_make_no_sense_are_one_line(story: Story) -> None:
 
 @pytest.fixture
 def held_back(agents: Callable[..., Agent], app: str, tmp_path: Path) -> Callable[[str], Agent]:
-    """Makes an agent that acts on its file at most once an hour, and so is pending after the second value."""
+    """Starts an agent that acts on its file at most once an hour, and is therefore pending after the second value."""
 
     def make(name: str) -> Agent:
         file = {"znode": f"{app}-config", "dest": str(tmp_path / f"{name}.conf")}
@@ -244,16 +244,16 @@ def write(ensemble: Ensemble, app: str, value: str, seconds: float = 60) -> list
 
 
 def watched(ensemble: Ensemble, path: str) -> bool:
-    """Whether anybody watches what a znode holds."""
+    """Whether any client watches a znode."""
     return any(f"{path}\n" in member.ask("wchp") for member in ensemble.members)
 
 
 def state(agent: Agent) -> str:
-    """The state of an agent's one file."""
+    """The state of an agent's only file."""
     return next(iter(agent.status["files"].values()))["state"] if agent.status.get("files") else "unknown"
 
 
-def test_an_agent_that_is_not_there_in_time_is_named_with_what_holds_it_up(
+def test_an_agent_that_is_not_done_in_time_is_named_with_the_reason(
     ensemble: Ensemble, held_back: Callable[[str], Agent], app: str, tmp_path: Path
 ) -> None:
     held_back("slow")
@@ -264,7 +264,7 @@ def test_an_agent_that_is_not_there_in_time_is_named_with_what_holds_it_up(
     assert (run["value_two"]["pending_agents"], run["value_two"]["timed_out"]) == (["slow"], True)
 
 
-def test_an_agent_that_dies_is_waited_for_no_more_and_named(
+def test_an_agent_that_dies_is_no_longer_waited_for_and_is_named(
     ensemble: Ensemble, agents: Callable[..., Agent], held_back: Callable[[str], Agent], app: str, tmp_path: Path
 ) -> None:
     doomed = held_back("doomed")
@@ -285,7 +285,7 @@ def test_an_agent_that_dies_is_waited_for_no_more_and_named(
     assert "live at first and gone before the end: doomed" in run.output
 
 
-def test_an_election_in_the_middle_of_the_waiting_is_waited_out(
+def test_an_election_in_the_middle_of_the_wait_is_waited_out(
     ensemble: Ensemble, agents: Callable[..., Agent], app: str, tmp_path: Path
 ) -> None:
     dest = tmp_path / "a.conf"

@@ -1,7 +1,7 @@
-"""zk_release and what tells of it in a real playbook: one run of many tasks, of which each test looks at some.
+"""zk_release and the modules that report on it in a real playbook: one run of many tasks, checked by the tests.
 
-It publishes to four applications: `live` has an agent that deploys, `slow` one that says that it is still fetching,
-`spoiled` a znode that is no release, `closed` one that may not be written.
+It publishes to four applications: `live` has an agent that deploys, `slow` one that reports that it is still fetching,
+`spoiled` a znode that is not a release, `closed` one that may not be written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATUS = {"name": "slow", "state": "fetching", "message": "no route to host; tri
 
 @dataclass(frozen=True)
 class Story:
-    """The run, and what it ran against."""
+    """The run, and its surroundings."""
 
     run: Run
     repository: GitRepository
@@ -42,7 +42,7 @@ class Story:
 
 
 class Book:
-    """The tasks of a playbook, as they are added."""
+    """The tasks of a playbook, added one by one."""
 
     def __init__(self, hosts: str, apps: dict[str, str]) -> None:
         self.hosts = hosts
@@ -50,20 +50,20 @@ class Book:
         self.tasks: list[dict[str, Any]] = []
 
     def release(self, register: str, app: str = "live", **options: Any) -> None:
-        """Add a zk_release."""
+        """Add a zk_release task."""
         self._add("zk_release", register, {"app": self.apps.get(app, app), "wait_timeout": 30, **options})
 
     def check(self, register: str, **options: Any) -> None:
-        """Add a zk_release in check mode."""
+        """Add a zk_release task in check mode."""
         self.release(register, **options)
         self.tasks[-1]["check_mode"] = True
 
     def info(self, register: str, app: str = "live") -> None:
-        """Add a zk_release_info."""
+        """Add a zk_release_info task."""
         self._add("zk_release_info", register, {"app": self.apps[app]})
 
     def fleet(self, register: str, app: str = "live") -> None:
-        """Add a zk_fleet_info."""
+        """Add a zk_fleet_info task."""
         self._add("zk_fleet_info", register, {"app": self.apps[app]})
 
     def _add(self, module: str, register: str, options: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class Book:
 
 
 def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
-    """Publish, publish again, and by every kind of ref."""
+    """Publish, publish again, and publish by every kind of ref."""
     book.check("checked", url=url, relative_path="site")
     book.info("after_checked")
     book.fleet("fleet_after_checked")
@@ -95,7 +95,7 @@ def good_tasks(book: Book, url: str, commits: dict[str, str]) -> None:
 
 
 def bad_tasks(book: Book, directory: str) -> None:
-    """Everything that is refused."""
+    """Add everything that is refused."""
     closed_port = free_ports(1)[0]
     wrong: dict[str, dict[str, Any]] = {
         "bad_ref": {"ref": "no-such-branch"},
@@ -127,7 +127,7 @@ def bad_tasks(book: Book, directory: str) -> None:
 
 
 def fleet_tasks(book: Book, url: str) -> None:
-    """What becomes of waiting."""
+    """Add the releases whose waits differ in their results."""
     place = {"url": url, "ref": "v1", "relative_path": "site"}
     book.release("too_few", ref="main", min_agents=2, wait_timeout=0.3)
     book.release("failing", relative_path="taken")
@@ -144,7 +144,7 @@ def fleet_tasks(book: Book, url: str) -> None:
 
 @pytest.fixture(scope="module")
 def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    """The run."""
+    """The run with its agent and repository."""
     root = tmp_path_factory.mktemp("story")
     apps = {name: f"/app/test-{uuid.uuid4().hex[:12]}" for name in ("live", "slow", "spoiled", "closed")}
     repository = GitRepository.create(root / "origin")
@@ -176,7 +176,7 @@ def story(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def error(result: dict[str, Any]) -> str:
-    """The message of a task that failed: one line, and no traceback anywhere."""
+    """The message of a failed task, which has one line and no traceback."""
     assert result["failed"]
     message = str(result["msg"])
     assert "\n" not in message
@@ -189,7 +189,7 @@ def test_no_task_shows_a_traceback_or_a_password(story: Story) -> None:
     assert "hidden-word" not in json.dumps(story.run.results)
 
 
-def test_check_mode_says_what_would_be_published_and_writes_nothing(story: Story) -> None:
+def test_check_mode_shows_what_would_be_published_and_writes_nothing(story: Story) -> None:
     checked = story["checked"]
     assert checked["changed"]
     assert checked["commit_id"] == story.commits["two"]
@@ -237,7 +237,7 @@ def test_publishing_what_is_published_changes_nothing_and_still_waits_for_proof(
     assert [entry["generation"] for entry in story["after_again"]["history"]] == [first["generation"]]
 
 
-def test_a_branch_a_tag_a_full_and_a_short_id_are_their_commits(story: Story) -> None:
+def test_a_branch_a_tag_a_full_and_a_short_id_are_resolved_to_their_commits(story: Story) -> None:
     expected = {"branch": "x", "tag": "one", "full": "two", "short": "one"}
     for name, commit in expected.items():
         assert story[name]["changed"]
@@ -245,7 +245,7 @@ def test_a_branch_a_tag_a_full_and_a_short_id_are_their_commits(story: Story) ->
         assert "agents" not in story[name]
 
 
-def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_when(story: Story) -> None:
+def test_only_if_with_another_release_fails_with_what_is_desired_by_whom_and_since_when(story: Story) -> None:
     said = error(story["not_any_more"])
     desired = story["short"]["release"]
     assert f'only_if expects "{story.commits["x"]}", but {desired["commitId"]} is published by "' in said
@@ -253,7 +253,7 @@ def test_who_expects_another_release_is_told_what_is_desired_by_whom_and_since_w
     assert f"generation {story['short']['generation']}" in said
 
 
-def test_who_has_seen_that_nothing_was_published_overwrites_no_first_release(story: Story) -> None:
+def test_only_if_none_overwrites_no_release(story: Story) -> None:
     said = error(story["not_the_first"])
     assert f'only_if expects "none", but {story["short"]["release"]["commitId"]} is published by "' in said
 
@@ -270,7 +270,7 @@ def test_the_history_has_every_publication_with_its_generation_the_newest_first(
     assert not story["proved"]["changed"]
 
 
-def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: Story) -> None:
+def test_the_fleet_info_shows_which_agents_have_proved_what_is_published(story: Story) -> None:
     (agent,) = story["fleet_before_bad"]["agents"]
     assert (agent["name"], agent["converged"], agent["commitId"]) == ("server1", True, story.commits["one"])
     (idle,) = story["fleet_after_checked"]["agents"]
@@ -307,7 +307,7 @@ def test_the_fleet_info_says_which_agents_have_proved_what_is_published(story: S
         ("bad_empty", "ref: it is empty; leave it out to have it as published before"),
     ],
 )
-def test_bad_input_is_one_line_that_says_what_was_wrong(story: Story, name: str, said: str) -> None:
+def test_bad_input_is_a_one_line_error_that_says_what_is_wrong(story: Story, name: str, said: str) -> None:
     assert said.format(url=story.repository.url) in error(story[name])
 
 
@@ -331,7 +331,7 @@ def test_an_agent_that_gives_up_fails_the_task_with_its_reason(story: Story) -> 
     assert failing["generation"] == failing["agents"][0]["generation"]
 
 
-def test_a_failure_that_is_allowed_fails_nothing_and_is_listed(story: Story) -> None:
+def test_an_allowed_failure_does_not_fail_the_task_and_is_listed(story: Story) -> None:
     allowed = story["failing_allowed"]
     assert not allowed["changed"]
     assert allowed["agents"][0]["state"] == "failed"
@@ -341,7 +341,7 @@ def test_a_failure_that_is_allowed_fails_nothing_and_is_listed(story: Story) -> 
     assert story["mended"]["agents"][0]["state"] == "active"
 
 
-def test_who_has_not_proved_it_in_time_is_named_with_its_state(story: Story) -> None:
+def test_an_agent_that_has_not_proved_it_in_time_is_named_with_its_state(story: Story) -> None:
     pending = story["pending"]
     said = "not proved in time by 1 of 1: slow is fetching (no route to host; tried again in 4 s)"
     assert said in error(pending)
@@ -350,13 +350,13 @@ def test_who_has_not_proved_it_in_time_is_named_with_its_state(story: Story) -> 
     assert story["after_pending"]["agents"][0]["converged"] is False
 
 
-def test_no_seconds_to_wait_are_one_look_at_the_fleet(story: Story) -> None:
+def test_a_wait_timeout_of_zero_is_one_look_at_the_fleet(story: Story) -> None:
     looked = story["at_once"]
     assert "not proved in time by 1 of 1: slow is fetching" in error(looked)
     assert (looked["changed"], looked["timed_out"], looked["pending_agents"]) == (False, True, ["slow"])
 
 
-def test_a_znode_that_is_no_release_is_told_and_replaced_by_one(story: Story) -> None:
+def test_a_znode_that_is_not_a_release_is_reported_and_replaced_by_one(story: Story) -> None:
     info = story["spoiled_info"]
     assert info["release"] is None
     assert "not JSON" in info["problem"]
@@ -365,7 +365,7 @@ def test_a_znode_that_is_no_release_is_told_and_replaced_by_one(story: Story) ->
     assert story["spoiled_mended"]["changed"]
 
 
-def test_a_znode_that_may_not_be_written_is_named_by_its_path(story: Story) -> None:
+def test_a_znode_that_may_not_be_written_is_named_with_its_path(story: Story) -> None:
     closed = story["closed"]
     assert error(closed).startswith(f"{story.apps['closed']}/config: permission denied")
     assert closed["path"] == f"{story.apps['closed']}/config"

@@ -1,4 +1,4 @@
-"""The inventory plugin as a user runs it: `ansible-inventory` before a real ensemble."""
+"""The inventory plugin as a user runs it: `ansible-inventory` with a real ensemble."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ PRINT_EVERYTHING = """
     - ansible.builtin.debug:
         var: hostvars[inventory_hostname]
 """
-"""A play that resolves every variable of every host; `path` is what a template would touch."""
+"""A play that resolves every variable of every host. `path` is the file that a template would touch."""
 
 
 NOT_THE_CONTROLLER = (
     "[WARNING]: localhost: that is Ansible's name for the controller, so the host is localhost@localhost; "
     "override_hosts has it replaced"
 )
-"""What is said of the broker among `AS_WRITTEN` that registers localhost."""
+"""The warning about the broker in `AS_WRITTEN` that registers localhost."""
 
 
 def flush_cache() -> list[str]:
-    """What makes `ansible-inventory` read without the cache, where it can (ansible-core 2.18 and later)."""
+    """The option with which `ansible-inventory` bypasses the cache, if it has one (ansible-core 2.18 and later)."""
     return [word for word in ["--flush-cache"] if word in run("ansible-inventory", "--help").stdout]
 
 
@@ -64,13 +64,13 @@ def root(zk: KazooClient) -> Iterator[str]:
 
 
 def register(zk: KazooClient, path: str, data: bytes = b"", *, ephemeral: bool = True) -> str:
-    """A child as a service makes it."""
+    """Create a child as a service does, and return its path."""
     zk.create(path, data, ephemeral=ephemeral, makepath=True)
     return path
 
 
 def seed(zk: KazooClient, path: str, address: str, port: int = 80) -> str:
-    """What the agent of this collection registers."""
+    """Register an address and a port as this collection's agent does."""
     return register(zk, path, json.dumps([address, str(port)]).encode())
 
 
@@ -132,7 +132,7 @@ def test_a_host_has_the_facts_of_its_registration(inventory: Inventory, zk: Kazo
     assert (found["web2"]["zk_ephemeral"], found["web2"]["zk_session"]) == (False, "0x0")
 
 
-def test_what_is_composed_and_grouped_is_so_also_by_an_agents_registration(
+def test_variables_are_composed_and_groups_made_from_an_agents_registration(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     for number in range(4):
@@ -162,11 +162,11 @@ def test_one_host_in_several_registries_is_one_host_in_several_groups(
     assert f"{root}/none: no such znode" in found.said
 
 
-def test_one_host_in_two_files_is_registered_as_both_say(inventory: Inventory, zk: KazooClient, root: str) -> None:
+def test_one_host_in_two_files_has_the_services_of_both(inventory: Inventory, zk: KazooClient, root: str) -> None:
     for port, name in enumerate(("api", "web"), 80):
         seed(zk, f"{root}/{name}/app1", "10.0.0.1", port)
         inventory.file(registries=[f"{root}/{name}"]).rename(inventory.directory / f"{name}.zk_services.yml")
-    inventory.file(registries=[f"{root}/api"])  # as the first of them, and read between the two
+    inventory.file(registries=[f"{root}/api"])  # the same as the first of them, and read between the two
     found = inventory.read_files(inventory.directory)
     assert found.groups["api"] == found.groups["web"] == {"app1"}
     assert [service["port"] for service in found.hosts["app1"]["zk_services"]] == [80, 81]
@@ -213,7 +213,7 @@ def test_an_entry_called_localhost_is_not_the_controller(inventory: Inventory, z
     assert sorted(inventory.read(registries=[root]).hosts) == ["10.0.0.66"]
 
 
-def test_what_registers_itself_on_the_controller_is_not_its_localhost(
+def test_a_service_that_registers_itself_on_the_controller_is_not_its_localhost(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     for name, address in (("localhost", "127.0.0.1"), ("127.0.0.1", "localhost"), ("web1", "127.0.0.1")):
@@ -241,14 +241,14 @@ def test_a_group_called_localhost_is_not_the_controller(inventory: Inventory, zk
 
 @pytest.fixture
 def beside(inventory: Inventory) -> Inventory:
-    """An inventory with another source beside it, which is read before."""
+    """An inventory with another source beside it, which is read first."""
     (inventory.directory / "hosts.ini").write_text(
         "db1 ansible_host=10.0.9.1\nsame ansible_host=10.0.0.5\n10.0.0.6\n[databases]\ndb1\n"
     )
     return inventory
 
 
-def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
+def test_a_registration_takes_neither_the_name_of_a_group_nor_that_of_another_host(
     beside: Inventory, zk: KazooClient, root: str
 ) -> None:
     names = ("all", "ungrouped", "databases", "web", "behind", "port_80", "db1", "good")
@@ -273,7 +273,7 @@ def test_what_registers_itself_takes_neither_a_groups_place_nor_another_hosts(
 
 
 @pytest.mark.parametrize("composed", ["ansible_host", "zk_address"])
-def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_address(
+def test_a_server_of_two_files_is_one_host_even_where_the_first_composes_its_address(
     inventory: Inventory, zk: KazooClient, root: str, composed: str
 ) -> None:
     seed(zk, f"{root}/a/10.1.0.1", "10.1.0.1")
@@ -288,7 +288,7 @@ def test_a_server_of_two_files_is_one_host_also_where_the_first_composes_its_add
 
 
 @pytest.mark.parametrize("override", [False, True])
-def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addresses_in_one_of_them(
+def test_a_server_of_two_files_is_one_host_even_where_its_name_has_several_addresses_in_one(
     inventory: Inventory, zk: KazooClient, root: str, override: bool
 ) -> None:
     inventory.options["override_hosts"] = override
@@ -305,7 +305,7 @@ def test_a_server_of_two_files_is_one_host_also_where_its_name_has_several_addre
         assert "override_hosts" not in found.said
 
 
-def test_a_host_of_another_source_is_not_taken_over_either_where_it_is_called_by_name_and_address(
+def test_a_host_of_another_source_is_not_taken_over_where_it_is_named_by_name_and_address(
     beside: Inventory, zk: KazooClient, root: str
 ) -> None:
     (beside.directory / "hosts.ini").write_text("web1@10.1.0.1 ansible_host=db1.internal ansible_user=admin\n")
@@ -366,7 +366,7 @@ def test_a_group_that_gives_way_to_a_host_leaves_no_trace_below_a_group_of_anoth
     assert [line.strip(" |-") for line in inside.split("\n") if line] == ["@blue:", "blue@10.0.1.1", "db1"]
 
 
-def test_who_is_trusted_to_register_may_replace_a_host_of_another_source(
+def test_with_override_hosts_a_registration_may_replace_a_host_of_another_source(
     beside: Inventory, zk: KazooClient, root: str
 ) -> None:
     for number, name in enumerate(("db1", "all")):
@@ -401,7 +401,7 @@ def test_only_entries_that_pass_every_filter_become_hosts(inventory: Inventory, 
         ({"hostnames": ["zk_id | lwoer"]}, "hostnames: zk_id | lwoer: no filter named lwoer"),
     ],
 )
-def test_an_expression_that_no_entry_could_fit_is_refused(
+def test_an_invalid_expression_is_refused(
     inventory: Inventory, zk: KazooClient, root: str, options: dict[str, Any], said: str
 ) -> None:
     register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
@@ -413,17 +413,17 @@ def test_an_expression_that_no_entry_could_fit_is_refused(
 @pytest.mark.parametrize(
     ("filters", "hosts"),
     [
-        # The first that matches decides, and what none matches is a host.
+        # The first match decides, and an entry without a match is a host.
         ([{"include": "zk_id == 'c'"}, {"exclude": "zk_service.labels.az == 'b'"}], "acd"),
         ([{"exclude": "zk_service.labels.az == 'b'"}, {"include": "zk_id == 'b'"}], "acd"),
         ([{"include": "zk_service.labels.az == 'a'"}, {"include": "zk_id == 'c'"}, {"exclude": True}], "acd"),
         ([{"exclude": True}], ""),
         ([{"include": True}, "false"], "abcd"),
-        # A condition by itself stands in the way of whom no filter before it has let in.
+        # A plain condition excludes entries that fail it, unless an earlier filter has included them.
         ([{"include": "zk_id == 'd'"}, "zk_ephemeral", {"exclude": "zk_id == 'a'"}], "bcd"),
     ],
 )
-def test_filters_are_asked_in_their_order(
+def test_filters_are_applied_in_their_order(
     inventory: Inventory, zk: KazooClient, root: str, filters: list[Any], hosts: str
 ) -> None:
     for number, (name, az) in enumerate({"a": "a", "b": "b", "c": "", "d": "a"}.items()):
@@ -463,7 +463,7 @@ def test_no_entry_empties_the_inventory_by_a_group_that_only_it_could_make(
     assert f"keyed_groups: {key}: not every group of 10.0.0.2 could be made" in found.said
 
 
-def test_a_filter_that_is_none_is_refused(inventory: Inventory, zk: KazooClient, root: str) -> None:
+def test_an_invalid_filter_is_refused(inventory: Inventory, zk: KazooClient, root: str) -> None:
     register(zk, f"{root}/a", b'{"host":"10.0.0.1","port":1}')
     for filters, said in (
         ([{"only": "zk_ephemeral"}], 'a mapping with include or exclude, got {"only": "zk_ephemeral"}'),
@@ -502,14 +502,14 @@ def test_an_entry_that_cannot_be_read_is_a_warning_that_names_it(
     zk.delete(f"{root}/closed")
 
 
-def test_an_inventory_of_nothing_names_a_chroot_that_is_not_there(inventory: Inventory, root: str) -> None:
+def test_an_empty_inventory_names_a_chroot_that_does_not_exist(inventory: Inventory, root: str) -> None:
     there, absent = (f"{inventory.options['hosts']}{chroot}" for chroot in (root, f"{root}/none"))
     warned = f"{root}/none, the chroot in hosts, does not exist; create it first"
     assert warned in inventory.read(hosts=absent, registries=["/web"]).said
     assert "the chroot" not in inventory.read(hosts=there, registries=["/web"]).said
 
 
-def test_an_entry_that_makes_no_group_is_in_none_and_empties_no_inventory(
+def test_an_entry_without_a_valid_group_is_in_none_and_empties_no_inventory(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     racks = {"good": "r1", "number": 5, "empty": [""], "loop": "racks", "ring": "all", "none": None}
@@ -583,14 +583,12 @@ def test_a_star_stands_for_any_segment_and_names_the_group(inventory: Inventory,
         ([{"path": "/a", "group": 5}], "group: expected a name"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_said_in_one_line(
-    inventory: Inventory, registries: Any, complaint: str
-) -> None:
+def test_an_invalid_option_is_a_one_line_error(inventory: Inventory, registries: Any, complaint: str) -> None:
     assert complaint in inventory.read(registries=registries).said
 
 
 def kafka_broker(number: int) -> tuple[str, bytes]:
-    """A path below the root, and data."""
+    """The path of a Kafka broker below the root, and its data."""
     endpoints = [f"SSL://k{number}.example.com:9093"]
     return f"brokers/ids/{number}", json.dumps(
         {"host": None, "port": -1, "endpoints": endpoints, "version": 5}
@@ -598,13 +596,13 @@ def kafka_broker(number: int) -> tuple[str, bytes]:
 
 
 def dubbo_provider(number: int) -> tuple[str, bytes]:
-    """One of 50 interfaces; the names are as long as they are in life."""
+    """A provider of one of 50 interfaces, with a name as long as in practice."""
     url = f"dubbo://k{number}.example.com:20880/com.example.S?methods={'x' * 300}"
     return f"dubbo/com.example.S{number % 50}/providers/{quote(url, safe='')}", b""
 
 
 def hbase_server(number: int) -> tuple[str, bytes]:
-    """A name that says all, and data that is not for us."""
+    """An HBase server, with all facts in its name, and data that the inventory ignores."""
     return f"hbase/rs/k{number}.example.com,16020,1700000000{number:03}", b"\xffPBUF" * 50
 
 
@@ -629,7 +627,7 @@ def test_a_thousand_entries_are_a_thousand_hosts(inventory: Inventory, zk: Kazoo
         assert len(found.groups["com_example_S7"]) == 20
 
 
-def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: KazooClient, root: str) -> None:
+def test_hosts_have_the_release_that_their_agent_reports(inventory: Inventory, zk: KazooClient, root: str) -> None:
     app = f"{root}/app"
     zk.ensure_path(f"{app}/agents")
     zk.create(f"{app}/config", json.dumps({"url": "file:///x", "commitId": "a" * 40, "relativePath": "w"}).encode())
@@ -664,7 +662,7 @@ def test_an_application_tells_what_its_hosts_run(inventory: Inventory, zk: Kazoo
     assert "app: path" in inventory.read(registries=[f"{root}/web"], app="nonsense").said
 
 
-def test_an_option_that_does_nothing_and_an_application_that_is_not_there_are_warned_of(
+def test_unknown_options_and_applications_that_do_not_exist_are_warned_of(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     seed(zk, f"{root}/web/web1", "10.0.0.1")
@@ -675,7 +673,7 @@ def test_an_option_that_does_nothing_and_an_application_that_is_not_there_are_wa
     assert f"{root}/ap/agents: no such znode, so no host has zk_release" in found.said
 
 
-def test_agents_that_may_not_be_read_cost_no_host_where_the_last_good_answer_would_do(
+def test_agents_that_may_not_be_read_cost_no_host_and_do_not_cause_the_last_good_answer(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     options: dict[str, Any] = {"registries": [f"{root}/web"], "unreachable_action": "last_good", **inventory.cached}
@@ -713,7 +711,7 @@ def test_a_cached_answer_is_never_older_than_the_run(inventory: Inventory, zk: K
     assert set(inventory.read(*flush_cache(), **options).hosts) == {"web2", "web3", "h2"}
 
 
-def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_answer(
+def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_good_answer(
     inventory: Inventory, zk: KazooClient, root: str
 ) -> None:
     for number in range(10):
@@ -748,10 +746,10 @@ def test_a_registry_that_shrinks_too_far_is_refused_or_served_from_the_last_answ
 
 
 def age(inventory: Inventory, seconds: float) -> None:
-    """Make what is cached older."""
+    """Make the cached answers older."""
     (cache,) = (inventory.directory / "cache").iterdir()
     modified = cache.stat().st_mtime - seconds
-    # By its text: some versions of ansible-core have a form of their own around what is cached.
+    # As text, because some versions of ansible-core wrap what is cached in a form of their own.
     cache.write_text(
         re.sub(r"(\bat\W+)(\d+\.\d+)", lambda found: f"{found[1]}{float(found[2]) - seconds}", cache.read_text())
     )
@@ -800,7 +798,7 @@ def test_an_ensemble_that_is_down_is_an_error_or_the_last_good_answer(
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]", "null"])
-def test_a_cache_that_is_damaged_is_read_anew_and_said(
+def test_a_damaged_cache_is_replaced_and_reported(
     inventory: Inventory, zk: KazooClient, root: str, damaged: str
 ) -> None:
     seed(zk, f"{root}/a", "10.0.0.1")
@@ -814,7 +812,7 @@ def test_a_cache_that_is_damaged_is_read_anew_and_said(
     assert inventory.read(**options).said == ""
 
 
-def test_what_needs_the_last_good_answer_needs_the_cache(inventory: Inventory, root: str) -> None:
+def test_options_that_need_the_last_good_answer_need_the_cache(inventory: Inventory, root: str) -> None:
     assert (
         "shrink_limit needs the last good answer; set cache: true"
         in inventory.read(registries=[root], shrink_limit=30).said
@@ -869,7 +867,9 @@ def test_a_registry_that_may_not_be_listed_is_an_error_and_not_an_empty_group(
 @pytest.mark.parametrize(
     ("name", "ours"), [("zookeeper.yaml", True), ("a.zk_services.yml", True), ("hosts.yml", False)]
 )
-def test_a_file_is_known_by_its_name(inventory: Inventory, zk: KazooClient, root: str, name: str, ours: bool) -> None:
+def test_a_file_is_recognised_by_its_name(
+    inventory: Inventory, zk: KazooClient, root: str, name: str, ours: bool
+) -> None:
     seed(zk, f"{root}/web1", "10.0.0.1")
     path = inventory.file(registries=[root]).rename(inventory.directory / name)
     done = run("ansible-inventory", "-i", str(path), "--graph")

@@ -40,7 +40,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def run(files: Path, ensemble: Ensemble, tasks: list[dict[str, Any]], *words: str) -> Run:
-    """Run tasks of zk_znode, each given by its options, `register` among them."""
+    """Run zk_znode tasks, each given by its options, with `register` among them."""
     made = []
     for options in tasks:
         given = {name: value for name, value in options.items() if name not in {"register", "async"}}
@@ -82,7 +82,7 @@ def test_a_file_is_written_byte_for_byte_and_only_where_it_differs(
     assert zk.exists(f"{app}/bytes").version == 0
 
 
-def test_what_is_in_a_vault_is_written_and_shown_nowhere(
+def test_the_content_of_a_vault_is_written_and_shown_nowhere(
     files: Path, ensemble: Ensemble, zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = files.parent / "ansible.log"
@@ -108,7 +108,7 @@ def test_what_is_in_a_vault_is_written_and_shown_nowhere(
     assert '"value": "(secret)"' in done.output
 
 
-def test_a_file_that_can_not_be_written_is_one_clear_line(
+def test_a_file_that_cannot_be_written_is_a_one_line_error(
     files: Path, ensemble: Ensemble, zk: KazooClient, app: str
 ) -> None:
     cases = {
@@ -128,7 +128,7 @@ def test_a_file_that_can_not_be_written_is_one_clear_line(
     assert zk.exists(app) is None
 
 
-def test_the_module_by_itself_refuses_what_it_can_not_read(app: str) -> None:
+def test_the_module_without_its_action_plugin_refuses_src(app: str) -> None:
     result = run_module(ROOT / "plugins/modules/zk_znode.py", hosts=["unused"], path=app, src="x")
     assert result["failed"]
     assert result["msg"] == f"{app}: src is read by the action plugin of this module, which was not run"

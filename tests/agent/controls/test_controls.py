@@ -1,4 +1,4 @@
-"""What a person on a host has its agent do: hold, drain, retry, and the other way round."""
+"""The commands that control an agent on its host: hold, release, drain, undrain and retry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Registrations = Callable[[], dict[str, list[str]]]
 
 
 def said(agent: Agent, *words: str, exit_status: int = 0) -> str:
-    """The line that a command prints, which ends as expected and complains of nothing."""
+    """The line that a command prints, with the expected exit status and an empty stderr."""
     done = agent.control(*words)
     assert (done.returncode, done.stderr) == (exit_status, ""), done.stdout + done.stderr + agent.log
     assert done.stdout.startswith("agent: ")
@@ -35,7 +35,7 @@ def said(agent: Agent, *words: str, exit_status: int = 0) -> str:
 
 
 def hold(agent: Agent) -> None:
-    """Hold an agent that runs."""
+    """Hold a running agent."""
     assert said(agent, "hold", "--reason", "disk swap").endswith(": disk swap; nothing newer is deployed")
 
 
@@ -87,13 +87,13 @@ def test_a_hold_outlasts_the_agent_and_what_is_live_is_still_registered(
 
 
 def gated(tmp_path: Path, hook: str) -> tuple[Path, Path, dict[str, list[str]]]:
-    """A file that the hook makes, the file that it waits for, and the hook."""
+    """The file that the hook creates, the file that it waits for, and the hook."""
     started, gate = tmp_path / "started", tmp_path / "gate"
     script = f"touch {started}; while [ ! -e {gate} ]; do sleep 0.02; done"
     return started, gate, {hook: ["/bin/sh", "-c", script]}
 
 
-def test_a_release_that_is_live_already_is_brought_to_its_end_by_a_held_agent_which_says_so(
+def test_a_held_agent_proves_a_release_that_is_already_live_and_says_so(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     started, gate, hooks = gated(tmp_path, "after_activate")
@@ -112,7 +112,7 @@ def test_a_release_that_is_live_already_is_brought_to_its_end_by_a_held_agent_wh
     hold(agent)
 
 
-def test_a_deployment_that_has_activated_nothing_yet_is_cancelled_by_a_hold_which_says_so(
+def test_a_hold_cancels_a_deployment_that_has_activated_nothing_yet_and_says_so(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     started, gate, hooks = gated(tmp_path, "before_activate")
@@ -218,7 +218,7 @@ def test_a_host_that_is_drained_while_nothing_is_published_serves_again_once_it_
     agent = deployed()
     assert said(agent, "drain", "--reason", "a new disk").endswith("; nothing is registered")
     zk.delete(f"{app}/config")
-    # A command has the agent look at all of it.
+    # A command makes the agent check all of it.
     assert "nothing is published" in said(agent, "retry", exit_status=1)
     assert registrations() == {}
     said(agent, "undrain")
@@ -258,29 +258,29 @@ def test_a_release_that_failed_is_retried_once_its_cause_is_mended(
 
 
 def put_back(agent: Agent, earlier: str) -> None:
-    """Have an earlier release live, as a person who knows of no agent does."""
+    """Make an earlier release live by hand, without the agent."""
     os.symlink(f".zoo/releases/{earlier}", agent.base / "site.new")
     os.replace(agent.base / "site.new", agent.base / "site")
 
 
 def remove_place(agent: Agent, _earlier: str) -> None:
-    """Have nothing live."""
+    """Leave nothing live."""
     (agent.base / "site").unlink()
 
 
 def remove_releases(agent: Agent, _earlier: str) -> None:
-    """Have the symlink lead nowhere."""
+    """Leave the symlink dangling."""
     shutil.rmtree(agent.base / ".zoo/releases")
 
 
 def remove_base(agent: Agent, _earlier: str) -> None:
-    """Have nothing at all, but for what the agent writes at that moment."""
+    """Remove everything, except what the agent writes at that moment."""
     shutil.rmtree(agent.base, ignore_errors=True)
     (agent.base / "site").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("lose", [put_back, remove_place, remove_releases, remove_base])
-def test_what_is_live_no_more_is_said_and_deployed_again_by_a_retry(
+def test_a_release_that_is_no_longer_live_is_reported_and_a_retry_deploys_it_again(
     deployed: Agents, repository: GitRepository, release: Publish, lose: Callable[[Agent, str], None]
 ) -> None:
     agent = deployed()
@@ -300,7 +300,7 @@ def test_with_nothing_published_there_is_nothing_to_retry(agents: Agents) -> Non
     assert said(agent, "retry", exit_status=1) == "nothing to retry: nothing is published"
 
 
-def test_without_an_agent_a_command_says_so_and_counts_when_it_is_started(
+def test_a_command_without_a_running_agent_says_so_and_takes_effect_when_it_is_started(
     agents: Agents, registered: dict[str, Any], service: Service, release: Publish, registrations: Registrations,
     tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -326,7 +326,7 @@ def test_without_an_agent_a_command_says_so_and_counts_when_it_is_started(
     wait_for(registrations, "it is registered")
 
 
-def test_an_agent_that_does_not_answer_is_not_said_to_have_withdrawn_anything(deployed: Agents) -> None:
+def test_an_agent_that_does_not_answer_is_not_reported_to_have_withdrawn_anything(deployed: Agents) -> None:
     agent = deployed()
     assert agent.process is not None
     agent.process.send_signal(signal.SIGSTOP)
@@ -337,7 +337,7 @@ def test_an_agent_that_does_not_answer_is_not_said_to_have_withdrawn_anything(de
     assert "not carried out by the agent within 10 s: its session is SyncConnected, registered is /app/" in line
 
 
-def test_an_agent_that_has_begun_anew_as_the_same_process_hears_a_command_too(deployed: Agents) -> None:
+def test_an_agent_that_has_reloaded_in_the_same_process_still_obeys_a_command(deployed: Agents) -> None:
     agent = deployed()
     assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
@@ -346,7 +346,7 @@ def test_an_agent_that_has_begun_anew_as_the_same_process_hears_a_command_too(de
     assert agent.process.poll() is None
 
 
-def test_a_damaged_marker_counts_and_is_said(deployed: Agents, registrations: Registrations) -> None:
+def test_a_damaged_marker_still_counts_and_is_reported(deployed: Agents, registrations: Registrations) -> None:
     agent = deployed()
     marker = agent.base / ".zoo/controls/drained"
     said(agent, "undrain")
@@ -390,7 +390,7 @@ def test_the_only_agent_of_a_host_needs_no_name_and_one_of_several_does(agents: 
     )
 
 
-def test_of_people_who_ask_for_the_same_at_once_each_is_told_what_is_true(deployed: Agents) -> None:
+def test_identical_commands_at_the_same_time_all_get_a_true_answer(deployed: Agents) -> None:
     agent = deployed()
     path = str(agent.root / "agent.json")
 

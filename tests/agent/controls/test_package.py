@@ -20,7 +20,7 @@ from support.waiting import wait_for
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment that the wheel of this tree is installed in, with what it asks for."""
+    """A virtual environment with the wheel of this tree and its dependencies installed."""
     directory = tmp_path_factory.mktemp("package")
     wheels, environment = directory / "dist", directory / "environment"
     for words in (

@@ -1,4 +1,4 @@
-"""Who may do what on a host: everybody looks, root and the agent's user control, root as that user."""
+"""Who may do what on a host: anybody may look, only the agent's user and root, acting as that user, may control."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def run_as(user: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def tmp_path(open_path: Path) -> Path:
-    """Where others than root get too."""
+    """A directory that users other than root can reach too."""
     return open_path
 
 
 @pytest.fixture
 def daemons(agents: Agents) -> Iterator[Agent]:
-    """An agent that runs as daemon, with a configuration that only root and daemon read, as the role leaves it."""
+    """An agent that runs as daemon, with a configuration for root and daemon only, as the role installs it."""
     agent = agents()
     config = agent.configure()
     agent.base.mkdir()
@@ -93,7 +93,7 @@ def test_an_ordinary_user_sees_the_status_and_is_told_what_could_not_be_read(dae
     assert run_as("daemon", "status", "--config", config).stderr == ""
 
 
-def test_a_base_that_an_ordinary_user_may_not_look_into_is_said_in_the_line(daemons: Agent) -> None:
+def test_a_base_that_an_ordinary_user_may_not_read_is_reported(daemons: Agent) -> None:
     daemons.base.chmod(0o700)
     config = daemons.root / "agent.json"
     done = run_as("nobody", "status", "--config", str(config))
@@ -141,7 +141,9 @@ def test_root_and_the_agents_own_user_control_it_and_what_they_write_is_the_agen
     wait_for(lambda: "drained" not in daemons.status, "it is undrained")
 
 
-def test_what_the_agents_user_puts_in_the_way_has_root_write_nothing_elsewhere(daemons: Agent, tmp_path: Path) -> None:
+def test_what_the_agents_user_puts_in_the_way_makes_root_write_nothing_elsewhere(
+    daemons: Agent, tmp_path: Path
+) -> None:
     start(daemons)
     config = str(daemons.root / "agent.json")
     valuable = tmp_path / "valuable"

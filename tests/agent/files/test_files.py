@@ -1,4 +1,4 @@
-"""A znode's value as a file of the host: created, changed, deleted, created again, each arrives and is published."""
+"""A znode's value as a file on the host: each creation, change, deletion and recreation arrives and is reported."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_an_action_that_fails_is_in_the_status_and_the_next_change_acts_again(ho
     assert "message" not in host.wait_proved("a.conf")
 
 
-def test_units_are_restarted_by_the_longest_of_their_intervals_and_the_newest_state_gets_its_restart(
+def test_units_are_restarted_at_the_longest_of_their_intervals_and_the_newest_state_gets_its_restart(
     host: Host,
 ) -> None:
     host.add("a.conf", restart_units=["web.service"], min_interval=1)
@@ -239,7 +239,7 @@ def test_an_action_that_was_pending_when_the_agent_was_killed_is_run_by_the_next
     assert gate.read_text() == "x\n"
 
 
-def test_a_pending_action_is_run_by_the_next_agent_also_where_no_ensemble_answers(host: Host) -> None:
+def test_a_pending_action_is_run_by_the_next_agent_even_where_no_ensemble_answers(host: Host) -> None:
     host.write("a.conf", b"one")
     notes, gate = host.etc.with_name("notes.a"), host.etc.with_name("gate")
     script = f"echo begin >> {notes}; test -e {gate} || exec sleep 60; echo end >> {notes}"
@@ -262,7 +262,7 @@ def test_files_and_a_release_are_handled_side_by_side(host: Host, repository: Gi
 
 def test_an_agent_without_files_has_none_in_its_status(agents: Agents) -> None:
     assert "files" not in agents().start().wait_live().status
-    # What renders files is not even in its memory.
+    # The modules that render files are not even loaded.
     loads = "import sys, zoo_watcher.watcher as _; print(*(name for name in sys.modules if 'zoo_watcher.' in name))"
     command = [sys.executable, "-c", loads]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)})
@@ -271,7 +271,7 @@ def test_an_agent_without_files_has_none_in_its_status(agents: Agents) -> None:
     assert not {name for name in loaded if name.partition(".")[0] == "files"}
 
 
-def test_a_chroot_is_where_the_znodes_are(
+def test_znodes_of_files_are_below_the_chroot(
     agents: Agents, zk: KazooClient, app: str, ensemble: Ensemble, tmp_path: Path
 ) -> None:
     zk.create(f"{app}/mxn/myZNode", b"one", makepath=True)
@@ -311,7 +311,7 @@ def test_what_changes_while_there_is_no_session_arrives_after_it(host: Host, ens
     assert host.read("a.conf") == b"three"
 
 
-def test_the_status_command_lists_files_also_where_no_agent_runs(host: Host) -> None:
+def test_the_status_command_lists_files_even_where_no_agent_runs(host: Host) -> None:
     host.write("a.conf", b"one")
     host.add("a.conf").add("b.conf", validate=["sh", "-c", "echo no; echo never; false", "%s"])
     agent = host.start()

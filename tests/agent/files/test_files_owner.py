@@ -1,4 +1,4 @@
-"""An agent that is not root gives files to others by its capabilities, which no command of its has."""
+"""An agent that is not root gives files to other users by its capabilities, which its commands do not have."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ AS_DAEMON = [
 
 @pytest.fixture
 def tmp_path(open_path: Path) -> Path:
-    """Where others than root get too."""
+    """A directory that users other than root can reach too."""
     return open_path
 
 
 @pytest.fixture
 def unprivileged(agents: Agents, zk: KazooClient, app: str, tmp_path: Path) -> Iterator[Host]:
-    """A host whose agent runs as daemon, as the role's unit lets it, and which is its own to start."""
+    """A host whose agent runs as daemon with the capabilities of the role's unit, once `start` has started it."""
     host = Host(agents, zk, f"{app}/mxn", tmp_path / "etc")
     yield host
     host.agent.kill()
@@ -46,7 +46,7 @@ def start(host: Host) -> None:
         )
 
 
-def test_a_file_only_for_root_is_written_by_an_agent_that_is_not_root_and_whose_commands_can_do_nothing(
+def test_an_agent_that_is_not_root_writes_a_file_only_for_root_and_its_commands_have_no_capabilities(
     unprivileged: Host,
 ) -> None:
     host = unprivileged

@@ -1,4 +1,4 @@
-"""All that is below a znode as one directory, or as one rendered file."""
+"""The subtree of a znode as one directory, or as one rendered file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_a_znode_with_nothing_below_it_is_an_empty_directory(host: Host) -> None
     assert os.listdir(host.dest("conf.d")) == []
 
 
-def test_foreign_files_in_a_directory_stay_and_the_agents_are_removed_where_that_is_asked_for(host: Host) -> None:
+def test_foreign_files_in_a_directory_stay_and_those_of_the_agent_are_removed_where_that_is_asked_for(
+    host: Host,
+) -> None:
     host.dest("conf.d/own").mkdir(parents=True)
     host.dest("conf.d/foreign.conf").write_bytes(b"foreign")
     host.dest("conf.d/own/foreign.conf").write_bytes(b"foreign")
@@ -188,7 +190,7 @@ def test_a_name_that_no_file_can_have_is_refused_by_name(host: Host, name: str) 
     host.wait_proved("conf.d")
 
 
-def test_a_subtree_is_one_rendered_file_through_all_that_happens_to_it(host: Host) -> None:
+def test_a_subtree_is_one_rendered_file_through_all_its_changes(host: Host) -> None:
     for form in ("json", "yaml", "properties", "env"):
         host.add("shop", format=form)
         host.agent.config["files"][-1]["dest"] += f".{form}"
@@ -215,13 +217,13 @@ def test_a_subtree_is_one_rendered_file_through_all_that_happens_to_it(host: Hos
 
 
 def read_proved(host: Host, form: str) -> bytes:
-    """The rendered file, once it has proved the last change."""
+    """The content of the rendered file, once the last change is proved."""
     host.written[f"shop.{form}"] = host.written["shop"]
     host.wait_proved(f"shop.{form}")
     return host.read(f"shop.{form}")
 
 
-def test_what_one_transaction_changed_is_never_half_there(host: Host) -> None:
+def test_the_changes_of_one_transaction_arrive_together(host: Host) -> None:
     host.write("shop/a", b"0")
     host.write("shop/z", b"0")
     host.add("shop", format="json").start()
@@ -287,7 +289,7 @@ def test_a_subtree_that_is_too_deep_is_named_and_stops_neither_other_files_nor_t
     assert agent.process.poll() is None
 
 
-def test_what_a_killed_agent_left_is_removed_however_deep_it_is(host: Host) -> None:
+def test_what_a_killed_agent_left_behind_is_removed_however_deep_it_is(host: Host) -> None:
     host.write("conf.d/a.conf", b"one")
     with deep_directory(host.dest("conf.d") / ".zoo-new", 1_500):
         host.add("conf.d", format="directory").start()

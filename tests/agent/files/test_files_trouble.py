@@ -1,4 +1,4 @@
-"""What stands in a file's way is named, leaves the file as it was, and is got over."""
+"""An obstacle to a file is named, leaves the file as it was, and is overcome once it is removed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def failed(host: Host, dest: str) -> str | None:
 
 
 @pytest.mark.parametrize("kind", ["symlink", "directory", "fifo"])
-def test_what_is_no_file_is_left_untouched_and_named(host: Host, kind: str) -> None:
+def test_anything_but_a_file_in_its_place_is_left_untouched_and_named(host: Host, kind: str) -> None:
     dest, other = host.dest("a.conf"), host.etc / "other"
     other.write_bytes(b"other")
     make: dict[str, Callable[[], None]] = {
@@ -108,7 +108,7 @@ def test_what_is_no_file_is_left_untouched_and_named(host: Host, kind: str) -> N
 
 
 @pytest.mark.parametrize("other", ["cp %s %s.2 && mv %s.2 %s", "rm %s; ln {foreign} %s"])
-def test_what_takes_a_new_files_place_while_it_is_checked_is_not_used_and_keeps_its_mode(
+def test_a_file_that_replaces_the_new_one_while_it_is_checked_is_not_used_and_keeps_its_mode(
     host: Host, other: str
 ) -> None:
     foreign = host.etc / "foreign"
@@ -153,7 +153,7 @@ def test_a_read_only_disk_is_named_and_the_value_comes_when_it_is_not(host: Host
     wait_for(lambda: (dest / "a.conf").read_bytes() == b"two", "it is tried again")
 
 
-def test_a_user_who_is_not_there_is_named(host: Host) -> None:
+def test_an_owner_that_does_not_exist_is_named(host: Host) -> None:
     host.write("a.conf", b"one")
     host.add("a.conf", owner="nobody-of-this-name").start()
     assert "nobody-of-this-name" in host.wait_proved("a.conf", "failed")["message"]
@@ -232,7 +232,7 @@ def test_an_action_that_takes_the_agent_down_is_given_up_until_its_file_changes(
     assert runs.read_text() == 4 * "\n"
 
 
-def test_a_broken_journal_is_begun_anew(host: Host) -> None:
+def test_a_broken_journal_is_replaced_by_a_new_one(host: Host) -> None:
     host.write("a.conf", b"one")
     agent = host.add("a.conf").start()
     host.wait_proved("a.conf")
@@ -269,7 +269,7 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_no
     servers = Ensemble(tmp_path / "ensemble", size=1)
     (member,) = servers.members
     with servers:
-        # Its directory is not there, so the agent reads again and again, sooner than it sees that nobody answers.
+        # The directory does not exist, so the agent keeps reading, also before it notices that the server is silent.
         files = [{"znode": "/", "dest": str(tmp_path / "nowhere" / "a")}]
         agent = agents(hosts=servers.hosts, files=files, session_timeout=10).start()
         wait_for(lambda: "no directory" in agent.log, "it has read")
@@ -286,7 +286,7 @@ def test_an_agent_that_lost_its_server_in_the_middle_of_a_read_waits_and_does_no
         wait_for((tmp_path / "nowhere" / "a").exists, "it goes on", 60)
 
 
-def test_killed_at_any_instant_it_leaves_whole_files_and_the_next_agent_the_newest(host: Host) -> None:
+def test_an_agent_killed_at_any_instant_leaves_complete_files_and_the_next_one_writes_the_newest(host: Host) -> None:
     host.add("a.conf", on_change=host.note("a")).add("b.conf", validate=["test", "-s", "%s"])
     host.add("conf.d", format="directory", on_delete="remove")
     names = ("a.conf", "b.conf", "conf.d/c.conf", "conf.d/sub/d.conf")

@@ -1,4 +1,4 @@
-"""What an agent serves to Prometheus: all that is documented and nothing else, and what is true while it is asked."""
+"""What an agent exposes to Prometheus: exactly the documented metrics, with their current values."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ Publish = Callable[..., int]
 
 @pytest.fixture
 def port() -> int:
-    """Where the agent serves metrics."""
+    """The port at which the agent serves metrics."""
     (free,) = free_ports(1)
     return free
 
 
 def wait_sample(port: int, name: str, value: float = 1) -> dict[str, float]:
-    """Wait until a sample has this value; all samples then."""
+    """Wait until a sample has this value, and return all samples."""
     try:
         return wait_for(lambda: next(filter(lambda told: told.get(name) == value, [scraped(port)]), None), name)
     except AssertionError as exc:
         raise AssertionError(f"{exc}\n{exposition(port)}") from exc
 
 
-def test_everything_that_is_documented_is_served_and_nothing_else_and_promtool_likes_it(
+def test_exactly_the_documented_metrics_are_served_and_promtool_accepts_them(
     agents: Agents,
     zk: KazooClient,
     app: str,
@@ -76,7 +76,7 @@ def test_everything_that_is_documented_is_served_and_nothing_else_and_promtool_l
     assert (lint.returncode, lint.stdout + lint.stderr) == (0, "")
 
 
-def test_a_deployment_is_told_from_its_retries_to_its_end_and_a_failure_by_its_step(
+def test_metrics_follow_a_deployment_from_its_retries_to_its_end_and_count_a_failure_by_its_step(
     agents: Agents, repository: GitRepository, release: Publish, port: int
 ) -> None:
     agents(metrics_port=port, hooks={"before_activate": ["/bin/sh", "-c", "test ! -e bad"]}).start().wait_live()
@@ -97,7 +97,7 @@ def test_a_deployment_is_told_from_its_retries_to_its_end_and_a_failure_by_its_s
     assert failed == ['zoo_watcher_deployment_failures_total{step="staging"}']
 
 
-def test_a_registration_that_is_refused_is_told_while_it_is(
+def test_a_refused_registration_is_in_the_metrics_as_long_as_it_is_refused(
     agents: Agents,
     zk: KazooClient,
     app: str,
@@ -160,7 +160,7 @@ def test_a_metrics_port_that_is_taken_costs_nothing_but_the_metrics_until_it_is_
     wait_for(lambda: scraped(port)["zoo_watcher_troubles"] == 0, "the metrics say so at the end of that turn")
 
 
-def test_metrics_without_the_library_are_a_mistake_of_a_new_configuration_and_cost_nothing_else(
+def test_metrics_without_the_library_are_refused_in_a_new_configuration_and_cost_nothing_else(
     agents: Agents,
     registered: dict[str, Any],
     service: Service,
@@ -188,7 +188,7 @@ def test_metrics_without_the_library_are_a_mistake_of_a_new_configuration_and_co
     said = f"not reloaded, the previous configuration stays in force: {mistake}"
     wait_for(lambda: said in agent.log, "the reload is refused")
     assert agent.end(signal.SIGUSR2) == 0
-    # The library may also be removed beside a configuration that was right.
+    # The library may also be removed while a valid configuration is in force.
     agent.start(**environment)
     wait_for(lambda: agent.status.get("troubles") == [f"no metrics: {mistake}"], "the status says so")
     assert registrations()

@@ -1,4 +1,4 @@
-"""A real Prometheus, with the documented configuration and rules, tells a failed deployment of a real agent."""
+"""A real Prometheus, with the documented configuration and rules, reports a failed deployment of a real agent."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES_TEST = Path(__file__).parent / "alerts_test.yml"
 
 
 def documented_scrape(*targets: str) -> dict[str, Any]:
-    """The scrape configuration of the page, with these targets."""
+    """The documented scrape configuration, with these targets."""
     block = re.search(r"```yaml\n(rule_files:.*?)```", PAGE.read_text(), re.DOTALL)
     assert block
     (scrape,) = yaml.safe_load(block[1])["scrape_configs"]
@@ -33,22 +33,22 @@ def documented_scrape(*targets: str) -> dict[str, Any]:
 
 
 def asked(expression: str) -> str:
-    """An expression of the dashboard, as Grafana sends it with everything chosen."""
+    """An expression of the dashboard, as Grafana sends it with everything selected."""
     return expression.replace("$app", ".*").replace("$instance", ".*").replace("$__rate_interval", "1m")
 
 
 def promtool(*words: str) -> None:
-    """Have promtool check something."""
+    """Run promtool, and expect it to succeed."""
     done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_alert_rules_are_rules_and_fire_when_they_should() -> None:
+def test_the_alert_rules_are_valid_and_fire_when_they_should() -> None:
     promtool("check", "rules", str(ALERTS))
     promtool("test", "rules", str(RULES_TEST))
 
 
-def test_a_failed_deployment_and_an_agent_that_is_gone_are_alerts_and_the_dashboard_can_be_asked(
+def test_a_failed_deployment_and_an_unreachable_agent_are_alerts_and_the_queries_of_the_dashboard_work(
     agents: Agents,
     release: Publish,
     repository: GitRepository,

@@ -1,4 +1,4 @@
-"""A host that is limited to some repositories asks no other for anything, and has nothing of another."""
+"""A host that is limited to some repositories contacts no other, and deploys nothing from another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ear:
 
     @property
     def was_asked(self) -> bool:
-        """Whether there is a connection; who asks waits for an answer that never comes."""
+        """Whether anybody has connected. Such a client never gets an answer."""
         try:
             self._listening.accept()[0].close()
         except BlockingIOError:
@@ -36,13 +36,13 @@ class Ear:
 
 @pytest.fixture
 def ear() -> Iterator[Ear]:
-    """What somebody would reach who fetches from a server that is not allowed."""
+    """What a fetch from a server that is not allowed would reach."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
         yield Ear(listening)
 
 
-def test_a_release_of_another_repository_is_refused_before_anybody_is_asked_and_changes_nothing(
+def test_a_release_of_another_repository_is_refused_before_its_server_is_contacted_and_changes_nothing(
     agents: Agents, repository: GitRepository, release: Publish, ear: Ear
 ) -> None:
     agent = agents(allowed_schemes=["file", "git"], allowed_urls=[repository.url]).start()
@@ -61,7 +61,7 @@ def test_a_release_of_another_repository_is_refused_before_anybody_is_asked_and_
     assert agent.live() == newer
 
 
-def test_a_repository_whose_name_only_begins_so_is_another_one(
+def test_a_repository_whose_name_only_begins_like_an_allowed_one_is_refused(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     shutil.copytree(repository.path, f"{repository.path}-evil")
@@ -91,7 +91,9 @@ def test_what_counts_is_the_address_of_the_record_and_not_the_mirrors(
     assert agent.live() == repository.head
 
 
-def test_nobody_is_asked_for_a_submodule(agents: Agents, repository: GitRepository, release: Publish, ear: Ear) -> None:
+def test_no_server_is_contacted_for_a_submodule(
+    agents: Agents, repository: GitRepository, release: Publish, ear: Ear
+) -> None:
     (repository.path / ".gitmodules").write_text(f'[submodule "library"]\n\tpath = library\n\turl = {ear.url}\n')
     repository.git("add", "-A")
     repository.git("update-index", "--add", "--cacheinfo", f"160000,{'b' * 40},library")
@@ -103,7 +105,7 @@ def test_nobody_is_asked_for_a_submodule(agents: Agents, repository: GitReposito
 
 
 @pytest.mark.parametrize("way", ["restart", "reload"])
-def test_what_is_live_stays_live_and_registered_where_its_repository_is_not_allowed_any_more(
+def test_what_is_live_stays_live_and_registered_when_its_repository_is_no_longer_allowed(
     deployed: Agents,
     repository: GitRepository,
     release: Publish,
@@ -112,7 +114,7 @@ def test_what_is_live_stays_live_and_registered_where_its_repository_is_not_allo
 ) -> None:
     agent = deployed()
     live = agent.live()
-    # As it is where the default has no plain git any more.
+    # As after an upgrade whose default no longer allows plain git.
     agent.config["allowed_schemes"], agent.config["allowed_urls"] = ["https"], ["https://git.example.org/"]
     if way == "restart":
         agent.end()
@@ -133,7 +135,7 @@ def test_what_is_live_stays_live_and_registered_where_its_repository_is_not_allo
     assert agent.wait_outcome(release())["state"] == "active"
 
 
-def test_by_default_plain_git_is_not_spoken(agents: Agents, release: Publish, ear: Ear) -> None:
+def test_the_plain_git_protocol_is_refused_by_default(agents: Agents, release: Publish, ear: Ear) -> None:
     agent = agents()
     # The tests' own agents may read files only.
     agent.config["allowed_schemes"] = None

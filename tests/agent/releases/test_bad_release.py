@@ -1,4 +1,4 @@
-"""What must not be deployed is not: the status says why, the disk does not change, the next good release comes live."""
+"""Nothing bad is deployed: the status says why, the disk does not change, and the next good release goes live."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from zoo_watcher.zookeeper.session import Znode
 
 @dataclass
 class Host:
-    """One agent that has deployed, and what it deploys from."""
+    """An agent that has deployed, and the repository that it deploys from."""
 
     agent: Agent
     repository: GitRepository
 
     def publish(self, value: dict[str, Any] | bytes) -> dict[str, Any]:
-        """Publish whatever is given; the status when the agent has an outcome of it."""
+        """Publish any value, and return the agent's status once it has an outcome."""
         return self.agent.wait_outcome(publish(self.agent.zk, self.agent.app, value))
 
     def good(self, **changes: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Host:
         return {"url": self.repository.url, "commitId": self.repository.head, "relativePath": "site", **changes}
 
     def disk(self) -> dict[str, str]:
-        """Every directory, link and file below the host's root that a release is made of, with what it holds."""
+        """Every directory, symlink and file below the host's root with its content, except logs, JSON and locks."""
         contents = {}
         for directory, directories, files in os.walk(self.agent.root):
             for name in (*directories, *files):
@@ -69,7 +69,7 @@ def host(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def nested(depth: int) -> bytes:
-    """A release whose url is lists in lists."""
+    """A release whose url is a list nested `depth` levels deep."""
     return b'{"url": %s%s, "commitId": "%s", "relativePath": "a"}' % (b"[" * depth, b"]" * depth, b"a" * 40)
 
 
@@ -138,7 +138,7 @@ def test_a_release_with_a_wrong_value_is_refused_by_its_key(host: Host, keys: di
         (json.dumps({"x": "y" * 1_040_000}).encode(), "bytes: expected at most 1000000"),
     ],
 )
-def test_data_that_is_no_release_is_refused(host: Host, data: bytes, message: str) -> None:
+def test_data_that_is_not_a_release_is_refused(host: Host, data: bytes, message: str) -> None:
     before = host.disk()
     status = host.publish(data)
     assert status["state"] == "failed"
@@ -169,7 +169,7 @@ def test_a_commit_of_nine_objects_and_a_million_paths_is_refused_and_the_host_se
     assert list((host.agent.base / ".zoo/staging").iterdir()) == []
 
 
-def test_after_all_of_that_a_good_release_comes_live(host: Host) -> None:
+def test_after_all_of_that_a_good_release_goes_live(host: Host) -> None:
     host.publish(b"not a release")
     commit_id = host.repository.commit({"index.html": f"{uuid.uuid4()}\n"})
     status = host.publish(host.good())
@@ -187,7 +187,7 @@ def test_a_refused_release_is_refused_again_after_a_restart_and_the_last_good_on
     assert host.agent.live() == live
 
 
-def test_lists_in_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
+def test_nested_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
     stat = ZnodeStat(*[1] * len(ZnodeStat._fields))
     for depth in range(600, 1010):
         desired = Desired.from_znode(Znode(nested(depth), stat), 1, ("file",))
@@ -195,7 +195,7 @@ def test_lists_in_lists_of_any_depth_are_refused_and_crash_nothing() -> None:
         assert desired.problem
 
 
-def test_bad_data_while_a_first_release_waits_for_its_health_is_told_and_the_release_goes_on(
+def test_bad_data_is_reported_while_a_first_release_waits_for_its_health_and_the_release_goes_on(
     agents: Callable[..., Agent],
     registered: dict[str, Any],
     release: Callable[..., int],

@@ -1,4 +1,4 @@
-"""A directory that Capistrano or Ansistrano deployed to becomes an agent's base, as docs/guides/deployers.md has it."""
+"""A directory of Capistrano or Ansistrano becomes an agent's base, as docs/guides/deployers.md describes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def agent(agents: Agents) -> Agent:
 
 
 def take_over(base: Path) -> None:
-    """What the page has somebody do once on each host, before the role is applied."""
+    """Run the commands that the page gives for each host before the role is applied."""
     page = (ROOT / "docs/guides/deployers.md").read_text(encoding="utf-8")
     commands = [line.removeprefix("$ ") for line in page.splitlines() if line.startswith("$ mkdir")]
     subprocess.run(["sh", "-ec", *commands], cwd=base, check=True)

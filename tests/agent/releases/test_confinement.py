@@ -1,4 +1,4 @@
-"""What git could do on a host if a server had taken it over: not read the credentials, nor write beside the base."""
+"""What git could do on a host if a server had taken it over: neither read credentials nor write outside the base."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ NOT_PERMITTED = "Operation not permitted"
 
 
 def taken_over(directory: Path, server: str) -> str:
-    """A value of PATH by which git is one that makes the attempts as it fetches, and does what git does."""
+    """A value of PATH whose git makes the attempts when it fetches, and then does what git does."""
     directory.mkdir()
     git = directory / "git"
     git.write_text(GIT.format(python=sys.executable, git=shutil.which("git"), server=server))

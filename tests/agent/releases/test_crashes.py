@@ -1,4 +1,4 @@
-"""A release that takes the agent down with it is tried once more, and given up; an end on purpose does not count."""
+"""A release that takes the agent down is tried once more, then given up. A deliberate end does not count."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Publish = Callable[..., int]
 GIVEN_UP = "given up: the agent died 2 times while this release was being activated or checked"
 
 
-def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_one_before(
+def test_a_release_that_takes_the_agent_down_twice_gives_way_to_the_previous_one(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents(hooks={"after_activate": ["/bin/sh", "-c", "! grep -q deadly index.html || kill -9 $PPID"]}).start()
@@ -63,7 +63,7 @@ def test_a_hook_that_restarts_the_agent_each_time_is_given_up_after_many(
         if agent.process is not None and agent.process.poll() is not None:
             agent.start()
         assert len(notes.read_text().splitlines()) < 15
-        # Whatever it comes to, the agent that says so does not end.
+        # Whatever the outcome, the agent that reports it does not end.
         status = agent.status
         return status.get("generation") == generation and status.get("state") in {"failed", "rolled_back"}
 
@@ -107,7 +107,7 @@ def test_restarts_of_the_agent_while_a_hook_runs_do_not_blame_the_release(
     assert (agent.wait_outcome(generation)["state"], agent.live()) == ("active", repository.head)
 
 
-def test_a_hook_that_takes_the_agent_down_on_the_way_back_too_is_not_run_for_ever(
+def test_a_hook_that_takes_the_agent_down_during_the_rollback_too_is_not_run_for_ever(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     deadly, notes = tmp_path / "deadly", tmp_path / "notes"
@@ -139,11 +139,11 @@ def test_a_hook_that_takes_the_agent_down_on_the_way_back_too_is_not_run_for_eve
 
 
 def has(agent: Agent, text: str, times: int) -> bool:
-    """Whether the agent has logged a text so often."""
+    """Whether the agent has logged a string exactly this many times."""
     return agent.log.count(text) == times
 
 
-def test_only_an_end_without_a_word_counts_and_a_first_release_that_is_given_up_stays_live(
+def test_only_an_abrupt_end_counts_and_a_first_release_that_is_given_up_stays_live(
     agents: Agents,
     repository: GitRepository,
     release: Publish,

@@ -1,4 +1,4 @@
-"""What is published comes live on a host: the newest release, whole, proved, and kept for going back."""
+"""What is published goes live on a host: the newest release, complete, proved, and kept for a rollback."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Publish = Callable[..., int]
 
 
 def served(agent: Agent, place: str = "site") -> str:
-    """What the application finds at the release's place."""
+    """The content of index.html at the release's place."""
     return (agent.base / place / "index.html").read_text()
 
 
 @pytest.mark.smoke
-def test_a_release_comes_live_and_the_status_proves_it(
+def test_a_release_goes_live_and_the_status_proves_it(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents().start().wait_live()
@@ -38,7 +38,7 @@ def test_a_release_comes_live_and_the_status_proves_it(
     assert sorted(os.listdir(agent.base / "site")) == ["index.html"]
 
 
-def test_a_host_that_comes_later_has_the_same_release(
+def test_a_host_that_joins_later_has_the_same_release(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     generation = release()
@@ -159,7 +159,7 @@ def test_no_more_releases_stay_on_disk_than_are_kept(
     assert sorted(os.listdir(agent.base / ".zoo/releases")) == sorted(commits[-2:])
 
 
-def test_a_release_that_can_not_be_removed_is_in_the_status_until_a_deployment_has_removed_it(
+def test_a_release_that_cannot_be_removed_is_in_the_status_until_a_deployment_has_removed_it(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents(keep_releases=2).start()
@@ -181,7 +181,7 @@ def test_a_release_that_can_not_be_removed_is_in_the_status_until_a_deployment_h
     assert not oldest.exists()
 
 
-def test_what_can_not_be_removed_from_staging_is_in_the_status_until_it_is_gone_and_is_in_nobodys_way(
+def test_leftovers_that_cannot_be_removed_from_staging_are_in_the_status_and_hinder_nothing(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents().start()

@@ -1,4 +1,4 @@
-"""What a host does around a switch: its hooks, its shared paths, its drain, its checks by command."""
+"""What a host does around a switch: hooks, shared paths, draining and checks by command."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ call.update(hook=sys.argv[3], directory=os.getcwd(), live=site.resolve().name if
 with open(sys.argv[1], "a") as file:
     file.write(json.dumps(call) + "\\n")
 """
-"""A hook that writes down what it was told, where it ran, and what was live then."""
+"""A hook that records its variables, where it ran, and what was live then."""
 
 
 def noting(notes: Path, site: Path, name: str) -> list[str]:
-    """The words of a hook that writes a line to `notes`."""
+    """The command of a hook that writes a line to `notes`."""
     return [sys.executable, "-c", NOTE, str(notes), str(site), name]
 
 
-def test_hooks_run_around_the_swap_and_are_told_what_changes(
+def test_hooks_run_around_the_swap_and_get_what_changes_in_variables(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -82,7 +82,7 @@ def test_a_hook_that_an_earlier_agent_did_not_finish_is_run_again(
 
 
 NOTE_BOTH_ENDS = "echo begin $$ >> {notes}; while [ ! -e {gate} ]; do sleep 0.02; done; echo end $$ >> {notes}"
-"""A hook that writes down its beginning and its end, which is when there is a gate."""
+"""A hook that records its beginning and its end, and ends only when the gate exists."""
 
 
 def test_a_reload_waits_for_a_hook_that_runs_and_the_host_is_served_meanwhile(
@@ -166,7 +166,7 @@ def test_a_hook_that_does_not_end_in_time_ends_with_its_agent_and_is_run_again(
         ("after_activate", "rm {site}; mkdir {site}", "failed", "a directory is at {site}"),
     ],
 )
-def test_a_hook_that_takes_its_release_away_fails_it(
+def test_a_hook_that_removes_its_own_release_fails_it(
     agents: Agents,
     repository: GitRepository,
     release: Publish,
@@ -195,7 +195,7 @@ def test_a_hook_that_takes_its_release_away_fails_it(
     assert (status["state"], agent.live()) == ("active", third)
 
 
-def test_a_hook_that_takes_each_release_away_leaves_none_and_that_is_said(
+def test_a_hook_that_removes_each_release_leaves_none_live_and_the_status_says_so(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -227,7 +227,7 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
     lines = len(notes.read_text().splitlines())
     repository.commit({"index.html": "two\n"})
     status = agent.wait_outcome(release())
-    # Gone while only the earlier releases' hooks had been run, so before anything of this one.
+    # Deleted while only the hooks of earlier releases had run, so before any hook of this one.
     assert status["state"] == "active"
     assert len(deleted) == 1
     assert deleted[0] < os.stat(notes).st_mtime
@@ -235,7 +235,7 @@ def test_a_drained_host_is_switched_only_after_its_registration_is_gone(
     wait_for(registrations, "it is registered again")
 
 
-def test_a_host_whose_drain_is_cancelled_as_nothing_is_published_any_more_serves_again(
+def test_a_host_whose_drain_is_cancelled_by_the_deletion_of_the_release_serves_again(
     deployed: Agents,
     repository: GitRepository,
     release: Publish,
@@ -291,7 +291,7 @@ def test_shared_paths_outlive_releases_and_begin_with_what_the_first_one_has(
     assert (site / "var/cache/page").read_text() == "made by the application\n"
 
 
-def test_a_service_is_registered_while_its_command_ends_well(
+def test_a_service_is_registered_while_its_check_command_succeeds(
     agents: Agents, release: Publish, app: str, registrations: Registrations, tmp_path: Path
 ) -> None:
     sign = tmp_path / "fine"

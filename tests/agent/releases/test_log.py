@@ -1,4 +1,4 @@
-"""What an agent's log and `zoo-watcher status` tell a person of a deployment."""
+"""What an agent's log and `zoo-watcher status` tell a person about a deployment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = r"\d+\.\d\d s"
 
 
 def told(agent: Agent, generation: int) -> list[tuple[str, str]]:
-    """The levels and words of the lines about a generation, or a check."""
+    """The level and message of each line about a generation or a check."""
     lines = [line.split(" ", 2)[1:] for line in agent.log.splitlines()]
     about = [line for line in lines if f"generation={generation}" in line[-1] or line[-1].startswith("check ")]
     return [(line[0], line[1]) for line in about]
@@ -42,7 +42,7 @@ def test_a_deployment_that_succeeds_takes_five_lines_and_the_last_has_the_second
     assert re.search(r"(?m)^back to +nothing$", shown), shown
 
 
-def test_empty_lines_of_a_hook_are_no_lines_of_the_log(agents: Agents, release: Publish) -> None:
+def test_empty_lines_of_a_hook_are_not_logged(agents: Agents, release: Publish) -> None:
     script = "echo first; yes '' | head -c 1000; echo '  '; echo '  last'"
     agent = agents(hooks={"after_activate": ["/bin/sh", "-c", script]}).start()
     generation = release()
@@ -51,7 +51,7 @@ def test_empty_lines_of_a_hook_are_no_lines_of_the_log(agents: Agents, release: 
     assert [line.partition(begin)[2] for line in agent.log.splitlines() if begin in line] == ["first", "  last"]
 
 
-def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
+def test_a_failing_check_is_a_warning_immediately_and_the_rollback_is_an_error(
     agents: Agents, release: Publish, repository: GitRepository, service: Service, app: str
 ) -> None:
     service.open()
@@ -65,12 +65,12 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     service.answer = lambda: (404, broken) if broken in (agent.base / "site/index.html").read_text() else (200, "fine")
     generation = release()
     wait_for(lambda: "check fails: " in agent.log, "the check that fails is told")
-    # It is told before anything has come of that.
+    # It is reported before it has had any effect.
     assert "rolling back" not in agent.log
     agent.wait_outcome(generation)
     wait_for(lambda: "ERROR rolled_back" in agent.log, "the outcome is told")
     lines = told(agent, generation)
-    # A check that was just being made as the release went live is one of before, and may fail too.
+    # A check that was under way when the release went live belongs to the previous one, and may fail too.
     wrong = list(dict.fromkeys(line for line in lines if line[0] != "INFO"))
     assert [level for level, _words in wrong] == ["WARNING", "ERROR", "ERROR"], lines
     why = f"http 127.0.0.1:{service.port}/health: status 404, expected 200"
@@ -79,7 +79,7 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     assert going == f"rolling back to {first}, generation={generation}: not healthy within 3 s: {why}"
     assert back.startswith(f"rolled_back, generation={generation} commit={repository.head}: not healthy within 3 s: ")
     assert ("INFO", f"check passes again: port {service.port}") in lines
-    # The status has how long it was waited for, for whoever looks at the fleet.
+    # The status has how long the step took, for anybody who looks at the fleet.
     status = agent.status
     assert (status["state"], status["failedStep"]["step"]) == ("rolled_back", "checking")
     assert status["failedStep"]["seconds"] >= 3
@@ -89,7 +89,7 @@ def test_a_check_that_fails_is_a_warning_at_once_and_going_back_is_an_error(
     assert "failedStep" not in agent.wait_outcome(release(first))
 
 
-def test_a_fetch_that_is_tried_again_and_again_takes_a_line_for_each_time(agents: Agents, release: Publish) -> None:
+def test_a_fetch_that_is_tried_again_and_again_takes_one_line_per_attempt(agents: Agents, release: Publish) -> None:
     agent = agents().start().wait_live()
     generation = release("f" * 40)
 

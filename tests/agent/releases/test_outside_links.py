@@ -1,4 +1,4 @@
-"""A commit whose symlinks lead out of its release does not go live, but what was healthy here already may again."""
+"""A commit whose symlinks lead out of its release does not go live, unless it was healthy on this host before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def link(repository: GitRepository, path: str, target: str) -> str:
 
 
 def restart(agent: Agent, **config: Any) -> Agent:
-    """As after an upgrade or a change of the configuration: the same host with another agent."""
+    """Restart the agent on the same host, as after an upgrade or a change of the configuration."""
     agent.end()
     agent.config.update(config)
     return agent.start()
@@ -38,7 +38,7 @@ def restart(agent: Agent, **config: Any) -> Agent:
     ("path", "target"),
     [("passwd", "/etc/passwd"), ("a/up", "../.."), ("other", "../shared/secret"), ("releases", "a/../../")],
 )
-def test_a_symlink_that_leads_out_has_the_release_refused_by_its_name_and_changes_nothing(
+def test_a_release_with_a_symlink_that_leads_out_is_refused_by_its_name_and_changes_nothing(
     agents: Agents, repository: GitRepository, release: Publish, path: str, target: str
 ) -> None:
     agent = agents().start()
@@ -59,7 +59,7 @@ def test_a_symlink_that_leads_out_has_the_release_refused_by_its_name_and_change
     assert agent.live() == mended
 
 
-def test_a_symlink_within_the_release_is_deployed_as_it_is_also_where_it_leads_nowhere(
+def test_a_symlink_within_the_release_is_deployed_as_it_is_even_where_it_is_dangling(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     targets = {"a": "index.html", "d/b": "../a", "c": "no/such/place", "itself": "itself"}
@@ -79,7 +79,7 @@ def test_where_it_is_allowed_a_symlink_may_lead_anywhere(
     assert os.readlink(agent.base / "site/passwd") == "/etc/passwd"
 
 
-def test_the_agents_own_links_to_what_is_shared_and_a_commits_into_it_are_fine(
+def test_the_agents_own_symlinks_to_shared_paths_and_those_of_a_commit_into_them_are_allowed(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     link(repository, "data/newest", "seed")
@@ -91,7 +91,7 @@ def test_the_agents_own_links_to_what_is_shared_and_a_commits_into_it_are_fine(
         repository.commit({"index.html": "two\n"})
 
 
-def test_a_symlink_of_a_commits_at_a_shared_path_gives_way_to_the_agents_own_also_in_what_is_on_disk_already(
+def test_a_commits_symlink_at_a_shared_path_gives_way_to_the_agents_own_even_in_a_release_on_disk(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     link(repository, "data", "/srv/data")
@@ -102,7 +102,7 @@ def test_a_symlink_of_a_commits_at_a_shared_path_gives_way_to_the_agents_own_als
     assert (agent.base / "site/data").resolve() == agent.base / ".zoo/shared/data"
 
 
-def test_what_a_commit_has_below_a_shared_path_counts_where_it_becomes_its_first_contents_only(
+def test_symlinks_below_a_shared_path_count_only_where_they_become_its_first_contents(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     before = repository.head
@@ -115,11 +115,11 @@ def test_what_a_commit_has_below_a_shared_path_counts_where_it_becomes_its_first
     assert list((agent.base / "site/data").iterdir()) == []
 
 
-def test_an_upgrade_takes_nothing_down_and_leaves_the_way_back_open(
+def test_an_upgrade_takes_nothing_down_and_still_allows_a_rollback(
     deployed: Agents, repository: GitRepository, release: Publish, registrations: Registrations
 ) -> None:
     link(repository, "passwd", "/etc/passwd")
-    # What an agent that did not look has made is the same as what one has made that may.
+    # An agent that did not check symlinks left the same on disk as one that allows them.
     agent = deployed(allow_outside_symlinks=True, hooks={"after_activate": FAILS_WHERE_BROKEN})
     old = repository.head
     generation = agent.status["generation"]
@@ -138,7 +138,7 @@ def test_an_upgrade_takes_nothing_down_and_leaves_the_way_back_open(
     assert agent.live() == old
 
 
-def test_what_was_healthy_here_is_made_anew_where_a_hook_has_built_something_in_it(
+def test_a_release_that_was_healthy_here_is_recreated_where_a_hook_has_built_something_in_it(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     old = link(repository, "passwd", "/etc/passwd")
@@ -153,7 +153,7 @@ def test_what_was_healthy_here_is_made_anew_where_a_hook_has_built_something_in_
     assert not (agent.base / "site/built").exists()
 
 
-def test_what_is_on_disk_and_was_never_healthy_is_refused_once_it_is_not_allowed(
+def test_a_release_on_disk_that_was_never_healthy_is_refused_once_its_symlinks_are_not_allowed(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents(allow_outside_symlinks=True, hooks={"before_activate": ["/bin/false"]}).start()

@@ -1,4 +1,4 @@
-"""A release moves to another place: what is live at the old one stays, and the new one is undone where that fails."""
+"""A release moves to another place: the old place stays live, and the new one is undone if the release fails."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FAILS_WHERE_BROKEN = ["/bin/sh", "-c", "! grep -q broken index.html"]
 
 @pytest.fixture
 def agent(agents: Agents) -> Agent:
-    """An agent that finds each release with `broken` in its index.html to fail."""
+    """An agent for which each release with `broken` in its index.html fails."""
     return agents(keep_releases=2, hooks={"after_activate": FAILS_WHERE_BROKEN}).start()
 
 
 def break_at(place: str, repository: GitRepository, release: Publish) -> int:
-    """Publish a release that fails at a place; its generation."""
+    """Publish a release that fails at a place, and return its generation."""
     repository.commit({"index.html": f"broken {place}\n"})
     return release(relativePath=place)
 
@@ -69,7 +69,7 @@ def test_a_place_goes_back_to_the_release_that_was_live_there(
 
 
 @pytest.mark.parametrize("target", ["nowhere", "."])
-def test_a_symlink_of_somebody_else_is_put_back(
+def test_somebody_elses_symlink_is_put_back(
     agent: Agent, repository: GitRepository, release: Publish, target: str
 ) -> None:
     agent.wait_outcome(release())
@@ -78,7 +78,7 @@ def test_a_symlink_of_somebody_else_is_put_back(
     assert os.readlink(agent.base / "web") == target
 
 
-def test_a_place_is_undone_also_by_a_restarted_agent(
+def test_a_place_is_undone_by_a_restarted_agent_too(
     agents: Agents, repository: GitRepository, release: Publish, service: Service, registered: dict[str, object]
 ) -> None:
     agent = agents(health_timeout=600, **registered).start()

@@ -1,4 +1,4 @@
-"""Where a signature is demanded, only what a publisher has signed is deployed, or gone back to."""
+"""Where a signature is required, only what a publisher has signed is deployed or rolled back to."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ HOUR = timedelta(hours=1)
 
 
 def moment(distance: timedelta) -> str:
-    """A time that is so far from now."""
+    """A time at this distance from now, in RFC 3339."""
     return (datetime.now(timezone.utc) + distance).isoformat(timespec="seconds")
 
 
 class Publisher:
-    """Who publishes with a signature, the serials 1, 2, 3..., unless told otherwise."""
+    """A publisher that signs its records, with the serials 1, 2, 3... unless given others."""
 
     def __init__(self, zk: KazooClient, app: str, repository: GitRepository, author: Signer, signer: Signer) -> None:
         self.zk = zk
@@ -40,7 +40,7 @@ class Publisher:
         self.serial = 0
 
     def commit(self, text: str) -> str:
-        """A commit with the signature of an author."""
+        """Make a commit that the author signs, and return its ID."""
         return self.author.commit(self.repository, text)
 
     def record(self, commit_id: str | None = None, **keys: Any) -> dict[str, Any]:
@@ -49,14 +49,14 @@ class Publisher:
         return {"url": url, "commitId": what, "relativePath": "site", "ref": "main", **keys}
 
     def signed(self, commit_id: str | None = None, **keys: Any) -> dict[str, Any]:
-        """The next signed record. `serial`, `signer`, `app`, `namespace` and `not_after` are other than usual."""
+        """The next signed record. `serial`, `signer`, `app`, `namespace` and `not_after` override the usual values."""
         signer, app = keys.pop("signer", self.signer), keys.pop("app", self.app)
         self.serial = max(self.serial, serial) if (serial := keys.pop("serial", None)) else self.serial + 1
         special = {key: keys.pop(key) for key in ("namespace", "not_after") if key in keys}
         return dict(signer.sign_record(app, self.record(commit_id, **keys), serial or self.serial, **special))
 
     def publish(self, record: dict[str, Any]) -> int:
-        """Publish a record as it is, with its entry in the history; the generation."""
+        """Publish a record as it is, with its entry in the history, and return the generation."""
         data, history = json.dumps(record).encode(), f"{self.app}/history"
         self.zk.ensure_path(history)
         transaction = self.zk.transaction()
@@ -71,24 +71,24 @@ class Publisher:
 
 @pytest.fixture
 def author(tmp_path: Path) -> Signer:
-    """Who may sign commits, and nothing else."""
+    """A signer that may sign commits, and nothing else."""
     return Signer(tmp_path, "author")
 
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who may sign records, and nothing else."""
+    """A signer that may sign records, and nothing else."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def publisher(zk: KazooClient, app: str, repository: GitRepository, author: Signer, signer: Signer) -> Publisher:
-    """Who publishes."""
+    """The publisher of the application's releases."""
     return Publisher(zk, app, repository, author, signer)
 
 
 def lines(*signers: tuple[Signer, str]) -> str:
-    """A file of allowed signers, each with the options of its line."""
+    """The content of a file of allowed signers, each with the options of its line."""
     texts = []
     for signer, options in signers:
         name, key = signer.line.split(" ", 1)
@@ -98,7 +98,7 @@ def lines(*signers: tuple[Signer, str]) -> str:
 
 @pytest.fixture
 def signers(tmp_path: Path, author: Signer, signer: Signer) -> Path:
-    """The file of allowed signers; its path wants quoting."""
+    """The file of allowed signers, whose path needs quoting."""
     path = tmp_path / 'those "who" may'
     path.write_text(lines((author, 'namespaces="git"'), (signer, 'namespaces="zoo.deploy"')))
     return path
@@ -106,7 +106,7 @@ def signers(tmp_path: Path, author: Signer, signer: Signer) -> Path:
 
 @pytest.fixture
 def agent(agents: Agents, signers: Path) -> Agent:
-    """One that demands signatures."""
+    """An agent that requires signatures."""
     return agents(require_signature=str(signers)).start()
 
 
@@ -120,11 +120,11 @@ def refusal(agent: Agent, generation: int) -> str:
 
 
 Attempts = list[tuple[dict[str, Any], str]]
-"""Records that are refused, and what the reason begins with."""
+"""Records that are refused, each with the beginning of the reason."""
 
 
 def forgeries(publisher: Publisher, bad: str, stranger: Signer, signers: Path) -> Attempts:
-    """Those of a commit that nobody who may has signed as they are; the serial 42 is the last that was accepted."""
+    """Records of a commit that no allowed signer has signed in this form, after the accepted serial 42."""
     good = publisher.signed(bad, serial=43)
     elsewhere = publisher.signed(bad, serial=43, app="/app/other")
     altered = "its signature does not count: Signature verification failed: incorrect signature"
@@ -147,7 +147,7 @@ def forgeries(publisher: Publisher, bad: str, stranger: Signer, signers: Path) -
 
 
 def wrong_serials(publisher: Publisher, bad: str) -> Attempts:
-    """Those that are signed, and may not follow the serial 42."""
+    """Signed records with serials that may not follow the serial 42."""
     return [
         (publisher.signed(bad, serial=40), "serial 40 is lower than 42, which was accepted here"),
         (publisher.signed(bad, serial=1_000_043), "serial 1000043 is more than 1000000 above 42, which was accepted"),
@@ -156,7 +156,7 @@ def wrong_serials(publisher: Publisher, bad: str) -> Attempts:
     ]
 
 
-def test_each_record_that_no_publisher_has_signed_for_this_is_refused_with_its_reason(
+def test_each_record_that_no_publisher_has_signed_in_this_form_is_refused_with_its_reason(
     agent: Agent, publisher: Publisher, signers: Path, tmp_path: Path
 ) -> None:
     first = publisher.commit("first")
@@ -180,7 +180,7 @@ def test_each_record_that_no_publisher_has_signed_for_this_is_refused_with_its_r
         assert agent.live() == good
         assert not (agent.base / ".zoo/releases" / bad).exists(), number
         assert not (agent.base / "other").exists(), number
-    # What was refused has used up no serial, and the release that is live is accepted as often as it is published.
+    # Refused records have used up no serial, and the live release is accepted whenever it is published again.
     assert agent.wait_outcome(publisher.publish(accepted))["state"] == "active"
     assert agent.wait_outcome(publisher.publish(publisher.signed(bad, serial=43)))["state"] == "active"
     assert agent.live() == bad
@@ -194,7 +194,7 @@ def test_nothing_of_a_refused_record_is_fetched(agent: Agent, publisher: Publish
     assert agent.live() == commit_id
 
 
-def test_what_was_accepted_is_known_after_a_crash_and_not_asked_of_ssh_keygen_again(
+def test_what_was_accepted_is_remembered_after_a_crash_and_not_verified_with_ssh_keygen_again(
     agent: Agent, publisher: Publisher, tmp_path: Path
 ) -> None:
     publisher.commit("first")
@@ -216,9 +216,7 @@ def test_what_was_accepted_is_known_after_a_crash_and_not_asked_of_ssh_keygen_ag
     assert refusal(agent, publisher.publish(old)) == "its record is replayed: serial 1 was accepted here, and 2 since"
 
 
-def test_a_memory_that_is_no_more_as_the_agent_has_written_it_lets_nothing_through(
-    agent: Agent, publisher: Publisher
-) -> None:
+def test_a_damaged_memory_of_accepted_records_lets_nothing_through(agent: Agent, publisher: Publisher) -> None:
     good = publisher.commit("good")
     agent.wait_outcome(publisher.publish(publisher.signed(serial=5)))
     memory = agent.base / ".zoo/accepted.json"
@@ -232,7 +230,7 @@ def test_a_memory_that_is_no_more_as_the_agent_has_written_it_lets_nothing_throu
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
-def test_keys_end_and_are_revoked_and_certificates_count(
+def test_expired_and_revoked_keys_are_refused_and_certificates_count(
     agents: Agents, publisher: Publisher, signers: Path, author: Signer, signer: Signer, tmp_path: Path
 ) -> None:
     revoked = tmp_path / "revoked"
@@ -242,7 +240,7 @@ def test_keys_end_and_are_revoked_and_certificates_count(
     first = publisher.publish(publisher.signed())
     assert agent.wait_outcome(first)["state"] == "active"
     only_git = (author, 'namespaces="git"')
-    # Its time is over: what it has signed before stays accepted, what it signs now is not.
+    # The key has expired: records that it signed before stay accepted, new ones are not.
     signers.write_text(
         lines(only_git, (signer, f'namespaces="zoo.deploy",valid-before="{time.strftime("%Y%m%d%H%M")}"'))
     )
@@ -252,7 +250,7 @@ def test_keys_end_and_are_revoked_and_certificates_count(
     assert "key has expired" in said
     signers.write_text(lines(only_git, (signer, 'namespaces="zoo.deploy",valid-after="20990101"')))
     assert "key is not yet valid" in refusal(agent, publisher.publish(publisher.signed()))
-    # A certificate of an authority, for a principal that may.
+    # A certificate of an authority, for an allowed principal.
     authority, user = Signer(tmp_path, "authority"), Signer(tmp_path, "user")
     names = ["-n", "publisher@example.org"]
     subprocess.run(["ssh-keygen", "-q", "-s", str(authority.key), "-I", "id", *names, f"{user.key}.pub"], check=True)
@@ -279,7 +277,7 @@ def test_a_commit_by_a_revoked_key_is_refused_too(
     assert agent.wait_outcome(publisher.publish(publisher.signed()))["state"] == "active"
 
 
-def test_turning_it_on_checks_what_is_live(agents: Agents, publisher: Publisher, signers: Path) -> None:
+def test_requiring_signatures_checks_the_live_release(agents: Agents, publisher: Publisher, signers: Path) -> None:
     agent = agents().start()
     live = publisher.commit("live")
     generation = publisher.publish(publisher.record())
@@ -295,10 +293,10 @@ def test_turning_it_on_checks_what_is_live(agents: Agents, publisher: Publisher,
     wait_for(lambda: agent.status.get("state") == "active", "it is accepted")
 
 
-def test_a_record_whose_time_is_over_is_told_and_stays_live_until_a_newer_one_comes(
+def test_an_expired_record_is_reported_and_stays_live_until_a_newer_one_comes(
     agent: Agent, publisher: Publisher
 ) -> None:
-    """Nobody can keep somebody from telling a host nothing: it is found out by this."""
+    """Nothing prevents an attacker from withholding news from a host, and this is how it is found out."""
     live, end = publisher.commit("live"), moment(HOUR / 180)
     assert agent.wait_outcome(publisher.publish(publisher.signed(not_after=end)))["state"] == "active"
     trouble = (
@@ -337,12 +335,12 @@ def test_a_host_goes_back_from_a_bad_release_only_to_what_it_has_accepted(
 
 
 def forge_stable(zk: KazooClient, app: str, generation: int, stable: dict[str, Any]) -> None:
-    """Have the rollout of a generation go back to another release, as whoever may write it can."""
+    """Make the rollout of a generation go back to another release, as anybody with write access can."""
     root = f"{app}/rollouts/{generation}"
     forged = {"phase": "rolling_back", "reason": "forged"}
 
     def forge() -> bool:
-        # Where the agent has moved the rollout meanwhile, its number of moves would be told twice, and not looked at.
+        # If the agent has moved the rollout meanwhile, a repeated number of moves would be ignored.
         (state, of_state), (gate, of_gate) = zk.get(root), zk.get(f"{root}/gate")
         moves = json.loads(state)["moves"] + 1
         transaction = zk.transaction()
@@ -358,7 +356,7 @@ def forge_stable(zk: KazooClient, app: str, generation: int, stable: dict[str, A
 PLAN = {"steps": [{"hosts": 1, "pause": True}], "minHealthy": 0}
 
 
-def test_a_rollout_that_somebody_has_forged_takes_no_host_to_what_was_never_accepted(
+def test_a_forged_rollout_takes_no_host_to_a_release_that_was_never_accepted(
     agents: Agents, zk: KazooClient, publisher: Publisher, signers: Path
 ) -> None:
     agent = agents(require_signature=str(signers)).start()
@@ -390,7 +388,7 @@ def test_a_rollout_that_somebody_has_forged_takes_no_host_to_what_was_never_acce
     wait_for(lambda: agent.live() == good, "what it has accepted it goes back to")
 
 
-def test_a_new_host_has_what_the_others_have_by_the_signature_in_the_history(
+def test_a_new_host_deploys_the_stable_release_by_the_signature_in_the_history(
     agents: Agents, publisher: Publisher, signers: Path
 ) -> None:
     first = agents("server1", require_signature=str(signers)).start()
@@ -404,7 +402,9 @@ def test_a_new_host_has_what_the_others_have_by_the_signature_in_the_history(
     wait_for(lambda: second.live() == good, f"it has the stable one; its log:\n{second.log}")
 
 
-def test_without_a_demand_a_signed_record_is_deployed_like_any_other(agents: Agents, publisher: Publisher) -> None:
+def test_where_no_signature_is_required_a_signed_record_is_deployed_like_any_other(
+    agents: Agents, publisher: Publisher
+) -> None:
     agent = agents().start()
     publisher.commit("first")
     record = publisher.signed(not_after=moment(-HOUR))
@@ -413,7 +413,7 @@ def test_without_a_demand_a_signed_record_is_deployed_like_any_other(agents: Age
 
 
 @pytest.mark.parametrize("looked_again", [False, True], ids=["at once", "after the next look"])
-def test_a_host_goes_back_to_what_it_has_accepted_also_once_another_author_may_sign(
+def test_a_host_goes_back_to_what_it_has_accepted_even_after_another_author_was_allowed(
     agents: Agents,
     publisher: Publisher,
     signers: Path,
@@ -438,7 +438,7 @@ def test_a_host_goes_back_to_what_it_has_accepted_also_once_another_author_may_s
 
 
 def have_looked_again(agent: Agent) -> None:
-    """Have the agent read what is published again."""
+    """Make the agent read what is published again."""
     assert agent.process is not None
     agent.process.send_signal(CONTROL)
 
@@ -463,7 +463,7 @@ def test_what_failed_is_not_tried_again_because_the_signers_were_wrong_for_a_mom
     assert runs.read_text().count("run") == 1
 
 
-def test_a_new_host_goes_back_to_nothing_whose_time_is_over(
+def test_a_new_host_does_not_go_back_to_a_release_with_an_expired_record(
     agents: Agents, zk: KazooClient, publisher: Publisher, signers: Path
 ) -> None:
     old = publisher.commit("old, with a flaw")
@@ -482,7 +482,7 @@ def test_a_new_host_goes_back_to_nothing_whose_time_is_over(
     assert agent.live() == live
 
 
-def test_a_history_of_many_forged_entries_keeps_the_agent_from_no_newer_release(
+def test_many_forged_entries_in_the_history_do_not_keep_the_agent_from_a_newer_release(
     agents: Agents, zk: KazooClient, publisher: Publisher, signers: Path
 ) -> None:
     good = publisher.commit("good")
@@ -491,7 +491,7 @@ def test_a_history_of_many_forged_entries_keeps_the_agent_from_no_newer_release(
     generation = publisher.publish(publisher.signed(serial=100, rollout=PLAN))
     agent.wait_outcome(generation)
     for number in range(500):
-        # Each is another one: none of what is known of one tells anything of the next.
+        # Each entry is different, so that nothing that is cached for one helps with the next.
         junk = publisher.record(good, app=agent.app, serial=50, signature=f"-----BEGIN SSH SIGNATURE-----\n{number}")
         zk.create(f"{agent.app}/history/release-", json.dumps(junk).encode(), sequence=True)
     wait_for(lambda: zk.exists(f"{agent.app}/rollouts/{generation}"), "it has begun")
@@ -502,7 +502,7 @@ def test_a_history_of_many_forged_entries_keeps_the_agent_from_no_newer_release(
     wait_for(lambda: agent.live() == newest, "the next release is live", 15)
 
 
-def test_what_a_stolen_key_has_signed_and_its_serials_are_undone_by_its_revocation(
+def test_the_releases_and_serials_of_a_stolen_key_are_undone_by_its_revocation(
     agents: Agents, publisher: Publisher, signers: Path, tmp_path: Path
 ) -> None:
     stolen, revoked = Signer(tmp_path, "stolen"), tmp_path / "revoked"

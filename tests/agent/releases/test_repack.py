@@ -1,4 +1,4 @@
-"""Many fetches leave many packs: they are made one, and a host does not suffer where that fails."""
+"""Many fetches leave many packs: they are packed into one, and a host is not affected where that fails."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def packs(base: Path) -> list[Path]:
 
 
 def untidy(agent: Agent, repository: GitRepository) -> None:
-    """Give a host's object store one pack more than is left alone."""
+    """Give a host's object store one pack more than is left as it is."""
     layout = Layout(agent.base)
     layout.make()
     store = Repository(layout, Access(("file",)))
@@ -55,11 +55,11 @@ def test_many_packs_become_one_with_the_live_commit_in_it(
 
 @pytest.fixture
 def slow(agents: Agents, repository: GitRepository, tmp_path: Path) -> tuple[Agent, Path, Path]:
-    """An agent that will make its packs one; a file that is there while it does; and the one that it waits for then."""
+    """An agent that will repack, a file that exists once it does, and the file that it then waits for."""
     go, programs = tmp_path / "go", tmp_path / "programs"
     programs.mkdir()
     agent = agents()
-    # Git may write below the base only.
+    # Git may write only below the base.
     packing, begun = agent.base / "packing", agent.base / ".zoo/repository.git/objects/pack/tmp_pack_1"
     slow = f'[ "$1" != repack ] || {{ touch {begun} {packing}; while [ ! -e {go} ]; do sleep 0.05; done; }}'
     (programs / "git").write_text(f'#!/bin/sh\n{slow}\nexec {shutil.which("git")} "$@"\n')
@@ -68,7 +68,7 @@ def slow(agents: Agents, repository: GitRepository, tmp_path: Path) -> tuple[Age
     return agent.start(PATH=f"{programs}:{os.environ['PATH']}"), packing, go
 
 
-def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
+def test_a_refusal_is_reported_while_the_packs_are_still_being_repacked(
     slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
 ) -> None:
     agent, packing, _go = slow
@@ -81,7 +81,7 @@ def test_what_is_refused_is_told_though_the_packs_are_still_made_one(
 
 @pytest.fixture
 def packing(slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish) -> Agent:
-    """An agent that makes its packs one, and has not come to the end of it."""
+    """An agent that is repacking, and has not finished."""
     agent, begun, _go = slow
     repository.commit({"index.html": "last\n"})
     release()
@@ -89,19 +89,19 @@ def packing(slow: tuple[Agent, Path, Path], repository: GitRepository, release: 
     return agent
 
 
-def test_what_a_packing_has_written_is_removed_where_it_is_ended(packing: Agent, release: Publish) -> None:
+def test_what_an_interrupted_repacking_has_written_is_removed(packing: Agent, release: Publish) -> None:
     release(relativePath="/etc")
     wait_for(lambda: not Layout(packing.base).begun_packs(), "nothing is left of it")
 
 
-def test_what_a_packing_has_written_is_removed_by_the_next_agent(packing: Agent) -> None:
+def test_what_a_killed_agents_repacking_has_written_is_removed_by_the_next_agent(packing: Agent) -> None:
     packing.kill()
     assert Layout(packing.base).begun_packs()
     packing.start()
     wait_for(lambda: not Layout(packing.base).begun_packs(), "nothing is left of it")
 
 
-def test_a_rollout_does_not_wait_until_packs_are_made_one(
+def test_a_rollout_does_not_wait_for_repacking(
     slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish, zk: KazooClient, app: str
 ) -> None:
     agent, packing, go = slow
@@ -122,7 +122,7 @@ def waiting(
     zk: KazooClient,
     app: str,
 ) -> tuple[Agent, Path, Rollout]:
-    """An agent that tells that it waits in a rollout while it makes its packs one; what ends that; and the rollout."""
+    """An agent that waits in a rollout while it repacks, the file that lets it finish, and the rollout."""
     agent, packing, go = slow
     first = agents("first").start().wait_live()
     repository.commit({"index.html": "stable\n"})
@@ -137,13 +137,13 @@ def waiting(
 
 
 def tells(agent: Agent, state: str, generation: int | None) -> bool:
-    """Whether a host that makes its packs one tells this."""
+    """Whether a host that is still repacking reports this state and generation."""
     assert len(packs(agent.base)) > 1
     status = agent.status
     return (status["state"], status.get("generation")) == (state, generation)
 
 
-def test_a_host_whose_packs_are_made_one_tells_that_a_rollout_is_halted(waiting: tuple[Agent, Path, Rollout]) -> None:
+def test_a_host_that_is_repacking_reports_that_a_rollout_is_halted(waiting: tuple[Agent, Path, Rollout]) -> None:
     agent, go, rollout = waiting
     rollout.command("halt")
     wait_for(lambda: tells(agent, "halted", rollout.generation), "it is halted")
@@ -152,7 +152,7 @@ def test_a_host_whose_packs_are_made_one_tells_that_a_rollout_is_halted(waiting:
     assert agent.status["state"] == "halted"
 
 
-def test_a_host_whose_packs_are_made_one_waits_no_more_in_a_rollout_of_what_is_deleted(
+def test_a_host_that_is_repacking_no_longer_waits_in_a_rollout_whose_release_is_deleted(
     waiting: tuple[Agent, Path, Rollout], zk: KazooClient, app: str
 ) -> None:
     agent, _go, _rollout = waiting
@@ -160,7 +160,7 @@ def test_a_host_whose_packs_are_made_one_waits_no_more_in_a_rollout_of_what_is_d
     wait_for(lambda: tells(agent, "idle", None), "nothing is to be done")
 
 
-def test_a_retry_is_answered_though_the_packs_are_still_made_one(
+def test_a_retry_is_answered_while_the_packs_are_still_being_repacked(
     slow: tuple[Agent, Path, Path], repository: GitRepository, release: Publish
 ) -> None:
     agent, packing, _go = slow
@@ -172,7 +172,7 @@ def test_a_retry_is_answered_though_the_packs_are_still_made_one(
 
 
 def damage_pack_of(store: Repository, commit_id: str) -> None:
-    """Have the pack with a commit hold nothing that can be read."""
+    """Make the pack with a commit unreadable."""
     for pack in packs(store.layout.base):
         with pack.with_suffix(".idx").open("rb") as index:
             listed = store.git.run("show-index", input_=index)
@@ -182,7 +182,7 @@ def damage_pack_of(store: Repository, commit_id: str) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_release_stays_proved_where_the_packs_can_not_be_made_one_and_the_store_is_made_anew(
+def test_a_release_stays_proved_where_repacking_fails_and_the_object_store_is_recreated(
     agents: Agents, repository: GitRepository, release: Publish, again: bool
 ) -> None:
     agent = agents()
@@ -191,7 +191,7 @@ def test_a_release_stays_proved_where_the_packs_can_not_be_made_one_and_the_stor
     store = Repository(layout, Access(("file",)))
     store.open()
     kept = repository.git("rev-parse", "HEAD~1")
-    # What a symlink of the base leads to is kept, and git can't pack what it can't read.
+    # A release that a symlink in the base leads to is kept, and git can't pack what it can't read.
     layout.release(kept).mkdir()
     (agent.base / "by-hand").symlink_to(layout.release(kept))
     damage_pack_of(store, kept)

@@ -33,7 +33,7 @@ PASSWORD = "correct-horse"
 
 
 def fetch(directory: Path, access: Access, url: str, repository: GitRepository) -> bool:
-    """Fetch the head of the repository into a store of its own; whether it is there then. Raises `PassingError`."""
+    """Fetch the head of the repository into a new store, and return whether it is there. Raises `PassingError`."""
     layout = Layout(directory)
     layout.make()
     store = Repository(layout, access)
@@ -66,14 +66,14 @@ def test_a_key_is_found_wherever_it_is(tmp_path: Path, sshd: SshServer, reposito
     assert fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
-def test_a_host_that_is_not_known_is_not_spoken_to(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
+def test_an_unknown_host_is_not_trusted(tmp_path: Path, sshd: SshServer, repository: GitRepository) -> None:
     (sshd.directory / "nobody").write_text("")
     access = Access(("ssh",), ssh_key=str(sshd.directory / "key"), ssh_known_hosts=str(sshd.directory / "nobody"))
     with pytest.raises(PassingError, match="Host key verification failed"):
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
-def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
+def test_a_key_that_is_not_accepted_is_a_clear_error_and_no_prompt(
     tmp_path: Path, sshd: SshServer, repository: GitRepository
 ) -> None:
     other = tmp_path / "other"
@@ -83,7 +83,7 @@ def test_a_key_that_is_not_accepted_is_a_clear_reason_and_no_question(
         fetch(tmp_path / "base", access, sshd.url(repository.path), repository)
 
 
-def test_a_key_that_ssh_can_not_read_is_named_before_what_the_server_says(
+def test_a_key_that_ssh_cannot_read_is_named_before_the_answer_of_the_server(
     tmp_path: Path, sshd: SshServer, repository: GitRepository
 ) -> None:
     stripped = tmp_path / "stripped"
@@ -96,7 +96,7 @@ def test_a_key_that_ssh_can_not_read_is_named_before_what_the_server_says(
 
 
 def children(process: int) -> list[int]:
-    """All processes below one, from the top."""
+    """All descendants of a process, from the top."""
     below = [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return [*below, *(further for child in below for further in children(child))]
 
@@ -133,7 +133,7 @@ def test_an_ssh_server_that_dies_during_a_fetch_is_noticed(
         finally:
             dying.join()
             for process in stopped:
-                # The end of one may be the end of others.
+                # The end of one may end others too.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
     assert not isinstance(lost.value, CorruptError)
@@ -153,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
     def answer(self, body: bytes) -> None:
-        """Run `git http-backend`, for who has the password."""
+        """Run `git http-backend` for a client that has the password."""
         basic = base64.b64encode(f"deploy:{PASSWORD}".encode()).decode()
         if self.headers.get("Authorization") != f"Basic {basic}":
             self.send_response(401)
@@ -187,7 +187,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def web(repository: GitRepository) -> Iterator[int]:
-    """The port of a web server that has the repository."""
+    """The port of a web server that serves the repository."""
     handler = type("Handler", (Handler,), {"root": repository.path.parent})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -222,7 +222,7 @@ def test_credentials_that_a_server_refuses_once_stay_in_their_file(
     assert credentials.read_text() == f"http://deploy:expired@127.0.0.1:{web}\n"
 
 
-def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
+def test_without_credentials_there_is_no_prompt_and_the_reason_is_reported(
     tmp_path: Path, web: int, repository: GitRepository
 ) -> None:
     url = f"http://127.0.0.1:{web}/{repository.path.name}"
@@ -232,7 +232,7 @@ def test_without_credentials_nothing_is_asked_and_the_reason_is_told(
     assert refused.value.reason == "credentials"
 
 
-def test_a_mirror_that_uses_up_all_the_time_is_passed_over_at_the_next_try(
+def test_a_mirror_that_uses_up_all_the_time_is_skipped_at_the_next_attempt(
     agents: Callable[..., Agent], release: Callable[..., int], repository: GitRepository
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, git_daemon(repository) as url:
@@ -243,7 +243,7 @@ def test_a_mirror_that_uses_up_all_the_time_is_passed_over_at_the_next_try(
 
 
 def deploy(base: Path, url: str, repository: GitRepository, **keys: Any) -> dict[str, Any]:
-    """Have an apply process fetch and stage the head of the repository; its last message. Raises `DeployError`."""
+    """Make an apply process fetch and stage the head of the repository. Returns its last message, or `DeployError`."""
     config = Config.from_object({"hosts": "zk1", "base": str(base), **keys})
     release = Release(url=url, commit_id=repository.head, relative_path="site")
     return ApplyProcess(config).run(stage_job(config, release, []))

@@ -1,4 +1,4 @@
-"""A release that does not become healthy gives way to the one before, and is not tried again."""
+"""A release that does not become healthy gives way to the previous one, and is not tried again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAILS_WHERE_BROKEN = ["/bin/sh", "-c", "! grep -q broken index.html"]
 
 
 def serve_from(service: Service, agent: Agent) -> None:
-    """Let the service answer as the live release says: 500 where its index.html has `broken`."""
+    """Let the service answer according to the live release: 500 where its index.html has `broken`."""
 
     def answer() -> tuple[int, str]:
         try:
@@ -42,7 +42,7 @@ def serve_from(service: Service, agent: Agent) -> None:
 def serving_release(
     agents: Agents, release: Publish, service: Service, registered: dict[str, Any]
 ) -> Callable[..., Agent]:
-    """Starts an agent with the repository's head live, whose service answers as the live release says."""
+    """Starts an agent with the repository's head live, whose service answers according to the live release."""
 
     def start(**config: Any) -> Agent:
         agent = agents(**registered, **config).start()
@@ -54,7 +54,7 @@ def serving_release(
 
 
 @pytest.mark.smoke
-def test_a_broken_release_is_rolled_back_and_the_next_good_one_comes_live(
+def test_a_broken_release_is_rolled_back_and_the_next_good_one_goes_live(
     serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = serving_release(health_timeout=0.5)
@@ -148,7 +148,7 @@ def test_an_agent_that_is_ended_during_the_check_goes_on_with_the_release_after_
 
 
 def journal(agent: Agent) -> dict[str, Any]:
-    """What the agent has noted on its disk."""
+    """The agent's journal on its disk."""
     return dict(json.loads((agent.base / ".zoo/journal.json").read_text()))
 
 
@@ -159,7 +159,7 @@ def modify(agent: Agent, commit_id: str) -> None:
     page.write_text("changed by somebody\n")
 
 
-def test_a_rollback_has_the_host_use_the_earlier_release_and_tells_the_hook_which_one(
+def test_a_rollback_makes_the_host_use_the_earlier_release_and_passes_it_to_the_hook(
     serving_release: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"
@@ -178,7 +178,7 @@ def test_a_rollback_has_the_host_use_the_earlier_release_and_tells_the_hook_whic
     ]
 
 
-def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_are_told(
+def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_are_reported(
     serving_release: Agents, repository: GitRepository, release: Publish, service: Service
 ) -> None:
     agent = serving_release(health_timeout=0.5)
@@ -192,7 +192,7 @@ def test_an_earlier_release_that_is_not_healthy_either_is_live_and_both_reasons_
     assert "status 502, expected 200" in status["message"]
 
 
-def test_a_hook_that_fails_for_the_earlier_release_too_is_told_and_the_release_is_live(
+def test_a_hook_that_fails_for_the_earlier_release_too_is_reported_and_the_release_is_live(
     agents: Agents, repository: GitRepository, release: Publish, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -236,7 +236,7 @@ def test_a_modified_release_is_passed_over_for_the_one_before_it(
     assert (status["state"], status["commitId"], agent.live()) == ("rolled_back", first, first)
 
 
-def test_where_every_earlier_release_was_built_in_by_a_hook_the_latest_comes_back_all_the_same(
+def test_where_a_hook_has_changed_every_earlier_release_the_latest_comes_back_all_the_same(
     serving_release: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = serving_release(health_timeout=0.5)
@@ -312,7 +312,7 @@ def test_a_newer_release_does_not_wait_for_the_health_of_an_earlier_one(
 
 
 def answer_after_switch(service: Service, agent: Agent, *statuses: int, then: tuple[int, ...] = (200,)) -> None:
-    """Let the service answer 200, and with these statuses once `two` is live; `then` again and again."""
+    """Let the service answer 200, and once `two` is live these statuses, then those of `then` over and over."""
     answers = itertools.chain(statuses, itertools.cycle(then))
 
     def answer() -> tuple[int, str]:
@@ -321,7 +321,7 @@ def answer_after_switch(service: Service, agent: Agent, *statuses: int, then: tu
     service.answer = answer
 
 
-def test_a_check_that_fails_while_a_release_is_being_proved_begins_the_soak_anew(
+def test_a_check_that_fails_while_a_release_is_being_proved_restarts_the_soak(
     serving_release: Agents, repository: GitRepository, release: Publish, service: Service
 ) -> None:
     agent = serving_release(healthy_for=0.6)

@@ -1,4 +1,4 @@
-"""Where a signature is demanded, only a commit that is signed by somebody who is allowed to goes live."""
+"""Where a signature is required, only a commit that an allowed signer has signed goes live."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Publish = Callable[..., int]
 
 @pytest.fixture
 def friend(tmp_path: Path) -> Signer:
-    """Who may sign."""
+    """A signer that may sign commits."""
     return Signer(tmp_path, "friend")
 
 
 @pytest.fixture
 def publisher(tmp_path: Path) -> Signer:
-    """Who signs all records here."""
+    """The signer of all records in this file."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def allow(tmp_path: Path, publisher: Signer) -> Callable[..., Path]:
-    """Writes the file of allowed signers, beside whom the publisher is one; its path wants quoting."""
+    """Writes the file of allowed signers, always with the publisher, at a path that needs quoting."""
 
     def write(*signers: Signer) -> Path:
         path = tmp_path / 'those "who" may'
@@ -46,13 +46,13 @@ def allow(tmp_path: Path, publisher: Signer) -> Callable[..., Path]:
 
 @pytest.fixture
 def signers(allow: Callable[..., Path], friend: Signer) -> Path:
-    """The file by which the friend may sign."""
+    """The file of allowed signers with the friend in it."""
     return allow(friend)
 
 
 @pytest.fixture
 def release(zk: KazooClient, app: str, repository: GitRepository, publisher: Signer) -> Publish:
-    """Publishes a commit of the repository (its head) with a signed record; the generation."""
+    """Publishes a commit of the repository, its head by default, with a signed record, and returns the generation."""
     serials = itertools.count(1)
 
     def make(commit_id: str | None = None, **keys: str) -> int:
@@ -116,7 +116,7 @@ def test_a_file_of_signers_that_is_missing_for_a_moment_is_waited_for(
     assert agent.live() == good
 
 
-def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
+def test_a_release_on_disk_is_verified_again_when_the_signers_have_changed(
     agents: Agents,
     repository: GitRepository,
     release: Publish,
@@ -139,7 +139,7 @@ def test_a_release_on_disk_is_verified_anew_where_the_signers_are_others(
     assert agent.live() == first
 
 
-def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_takes_its_place(
+def test_an_unsigned_live_release_stays_and_is_reported_until_a_signed_one_replaces_it(
     agents: Agents,
     repository: GitRepository,
     release: Publish,
@@ -170,7 +170,7 @@ def test_a_live_release_that_is_not_signed_stays_and_is_told_until_one_that_is_t
     assert "troubles" not in agent.status
 
 
-def test_a_live_release_that_the_object_store_lacks_is_not_said_to_be_unsigned(
+def test_a_live_release_that_the_object_store_lacks_is_not_reported_as_unsigned(
     agents: Agents, repository: GitRepository, release: Publish, friend: Signer, signers: Path
 ) -> None:
     agent = agents().start()

@@ -1,4 +1,4 @@
-"""What zk_release signs, hosts that demand a signature deploy."""
+"""Hosts that require a signature deploy what zk_release signs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Publish = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who signs commits and records."""
+    """The signer of commits and records."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def publish(ensemble: Ensemble, app: str, repository: GitRepository, signer: Signer) -> Publish:
-    """What zk_release returns that signs; with `state`, of the module's state."""
+    """Runs zk_release with a signing key, to publish the repository's `main` unless a `state` is given."""
 
     def run(check: bool = False, **given: Any) -> dict[str, Any]:
         what = {} if "state" in given else {"url": repository.url, "ref": "main", "relative_path": "site"}
@@ -47,7 +47,7 @@ def publish(ensemble: Ensemble, app: str, repository: GitRepository, signer: Sig
 
 @pytest.fixture
 def agent(agents: Agents, tmp_path: Path, signer: Signer) -> Agent:
-    """One that demands signatures."""
+    """An agent that requires signatures."""
     signers = tmp_path / "signers"
     signers.write_text(signer.line)
     return agents(require_signature=str(signers)).start().wait_live()
@@ -55,7 +55,7 @@ def agent(agents: Agents, tmp_path: Path, signer: Signer) -> Agent:
 
 @pytest.fixture
 def ssh_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An ssh-agent of this test."""
+    """A running ssh-agent, which SSH_AUTH_SOCK names."""
     socket = tmp_path / "agent.socket"
     words = ["ssh-agent", "-D", "-a", str(socket)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -96,7 +96,7 @@ def test_a_signed_release_a_newer_one_and_a_rollback_each_have_a_higher_serial(
     assert after["signature"] != before["signature"]
 
 
-def test_a_rollback_without_a_key_is_refused_by_hosts_and_warned_of(
+def test_a_rollback_without_a_key_causes_a_warning_and_is_refused_by_hosts(
     agent: Agent, zk: KazooClient, app: str, publish: Publish, repository: GitRepository, signer: Signer
 ) -> None:
     first = signer.commit(repository, "first")
@@ -110,7 +110,7 @@ def test_a_rollback_without_a_key_is_refused_by_hosts_and_warned_of(
     assert {"serial", "notAfter", "signature", "app"}.isdisjoint(config(zk, app))
     said = "the previous release was signed, and this one is not: a host that demands a signature refuses it"
     assert said in json.dumps(back["warnings"])
-    # Hosts do not have what is published, so it is asked what to go back to; it is what is desired already, signed.
+    # Hosts do not have what is published, so `to` has to name the release to go back to.
     asked = publish(state="rolled_back")
     assert asked["msg"].startswith("to: give it; what is published now does not count for the key"), asked
     assert asked["msg"].endswith(f"its record is not signed; what is signed, the latest first: {second} or {first}")
@@ -118,7 +118,7 @@ def test_a_rollback_without_a_key_is_refused_by_hosts_and_warned_of(
     assert (back.get("converged"), agent.live(), config(zk, app)["serial"]) == (True, first, 3), back
 
 
-def test_what_is_desired_already_is_signed_where_it_was_not_or_is_over(
+def test_the_desired_release_is_signed_where_it_was_not_or_its_signature_has_expired(
     zk: KazooClient, app: str, publish: Publish, repository: GitRepository
 ) -> None:
     assert publish(sign_with=None, wait=False, min_agents=None)["changed"]
@@ -140,7 +140,7 @@ def test_a_serial_is_counted_from_the_history_too_and_may_be_given(
 ) -> None:
     assert publish(wait=False, serial=500)["changed"]
     zk.set(f"{app}/config", json.dumps({**config(zk, app), "serial": 2**53 - 1}).encode())
-    # Who knows only one key can't tell whether somebody else may publish.
+    # A publisher that knows only its own key can't tell whether another one may publish.
     asked = publish(wait=False, force=True)
     assert asked["msg"].startswith("serial: the record with the highest one, 9007199254740991, is not signed by"), asked
     assert "give signers, the file of all who may publish, or serial" in asked["msg"]
@@ -177,7 +177,7 @@ def test_a_key_in_an_ssh_agent_signs(agent: Agent, publish: Publish, repository:
         ({"state": "paused"}, "sign_with: not with the state paused, which publishes nothing"),
     ],
 )
-def test_what_can_not_be_signed_is_told_in_a_line_and_not_published(
+def test_what_cannot_be_signed_is_a_one_line_error_and_not_published(
     zk: KazooClient, app: str, publish: Publish, given: dict[str, Any], said: str
 ) -> None:
     done = publish(wait=False, **given)
@@ -185,7 +185,7 @@ def test_what_can_not_be_signed_is_told_in_a_line_and_not_published(
     assert zk.exists(f"{app}/config") is None
 
 
-def test_a_key_with_a_passphrase_or_that_is_none_is_told_in_a_line_and_shown_nowhere(
+def test_a_key_with_a_passphrase_or_a_file_that_is_not_a_key_is_a_one_line_error_and_shown_nowhere(
     zk: KazooClient, app: str, publish: Publish, tmp_path: Path
 ) -> None:
     locked, text = tmp_path / "locked", tmp_path / "text"
@@ -208,20 +208,20 @@ JUNK = "-----BEGIN SSH SIGNATURE-----\njunk\n-----END SSH SIGNATURE-----\n"
 
 @pytest.fixture
 def signers(signer: Signer) -> str:
-    """The file of those who may sign, as the hosts have it."""
+    """The file of allowed signers, as the hosts have it."""
     path = signer.key.with_name("signers")
     path.write_text(signer.line)
     return str(path)
 
 
 def forge(zk: KazooClient, app: str, **keys: Any) -> None:
-    """An entry of the history by somebody who may write there and has no key."""
+    """Add an entry to the history, as somebody with write access and without a key."""
     entry = {**config(zk, app), "signature": JUNK, **keys}
     zk.create(f"{app}/history/release-", json.dumps(entry).encode(), sequence=True)
 
 
 def overwrite(zk: KazooClient, app: str, **keys: Any) -> None:
-    """What is published, by somebody who may write there and has no key."""
+    """Change what is published, as somebody with write access and without a key."""
     zk.set(f"{app}/config", json.dumps({**config(zk, app), **keys}).encode())
 
 
@@ -240,7 +240,7 @@ def test_a_rollback_signs_nothing_that_somebody_without_a_key_has_put_into_the_h
     assert done["msg"].startswith(f"to: no entry of the history is or has the commit {never}; only what is signed by")
 
 
-def test_address_place_and_ref_are_asked_for_where_what_is_published_does_not_count(
+def test_url_and_relative_path_are_required_where_what_is_published_does_not_count(
     zk: KazooClient, app: str, publish: Publish, repository: GitRepository, tmp_path: Path
 ) -> None:
     publish(wait=False)
@@ -253,7 +253,7 @@ def test_address_place_and_ref_are_asked_for_where_what_is_published_does_not_co
     assert (config(zk, app)["url"], config(zk, app)["relativePath"]) == (repository.url, "site")
 
 
-def test_a_policy_names_no_release_in_a_signed_record(
+def test_a_policy_must_not_name_a_release_for_a_signed_record(
     zk: KazooClient, app: str, publish: Publish, repository: GitRepository
 ) -> None:
     plan = {"maxInFlight": 1, "minHealthy": 0}
@@ -266,7 +266,7 @@ def test_a_policy_names_no_release_in_a_signed_record(
     assert config(zk, app)["rollout"] == plan
 
 
-def test_before_the_first_signature_nobody_without_a_key_says_its_serial(
+def test_before_the_first_signature_nobody_without_a_key_determines_its_serial(
     agent: Agent, zk: KazooClient, app: str, publish: Publish, repository: GitRepository, signer: Signer
 ) -> None:
     head = signer.commit(repository, "first")
@@ -316,7 +316,7 @@ def test_a_key_is_replaced_and_a_broken_signature_repaired_without_force(
     new = Signer(signer.key.parent, "new")
     name, key = signer.line.split(" ", 1)
     yesterday = (datetime.now(timezone.utc) - timedelta(days=1)).strftime("%Y%m%d")
-    # It has been published before that.
+    # The release was published before the key expired.
     before = datetime.now(timezone.utc) - timedelta(days=3)
     old = signer.sign_record(app, {**config(zk, app), "publishedAt": before.isoformat()}, 2)
     zk.set(f"{app}/config", json.dumps(old).encode())
@@ -332,7 +332,7 @@ def test_a_key_is_replaced_and_a_broken_signature_repaired_without_force(
     assert agent.live() == head
 
 
-def test_a_record_is_renewed_once_half_of_its_days_are_over(
+def test_a_record_is_renewed_once_half_of_its_lifetime_has_passed(
     zk: KazooClient, app: str, publish: Publish, repository: GitRepository
 ) -> None:
     publish(wait=False, sign_days=10)

@@ -1,4 +1,4 @@
-"""A release made from the one before: by hard links, by reflinks, or as a whole where neither is safe."""
+"""A release made from the previous one: by hard links, by reflinks, or by a full checkout where neither is safe."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def make(
 
 
 def texts(tree: Path) -> dict[str, str]:
-    """Every file's text by its path."""
+    """Every file's content by its path."""
     return {str(path.relative_to(tree)): path.read_text() for path in tree.rglob("*") if path.is_file()}
 
 
 SECOND = {"a": "a\n", "b/c": "c\n", "d": "two\n", "f": "new\n"}
 
 
-def test_what_two_commits_share_is_the_same_inode_and_can_not_be_written_by_mistake(
+def test_files_that_two_commits_share_have_the_same_inode_and_cannot_be_written_by_mistake(
     layout: Layout, repository: GitRepository, two: tuple[str, str]
 ) -> None:
     before = make(layout, repository.url, two[0])
@@ -89,10 +89,10 @@ def test_a_release_that_somebody_has_touched_is_not_linked_from(
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK])
-def test_a_commit_is_checked_out_as_a_whole_where_a_file_of_the_release_before_can_not_be_linked(
+def test_a_commit_is_fully_checked_out_where_a_file_of_the_previous_release_cannot_be_linked(
     layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """As where the files were given to the application's user, or one has as many links as it can have."""
+    """This is so where the files belong to the application's user, or one has reached its maximum of links."""
 
     def link(source: str, target: str) -> None:
         if source.endswith("/b/c"):
@@ -112,10 +112,10 @@ def test_a_commit_is_checked_out_as_a_whole_where_a_file_of_the_release_before_c
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
-def test_a_modified_release_is_replaced_where_the_file_system_can_not_exchange_two_directories(
+def test_a_modified_release_is_replaced_where_the_file_system_cannot_exchange_two_directories(
     layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Such as NFS, and ZFS before 2.2."""
+    """Such file systems are NFS, and ZFS before 2.2."""
 
     def exchange(_first: Path, second: Path) -> None:
         raise OSError(number, os.strerror(number), str(second))
@@ -126,10 +126,10 @@ def test_a_modified_release_is_replaced_where_the_file_system_can_not_exchange_t
     assert layout.in_staging() == []
 
 
-def test_a_release_that_can_not_be_replaced_stays_where_it_is(
+def test_a_release_that_cannot_be_replaced_stays_where_it_is(
     layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be live, where it was verified against other signers."""
+    """It may be live, if it was verified against other signers."""
 
     def exchange(_first: Path, second: Path) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(second))
@@ -154,7 +154,7 @@ def test_a_release_that_can_not_be_replaced_stays_where_it_is(
 def test_a_release_in_the_lower_layer_of_an_overlay_is_replaced_unless_it_is_live(
     layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch, is_live: bool
 ) -> None:
-    """As one that came with the image of a container: its directory can be emptied and removed, not renamed."""
+    """A release that came with a container's image is one: its directory can be emptied and removed, not renamed."""
 
     def refuse(first: Path, second: Path) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
@@ -180,7 +180,7 @@ def test_a_release_in_the_lower_layer_of_an_overlay_is_replaced_unless_it_is_liv
 def test_a_release_that_nothing_can_be_renamed_to_is_not_removed(
     layout: Layout, repository: GitRepository, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where something is mounted over the staging directory since the release was made."""
+    """This is so where something was mounted over the staging directory after the release was made."""
 
     def refuse(first: Path, second: Path) -> None:
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(first), None, str(second))
@@ -198,7 +198,7 @@ def test_a_release_that_nothing_can_be_renamed_to_is_not_removed(
     assert layout.in_staging() == []
 
 
-def test_a_release_with_a_file_too_many_is_not_linked_from(
+def test_a_release_with_an_extra_file_is_not_linked_from(
     layout: Layout, repository: GitRepository, two: tuple[str, str]
 ) -> None:
     before = make(layout, repository.url, two[0])
@@ -247,7 +247,7 @@ def test_a_symlink_above_a_shared_path_is_refused_and_nothing_behind_it_is_read_
     assert list(layout.staging.iterdir()) == []
 
 
-def test_a_commit_with_a_symlink_to_what_is_shared_loses_nothing_of_it(
+def test_a_commit_with_a_symlink_to_a_shared_path_deletes_nothing_there(
     layout: Layout, repository: GitRepository
 ) -> None:
     make(layout, repository.url, repository.head, shared_paths=("data/uploads",))
@@ -267,7 +267,7 @@ def test_a_file_above_a_shared_path_is_refused_by_name(layout: Layout, repositor
 def test_what_is_only_named_like_a_shared_path_is_a_file_of_the_release(
     layout: Layout, repository: GitRepository, path: str
 ) -> None:
-    """It is known that it is complete, and whether somebody has touched it."""
+    """Such a file counts when the release is checked for being complete and unmodified."""
     commit_id = repository.commit({"data/seed": "seed\n", path: "own\n"})
     release = make(layout, repository.url, commit_id, shared_paths=("data",))
     assert (release / path).read_text() == "own\n"
@@ -311,11 +311,11 @@ MODES = {
     **dict.fromkeys(("104755", "102755", "101755", "107777", "100777", "100755", "100711", "100100"), 0o755),
     **dict.fromkeys(("104644", "102644", "101666", "100666", "100664", "100600"), 0o644),
 }
-"""What a tree can have written for a mode, though git itself writes two only, and what comes of it."""
+"""Modes that a tree may contain, though git itself writes only two, and the modes of the files that result."""
 
 
 def tree_of(repository: GitRepository, entries: list[tuple[str, str, str]]) -> str:
-    """Write a tree as it is given, each entry a mode, a name and an object, which git itself would refuse; its id."""
+    """Write a tree of modes, names and objects as given, even one that git would refuse, and return its ID."""
     data = b"".join(f"{mode} {name}\0".encode() + bytes.fromhex(found) for mode, name, found in entries)
     command = ["git", "hash-object", "-t", "tree", "-w", "--stdin", "--literally"]
     done = subprocess.run(command, cwd=repository.path, input=data, check=True, capture_output=True)
@@ -323,7 +323,7 @@ def tree_of(repository: GitRepository, entries: list[tuple[str, str, str]]) -> s
 
 
 @pytest.mark.parametrize("hard_links", [True, False])
-def test_no_mode_of_a_commits_makes_a_file_setuid_or_one_that_others_can_write(
+def test_no_mode_in_a_commit_makes_a_file_setuid_or_writable_by_others(
     layout: Layout, repository: GitRepository, hard_links: bool
 ) -> None:
     blob = repository.git("hash-object", "-w", "index.html")
@@ -341,7 +341,7 @@ def test_no_mode_of_a_commits_makes_a_file_setuid_or_one_that_others_can_write(
 
 
 @pytest.mark.parametrize("mode", ["60000", "20666", "10644", "140755", "160777", "4755"])
-def test_what_is_no_file_directory_or_symlink_in_a_commit_is_an_empty_directory_and_no_device(
+def test_a_commits_entry_that_is_not_a_file_directory_or_symlink_becomes_an_empty_directory(
     layout: Layout, repository: GitRepository, mode: str
 ) -> None:
     blob = repository.git("hash-object", "-w", "index.html")
@@ -393,7 +393,7 @@ def reflinking(tmp_path: Path) -> Iterator[Layout]:
 
 
 def shared_blocks(path: Path) -> bool:
-    """Whether a file shares its blocks with another, as the file system says."""
+    """Whether a file shares its blocks with another, according to the file system."""
     output = subprocess.run(["filefrag", "-v", str(path)], check=True, capture_output=True, text=True).stdout
     return "shared" in output
 

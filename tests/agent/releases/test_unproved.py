@@ -1,4 +1,4 @@
-"""What is live and was never proved is proved, whatever is published by the time the agent is started again."""
+"""A live release that was never proved is proved, whatever is published by the time the agent is started again."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BREAK: dict[str, Callable[[KazooClient, str], Any]] = {
     "garbage": lambda zk, app: publish(zk, app, b"garbage"),
     "deleted": lambda zk, app: zk.delete(f"{app}/config"),
 }
-"""What nothing can be deployed by."""
+"""Ways to leave nothing published that can be deployed."""
 
 
 class Unproved:
-    """A host whose agent has ended while the second release was checked."""
+    """A host whose agent is checking the second release, which is not healthy."""
 
     def __init__(self, agent: Agent, repository: GitRepository, release: Publish, service: Service) -> None:
         self.agent = agent
@@ -40,7 +40,7 @@ class Unproved:
         self.service = service
 
     def end(self, number: signal.Signals) -> None:
-        """End the agent; when it is started again, it is soon found whether the service is healthy."""
+        """End the agent, and shorten `health_timeout` so that the next one soon knows whether it is healthy."""
         self.agent.end(number)
         self.agent.config["health_timeout"] = 0.5
 
@@ -60,13 +60,13 @@ class Unproved:
 
 @pytest.fixture
 def unproved(deployed: Agents, repository: GitRepository, release: Publish, service: Service) -> Unproved:
-    """The agent runs still."""
+    """A host with an unproved release, whose agent is still running."""
     return Unproved(deployed(health_timeout=600), repository, release, service)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("how", BREAK)
-def test_with_nothing_that_can_be_deployed_an_agent_that_is_restarted_goes_back_from_what_is_not_healthy(
+def test_with_nothing_to_deploy_a_restarted_agent_rolls_back_a_release_that_is_not_healthy(
     unproved: Unproved, zk: KazooClient, app: str, how: str, number: signal.Signals
 ) -> None:
     unproved.end(number)
@@ -84,7 +84,7 @@ def test_with_nothing_that_can_be_deployed_an_agent_that_is_restarted_goes_back_
     assert unproved.agent.log.count(f"rolled_back, generation={unproved.generation}") == 1, "once is enough"
 
 
-def test_with_nothing_that_can_be_deployed_an_agent_that_is_restarted_proves_what_is_healthy(
+def test_with_nothing_to_deploy_a_restarted_agent_proves_a_release_that_is_healthy(
     unproved: Unproved, zk: KazooClient, app: str
 ) -> None:
     unproved.end(signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_with_nothing_that_can_be_deployed_an_agent_that_is_restarted_proves_wha
     assert unproved.agent.wait_outcome(generation)["commitId"] == unproved.second
 
 
-def test_a_held_agent_that_is_restarted_goes_back_from_what_is_not_healthy_though_something_newer_is_published(
+def test_a_restarted_held_agent_rolls_back_an_unhealthy_release_though_a_newer_one_is_published(
     unproved: Unproved, repository: GitRepository, release: Publish
 ) -> None:
     unproved.end(signal.SIGTERM)
@@ -112,7 +112,7 @@ def test_a_held_agent_that_is_restarted_goes_back_from_what_is_not_healthy_thoug
     assert unproved.agent.live() == third
 
 
-def test_a_hold_that_cancels_a_newer_release_before_its_activation_has_what_is_live_proved(
+def test_after_a_hold_cancels_a_newer_release_before_its_activation_the_live_one_is_checked(
     unproved: Unproved, repository: GitRepository, release: Publish
 ) -> None:
     unproved.agent.end()
@@ -127,7 +127,7 @@ def test_a_hold_that_cancels_a_newer_release_before_its_activation_has_what_is_l
     assert unproved.agent.wait_outcome(unproved.generation)["state"] == "rolled_back"
 
 
-def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_and_fails(
+def test_what_is_live_is_checked_where_the_previous_release_is_published_again_and_fails(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
 ) -> None:
     refuse = tmp_path / "refuse"
@@ -145,7 +145,7 @@ def test_what_is_live_is_checked_where_the_release_before_it_is_published_again_
     assert unproved.agent.live() == unproved.first
 
 
-def test_a_release_that_is_published_again_is_used_anew_also_where_a_restart_cuts_that_off(
+def test_hooks_run_for_a_release_that_is_published_again_even_where_a_restart_interrupts_them(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, tmp_path: Path
 ) -> None:
     gate, notes = tmp_path / "gate", tmp_path / "notes"
@@ -167,7 +167,7 @@ MISSING = "f" * 40
 """A commit that no repository has: it is fetched again and again."""
 
 
-def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_can_not_be_fetched(
+def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_cannot_be_fetched(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service
 ) -> None:
     unproved = Unproved(deployed(health_timeout=3), repository, release, service)
@@ -179,7 +179,7 @@ def test_what_is_live_at_one_place_is_checked_where_a_release_for_another_can_no
     assert (status["state"], status["generation"]) == ("fetching", newer)
 
 
-def test_what_is_live_is_checked_where_the_server_of_a_newer_release_says_nothing(
+def test_what_is_live_is_checked_where_the_git_server_of_a_newer_release_does_not_answer(
     unproved: Unproved, repository: GitRepository, release: Publish
 ) -> None:
     unproved.end(signal.SIGTERM)
@@ -214,7 +214,7 @@ def test_what_is_live_at_one_place_is_not_forgotten_where_a_release_for_another_
 def test_what_is_live_is_checked_where_a_newer_release_waits_for_the_disk(
     unproved: Unproved, repository: GitRepository, release: Publish
 ) -> None:
-    # A release that was proved here before is on the disk already.
+    # A release that was proved on this host before is already on the disk.
     agent, staging = unproved.agent, unproved.agent.base / ".zoo/staging"
     third = repository.commit({"index.html": "three\n"})
     unproved.service.answer = lambda: (200, "")
@@ -241,7 +241,7 @@ def test_what_is_live_is_checked_where_a_newer_release_waits_for_the_disk(
 
 
 class SlowHook:
-    """A hook after activation that waits for a gate, and notes when it begins and when it is done."""
+    """An after_activate hook that waits for a gate, and records when it begins and when it is done."""
 
     def __init__(self, directory: Path) -> None:
         self.gate, self._notes = directory / "gate", directory / "notes"
@@ -251,21 +251,21 @@ class SlowHook:
 
     @property
     def notes(self) -> list[str]:
-        """What it has noted."""
+        """What the hook has recorded."""
         return self._notes.read_text().splitlines()
 
     def has_begun(self, commit_id: str, times: int) -> bool:
-        """Whether it has been run so often for a commit."""
+        """Whether it has been run this many times for a commit."""
         return self.notes.count(f"begun {commit_id}") == times
 
     def wait(self, note: str) -> None:
-        """Wait until this is what it has noted last."""
+        """Wait until this is the last note."""
         wait_for(lambda: self.notes[-1] == note, note)
 
 
 @pytest.fixture
 def hook(tmp_path: Path) -> Iterator[SlowHook]:
-    """Such a hook; those that an agent has left behind end with the test."""
+    """A `SlowHook`, whose gate opens when the test ends, for those that an agent has left behind."""
     made = SlowHook(tmp_path)
     yield made
     made.gate.touch()
@@ -293,7 +293,7 @@ def test_a_hold_during_the_proof_of_what_is_live_does_not_leave_it_unproved(
     wait_for(partial(hook.has_begun, second, 2), "what is live is proved")
     repository.commit({"index.html": "three\n"})
     release()
-    # A hold that comes when the newer release has cancelled the proof, and its hook still runs.
+    # The hold comes when the newer release has cancelled the proof while its hook still runs.
     wait_for(lambda: f"cancelled, generation={generation} commit={second}" in agent.log, "it is cancelled")
     assert agent.control("hold", "--reason", "disk swap").returncode == 0
     hook.gate.touch()
@@ -309,7 +309,7 @@ PUBLISH: dict[str, Callable[[KazooClient, str, Publish], Any]] = {
 
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGKILL])
 @pytest.mark.parametrize("then", PUBLISH)
-def test_going_back_is_finished_where_a_restart_has_cut_it_off(
+def test_a_rollback_that_a_restart_has_interrupted_is_finished(
     deployed: Agents,
     repository: GitRepository,
     release: Publish,
@@ -334,7 +334,7 @@ def test_going_back_is_finished_where_a_restart_has_cut_it_off(
     assert hook.notes.count(f"used {unproved.second}") == 1
 
 
-def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_off(
+def test_leaving_an_unproved_release_is_finished_where_a_restart_has_interrupted_it(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, hook: SlowHook
 ) -> None:
     unproved = Unproved(deployed(health_timeout=2, hooks=hook.hooks), repository, release, service)
@@ -354,7 +354,7 @@ def test_leaving_what_was_never_proved_is_finished_where_a_restart_has_cut_it_of
     wait_for(is_told, "it is told while the newer one is fetched")
 
 
-def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_run_for_ever(
+def test_a_hook_that_takes_the_agent_down_while_it_finishes_a_rollback_is_not_run_for_ever(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, hook: SlowHook
 ) -> None:
     unproved = Unproved(deployed(health_timeout=1, hooks=hook.hooks), repository, release, service)
@@ -362,7 +362,7 @@ def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_ru
     hook.gate.unlink()
     release(MISSING)
     for times in range(1, 3):
-        # The first time was when it was deployed.
+        # The first run was that of its deployment.
         wait_for(partial(hook.has_begun, unproved.first, 1 + times), "it is used again")
         agent.end(signal.SIGKILL)
         agent.start()
@@ -370,7 +370,7 @@ def test_a_hook_that_takes_the_agent_down_while_going_back_is_finished_is_not_ru
     assert hook.has_begun(unproved.first, 3)
 
 
-def test_what_a_restart_has_cut_off_in_its_hook_is_used_before_it_is_checked_for_a_newer_one(
+def test_a_hook_that_a_restart_has_interrupted_is_run_again_before_the_check_for_a_newer_release(
     deployed: Agents, repository: GitRepository, release: Publish, hook: SlowHook
 ) -> None:
     agent = deployed(health_timeout=1, hooks=hook.hooks)
@@ -387,7 +387,7 @@ def test_what_a_restart_has_cut_off_in_its_hook_is_used_before_it_is_checked_for
     assert agent.live() == second
 
 
-def test_why_what_was_never_proved_can_not_be_left_is_in_the_status_while_a_newer_one_is_fetched(
+def test_why_an_unproved_release_cannot_be_left_is_in_the_status_while_a_newer_one_is_fetched(
     agents: Agents, registered: dict[str, Any], repository: GitRepository, release: Publish
 ) -> None:
     agent = agents(**registered, health_timeout=1).start()
@@ -402,7 +402,7 @@ def test_why_what_was_never_proved_can_not_be_left_is_in_the_status_while_a_newe
 
 
 @pytest.mark.parametrize("what", ["former", "newer"])
-def test_what_breaks_the_host_at_another_place_is_left_before_anything_is_blamed_on_another_release(
+def test_a_release_that_breaks_the_host_at_another_place_is_left_before_a_newer_one_is_blamed(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, what: str
 ) -> None:
     agent = deployed(health_timeout=3)
@@ -433,7 +433,7 @@ def test_what_is_published_and_deleted_before_it_is_live_is_not_deployed(
 
 
 @pytest.mark.parametrize("healthy", [True, False])
-def test_the_check_of_what_a_host_went_back_to_is_done_by_the_next_agent_where_a_crash_cuts_it_off(
+def test_the_check_of_the_earlier_release_is_finished_by_the_next_agent_after_a_crash(
     deployed: Agents, repository: GitRepository, release: Publish, service: Service, healthy: bool
 ) -> None:
     agent = deployed(health_timeout=3)

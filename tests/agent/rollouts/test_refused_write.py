@@ -1,4 +1,4 @@
-"""What the ensemble refuses to a host in a rollout is told: it is no race that another host has won."""
+"""A write that the ensemble refuses to a host in a rollout is reported, not mistaken for a race with another host."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from support.waiting import wait_for
 
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server that keeps to quotas."""
+    """A server that enforces quotas."""
     with Ensemble(tmp_path_factory.mktemp("quota"), size=1, extra=("enforceQuota=true",)) as servers:
         yield servers
 
 
 def wait_trouble(agent: Agent, *words: str) -> None:
-    """Wait until the agent tells of a trouble, in a line that has these words."""
+    """Wait until the agent's status has a trouble whose line contains these strings."""
 
     def told() -> bool:
         return any(all(word in line for word in words) for line in agent.status.get("troubles", ()))
@@ -32,7 +32,7 @@ def wait_trouble(agent: Agent, *words: str) -> None:
     wait_for(told, f"a trouble has {words}; its log:\n{agent.log}")
 
 
-def test_a_quota_that_keeps_a_rollout_from_beginning_is_told(
+def test_a_quota_that_keeps_a_rollout_from_beginning_is_reported(
     agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
 ) -> None:
     agent = agents().start()
@@ -47,7 +47,7 @@ def test_a_quota_that_keeps_a_rollout_from_beginning_is_told(
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
-def test_a_gate_that_somebody_has_deleted_is_told(
+def test_a_deleted_gate_is_reported(
     agents: Callable[..., Agent], zk: KazooClient, release: Callable[..., int], tmp_path: Path
 ) -> None:
     blocked = tmp_path / "blocked"
@@ -65,7 +65,7 @@ def test_a_gate_that_somebody_has_deleted_is_told(
     made.wait("done")
 
 
-def test_a_part_of_a_rollout_that_somebody_has_deleted_is_told(
+def test_a_deleted_part_of_a_rollout_is_reported(
     agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
 ) -> None:
     agent = agents().start()
@@ -81,7 +81,7 @@ def test_a_part_of_a_rollout_that_somebody_has_deleted_is_told(
     assert agent.wait_outcome(made.generation)["state"] == "active"
 
 
-def test_a_host_without_which_all_is_done_and_that_may_not_stand_in_line_follows_at_once(
+def test_a_late_host_that_may_not_wait_in_line_follows_a_finished_rollout_immediately(
     agents: Callable[..., Agent], zk: KazooClient, repository: GitRepository, release: Callable[..., int]
 ) -> None:
     here, away = agents("web1").start(), agents("web2").start()
@@ -98,7 +98,7 @@ def test_a_host_without_which_all_is_done_and_that_may_not_stand_in_line_follows
     assert f"may not wait in line, and follows at once: {made.root}/line/n-: permission denied" in away.log
 
 
-def test_hosts_whose_line_somebody_has_deleted_stand_in_line_anew(
+def test_hosts_whose_line_is_deleted_join_a_new_one(
     agents: Callable[..., Agent],
     zk: KazooClient,
     repository: GitRepository,
@@ -138,5 +138,5 @@ def test_hosts_whose_line_somebody_has_deleted_stand_in_line_anew(
 
 
 def below(zk: KazooClient, parent: str) -> list[str]:
-    """The znodes right below one; none where it is not there."""
+    """The paths of a znode's children, none if it does not exist."""
     return [f"{parent}/{name}" for name in zk.get_children(parent)] if zk.exists(parent) else []

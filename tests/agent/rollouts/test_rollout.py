@@ -1,4 +1,4 @@
-"""A release reaches a fleet in steps, so many hosts at a time, and stops where it fails."""
+"""A release reaches a fleet in steps, a limited number of hosts at a time, and stops where it fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = {"minHealthy": 0}
 
 @pytest.fixture
 def fleet(agents: Agents, release: Publish) -> Callable[..., list[Agent]]:
-    """Starts agents that have the repository's head live, which all took at once."""
+    """Starts agents, all of which have deployed the repository's head, without a rollout."""
 
     def start(count: int = 4, **config: object) -> list[Agent]:
         fleet = [agents(name=f"web{number}", **config).start() for number in range(count)]
@@ -44,7 +44,7 @@ def fleet(agents: Agents, release: Publish) -> Callable[..., list[Agent]]:
 
 @pytest.fixture
 def rollout(zk: KazooClient, app: str, release: Publish) -> Callable[..., Rollout]:
-    """Publishes the repository's head, to be rolled out as the keys say."""
+    """Publishes the repository's head, to be rolled out by a plan with these keys."""
 
     def publish(**keys: object) -> Rollout:
         return Rollout(zk, app, release(rollout={**QUICK, **keys}))
@@ -54,7 +54,7 @@ def rollout(zk: KazooClient, app: str, release: Publish) -> Callable[..., Rollou
 
 @dataclass
 class Blocked:
-    """A hook that lasts while `path` is there."""
+    """A hook that does not end while `path` exists."""
 
     path: Path
 
@@ -64,7 +64,7 @@ class Blocked:
         return ["/bin/sh", "-c", f"while test -e {self.path}; do sleep 0.05; done"]
 
     def close(self) -> None:
-        """Let the hooks last from now on."""
+        """Keep hooks from ending from now on."""
         self.path.touch()
 
     def open(self) -> None:
@@ -73,7 +73,7 @@ class Blocked:
 
     @staticmethod
     def wait_admitted(made: Rollout, agents: list[Agent]) -> Agent:
-        """The agent that is on its way, once there is one."""
+        """The agent that is admitted, once there is one."""
 
         def find() -> Agent | None:
             entries = made.entries if made.state else {}
@@ -84,19 +84,19 @@ class Blocked:
 
 @pytest.fixture
 def blocked(tmp_path: Path) -> Iterator[Blocked]:
-    """A hook that a test can let last."""
+    """A hook that a test can block."""
     blocked = Blocked(tmp_path / "blocked")
     yield blocked
     blocked.open()
 
 
 def lives(fleet: list[Agent]) -> set[str | None]:
-    """What is live on the hosts of a fleet."""
+    """The commits that are live on the hosts of a fleet."""
     return {agent.live() for agent in fleet}
 
 
 @pytest.mark.smoke
-def test_a_release_comes_to_one_host_after_the_other(
+def test_a_release_reaches_one_host_after_the_other(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
 ) -> None:
     agents = fleet()
@@ -116,7 +116,7 @@ def test_a_release_comes_to_one_host_after_the_other(
     assert all(agent.status["state"] == "active" for agent in agents)
 
 
-def test_a_rollout_whose_name_is_no_number_is_in_nobodys_way(
+def test_a_rollout_whose_name_is_not_a_number_does_no_harm(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,
     rollout: Callable[..., Rollout],
@@ -132,7 +132,7 @@ def test_a_rollout_whose_name_is_no_number_is_in_nobodys_way(
     assert lives(agents) == {second}
 
 
-def test_a_host_says_that_it_is_active_before_another_takes_its_place(
+def test_a_host_reports_that_it_is_active_before_another_takes_its_place(
     fleet: Callable[..., list[Agent]],
     ensemble: Ensemble,
     repository: GitRepository,
@@ -151,12 +151,12 @@ def test_a_host_says_that_it_is_active_before_another_takes_its_place(
 
 
 def is_active(status: Change, generation: int) -> bool:
-    """Whether a status is that of a host on which a generation is active."""
+    """Whether a status reports that a generation is active on its host."""
     found = json.loads(status.data or b"{}")
     return (found["state"], found.get("generation")) == ("active", generation)
 
 
-def test_a_host_keeps_its_place_until_it_has_been_healthy_for_as_long_as_the_plan_says(
+def test_a_host_keeps_its_place_until_it_has_been_healthy_for_as_long_as_the_plan_requires(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
 ) -> None:
     agents = fleet(2)
@@ -211,7 +211,7 @@ def test_a_release_that_fails_on_the_first_host_reaches_no_other(
 def test_a_rollout_rolls_back_by_itself(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout]
 ) -> None:
-    """The second of four hosts can't have the release: the first returns to the one before."""
+    """The second of four hosts fails to deploy the release, so the first returns to the previous one."""
     agents = fleet()
     first = repository.head
     repository.commit({"index.html": "second\n"})
@@ -231,10 +231,10 @@ def test_a_rollout_rolls_back_by_itself(
 
 
 @pytest.mark.parametrize("share", [2, "100%"])
-def test_what_most_hosts_have_is_not_taken_back_where_it_fails_on_the_last(
+def test_a_release_that_most_hosts_have_is_not_rolled_back_where_it_fails_on_the_last(
     agents: Agents, repository: GitRepository, release: Publish, rollout: Callable[..., Rollout], share: int | str
 ) -> None:
-    """It is published once more, for the one that it had failed on."""
+    """The release is published once more for the one host on which it failed."""
     fleet = [agents(name=f"web{number}").start() for number in range(3)]
     fleet.append(
         agents(name="web3", hooks={"after_activate": ["/bin/sh", "-c", "! grep -q second index.html"]}).start()
@@ -253,7 +253,7 @@ def test_what_most_hosts_have_is_not_taken_back_where_it_fails_on_the_last(
     assert [agent.live() for agent in fleet] == [second] * 3 + [first]
 
 
-def test_a_host_that_disappears_on_its_way_halts_the_rollout(
+def test_a_host_that_disappears_during_its_deployment_halts_the_rollout(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout], blocked: Blocked
 ) -> None:
     agents = fleet(hooks={"before_activate": blocked.hook})
@@ -271,7 +271,7 @@ def test_a_host_that_disappears_on_its_way_halts_the_rollout(
     assert lives(agents) == {first}
 
 
-def test_a_host_that_a_release_has_ended_has_the_one_before_when_it_is_started_again_and_runs_no_hook_for_the_new_one(
+def test_a_host_that_a_release_took_down_returns_to_the_previous_one_and_runs_no_hook_for_the_new_one(
     fleet: Callable[..., list[Agent]], repository: GitRepository, rollout: Callable[..., Rollout], tmp_path: Path
 ) -> None:
     deadly, notes = tmp_path / "deadly", tmp_path / "notes"
@@ -301,7 +301,7 @@ def test_a_host_that_a_release_has_ended_has_the_one_before_when_it_is_started_a
     assert lives(agents) == {second}, "it is admitted again, as all are that were lost"
 
 
-def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ended_it_where_the_rollout_is_halted(
+def test_a_host_that_reboots_within_its_session_runs_no_hook_for_the_release_that_took_it_down(
     agents: Agents,
     repository: GitRepository,
     release: Publish,
@@ -309,7 +309,7 @@ def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ende
     tmp_path: Path,
     blocked: Blocked,
 ) -> None:
-    """Nobody has seen that it was away, and its status is that of its session of before, which has not expired."""
+    """Nobody noticed its absence: its status still exists in its previous session, which has not expired."""
     notes = tmp_path / "notes"
     script = f'echo "$ZOO_COMMIT" >> {notes}; ! grep -q deadly index.html || kill -9 $PPID'
     fails = f"! grep -q deadly index.html || {{ {' '.join(blocked.hook[2:])}; false; }}"
@@ -339,7 +339,7 @@ def test_a_host_that_is_booted_within_its_session_runs_no_hook_for_what_has_ende
     assert (booted.live(), notes.read_text().split()) == (first, [second, first])
 
 
-def test_a_new_host_has_the_stable_release_until_it_is_its_turn(
+def test_a_new_host_has_the_stable_release_until_its_turn(
     fleet: Callable[..., list[Agent]],
     agents: Agents,
     repository: GitRepository,
@@ -375,7 +375,7 @@ def test_a_held_host_does_not_keep_the_others_waiting(
     wait_for(lambda: held.live() == second, "it follows")
 
 
-def test_a_new_host_that_was_held_has_the_stable_release_once_that_has_ended(
+def test_a_new_host_that_was_held_has_the_stable_release_once_the_hold_has_ended(
     fleet: Callable[..., list[Agent]],
     agents: Agents,
     repository: GitRepository,
@@ -406,7 +406,7 @@ def canary(
     registered: dict[str, Any],
     service: Service,
 ) -> Callable[..., tuple[Agent, Rollout, Callable[[], bool]]]:
-    """Has a host with a service prove a release that soaks; that, and whether the other host has what it had."""
+    """Makes a host prove a release that then soaks: that host, the rollout, and whether the other is unchanged."""
 
     def prove(soak: float = 60, **config: Any) -> tuple[Agent, Rollout, Callable[[], bool]]:
         service.open()
@@ -426,7 +426,7 @@ def canary(
 def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
     canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
 ) -> None:
-    """One host has a service, which answers until the rollout soaks; while a person has the host drained, no matter."""
+    """The service fails during the soak, which does not count while the host is drained."""
     host, made, is_spared = canary()
     assert host.control("drain", "--reason", "memory test").returncode == 0
     service.close()
@@ -439,10 +439,10 @@ def test_a_host_that_falls_ill_after_it_was_proved_halts_the_rollout(
     assert is_spared()
 
 
-def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
+def test_a_host_that_is_ill_after_its_agent_has_restarted_halts_the_rollout(
     canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
 ) -> None:
-    """A proved release takes its host down; after the boot its service does not come up any more."""
+    """A proved release takes its host down, and the service does not come up again after the reboot."""
     host, made, is_spared = canary(health_timeout=3)
     host.kill()
     service.close()
@@ -451,10 +451,10 @@ def test_a_host_that_is_ill_after_its_agent_has_begun_anew_halts_the_rollout(
     assert is_spared()
 
 
-def test_a_soak_waits_for_a_canary_that_has_booted_until_it_has_failed(
+def test_a_soak_waits_for_a_canary_that_has_rebooted_until_it_has_failed(
     canary: Callable[..., tuple[Agent, Rollout, Callable[[], bool]]], service: Service
 ) -> None:
-    """Its service is down after the boot, and its soak is over long before it is known that it does not come up."""
+    """Its service is down after the reboot, and the soak ends long before its health timeout."""
     host, made, is_spared = canary(soak=4, health_timeout=15)
     host.kill()
     service.close()
@@ -474,7 +474,7 @@ def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts
     registered: dict[str, Any],
     service: Service,
 ) -> None:
-    """A commit is published once more; on the one host that has it the service is down."""
+    """A commit is published once more when the service is down on the only host that has it."""
     service.open()
     fleet = [
         agents(name="web0", health_timeout=3, **registered).start(),
@@ -493,10 +493,10 @@ def test_a_host_that_had_the_release_and_is_ill_is_a_failure_that_a_plan_accepts
 
 
 @pytest.mark.parametrize("is_forbidden", [False, True], ids=["deleted", "forbidden"])
-def test_a_failure_stops_a_rollout_where_its_commit_can_not_be_marked_by_itself(
+def test_a_failure_stops_a_rollout_even_where_its_commit_cannot_be_marked_as_bad(
     agents: Agents, zk: KazooClient, repository: GitRepository, release: Publish, is_forbidden: bool
 ) -> None:
-    """Somebody has deleted all marks, or keeps the agents from making any."""
+    """All marks have been deleted, or agents may not create any."""
     agent = agents(hooks={"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}).start()
     first = agent.wait_outcome(release(rollout=QUICK))["commitId"]
     broken = repository.commit({"index.html": "broken\n"})
@@ -541,7 +541,7 @@ def test_the_policy_counts_for_every_publisher(
     first = repository.head
     second = repository.commit({"index.html": "second\n"})
     made = Rollout(zk, app, release())
-    # None of those before was rolled out, and none was proved by a publisher: there is no stable release, and no step.
+    # No earlier release was rolled out or proved to a publisher, so there is no stable release and no step.
     made.wait("done")
     third = repository.commit({"index.html": "third\n"})
     made = Rollout(zk, app, release())
@@ -555,7 +555,7 @@ def test_the_policy_counts_for_every_publisher(
     assert lives(agents) == {third}
 
 
-def test_a_second_agent_of_a_name_takes_no_part(
+def test_a_second_agent_of_the_same_name_takes_no_part_in_a_rollout(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,
     rollout: Callable[..., Rollout],
@@ -575,7 +575,7 @@ def test_a_second_agent_of_a_name_takes_no_part(
 
 
 @pytest.mark.parametrize("problem", [{"from": "main"}, {"maxInFlight": 0}], ids=["from", "maxInFlight"])
-def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
+def test_an_invalid_rollout_is_reported_and_reaches_no_host(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,
     rollout: Callable[..., Rollout],
@@ -594,10 +594,10 @@ def test_a_rollout_that_nobody_can_follow_is_told_and_reaches_no_host(
     assert "Traceback" not in agent.log
 
 
-def test_a_release_whose_rollout_no_znode_could_hold_is_told_and_reaches_no_host(
+def test_a_release_whose_rollout_is_too_large_for_a_znode_is_reported_and_reaches_no_host(
     fleet: Callable[..., list[Agent]], repository: GitRepository, zk: KazooClient
 ) -> None:
-    """Any program may publish it; the record of its rollout is written as ASCII, and has the previous release too."""
+    """Any program may publish such a release. Its rollout's record is ASCII, and has the previous release too."""
     agent = fleet(1)[0]
     first = repository.head
     release = json.loads(zk.get(f"{agent.app}/config")[0])
@@ -651,7 +651,7 @@ def test_steps_by_labels_reach_one_zone_after_the_other(
     assert lives(fleet) == {second}
 
 
-def test_a_rollback_amid_a_rollout_takes_all_back_that_have_the_release_and_those_on_their_way(
+def test_a_rollback_during_a_rollout_takes_back_hosts_with_the_release_and_those_deploying_it(
     fleet: Callable[..., list[Agent]],
     repository: GitRepository,
     release: Publish,

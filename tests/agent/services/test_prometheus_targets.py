@@ -1,4 +1,4 @@
-"""A real Prometheus finds services by what agents register in the formats of Nerve and of serversets."""
+"""A real Prometheus finds services by agents' registrations in the formats of Nerve and of serversets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import wait_for
 
 
 def documented_scrapes(hosts: str, app: str) -> list[dict[str, Any]]:
-    """The scrape configurations of the page, for this ensemble and below this path."""
+    """The documented scrape configurations, for this ensemble and below this path."""
     block = re.search(r"```yaml\n(scrape_configs:.*?)```", PAGE.read_text(), re.DOTALL)
     assert block
     text = block[1].replace("/service", f"{app}/service").replace("zk1:2181, zk2:2181, zk3:2181", hosts)
@@ -34,7 +34,7 @@ def second() -> Iterator[Service]:
     made.close()
 
 
-def test_services_become_targets_by_their_registrations_and_are_none_once_those_are_withdrawn(
+def test_services_are_targets_as_long_as_they_are_registered(
     agents: Callable[..., Agent],
     ensemble: Ensemble,
     zk: KazooClient,

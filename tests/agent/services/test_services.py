@@ -29,11 +29,11 @@ def slow(*words, **options):
 socket.getaddrinfo = slow
 runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)
 """
-"""What has an agent's resolver, which no timeout of a check ends, answer nobody while the file `hangs` is there."""
+"""An agent whose resolver, which no check's timeout ends, does not answer while the file `hangs` exists."""
 
 
 @pytest.mark.smoke
-def test_a_registration_comes_with_health_goes_without_and_comes_back(
+def test_a_registration_appears_with_health_and_disappears_without(
     agents: Agents, release: Publish, service: Service, registered: dict[str, Any], registrations: Registrations
 ) -> None:
     agent = agents(**registered).start()
@@ -77,7 +77,7 @@ def test_a_failed_release_leaves_the_registration_of_the_one_that_is_live(
     assert zk.get(f"{app}/service/server1")[1].czxid == before
 
 
-def test_a_registration_that_somebody_deletes_is_made_again(
+def test_a_deleted_registration_is_recreated(
     serving: Agents,
     zk: KazooClient,
     app: str,
@@ -91,7 +91,7 @@ def test_a_registration_that_somebody_deletes_is_made_again(
     assert wait_for(registrations, "it is registered again")["server1"] == ["192.0.2.7", str(service.port)]
 
 
-def test_a_registration_that_somebody_edits_and_then_deletes_is_made_again(
+def test_an_edited_and_then_deleted_registration_is_recreated(
     serving: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
 ) -> None:
     serving()
@@ -104,7 +104,7 @@ def test_a_registration_that_somebody_edits_and_then_deletes_is_made_again(
     wait_for(lambda: registrations() == right, "it is registered again")
 
 
-def test_a_status_that_somebody_deletes_is_made_again(agents: Agents, zk: KazooClient, app: str) -> None:
+def test_a_deleted_status_is_recreated(agents: Agents, zk: KazooClient, app: str) -> None:
     agent = agents().start().wait_live()
     for _unused in range(3):
         zk.delete(f"{app}/agents/server1")
@@ -112,7 +112,7 @@ def test_a_status_that_somebody_deletes_is_made_again(agents: Agents, zk: KazooC
     assert agent.status["name"] == "server1"
 
 
-def test_a_registration_of_somebody_else_is_left_alone_until_it_goes(
+def test_somebody_elses_registration_is_left_alone_until_it_is_deleted(
     agents: Agents,
     zk: KazooClient,
     app: str,
@@ -196,7 +196,7 @@ def test_a_service_whose_place_is_taken_keeps_no_other_from_being_registered_or_
     wait_for(lambda: "troubles" not in agent.status, "the status says that nothing is wrong any more")
 
 
-def test_a_config_that_may_not_be_read_any_more_neither_keeps_nor_takes_a_registration(
+def test_a_config_that_can_no_longer_be_read_neither_keeps_nor_removes_a_registration(
     deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
 ) -> None:
     agent = deployed()

@@ -29,7 +29,7 @@ from support.waiting import wait_for
 Agents = Callable[..., Agent]
 WORDS = {"publisher": "word of the publisher", "agent": "word of the agent", "reader": "word of the reader"}
 LONG = 30
-"""A session timeout: what is gone much sooner has not just expired."""
+"""A session timeout so long that an ephemeral that disappears much sooner did not just expire."""
 ROLES: dict[str, Any] = {
     f"{role}s": [{"scheme": "digest", "id": role, "password": word}] for role, word in WORDS.items()
 }
@@ -42,7 +42,7 @@ def log_in_as(user: str) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _shared(zk: KazooClient) -> None:
-    """What is above the applications of all tests, which anybody deletes."""
+    """The parent of all tests' applications, from which anybody may delete."""
     zk.ensure_path("/app")
 
 
@@ -55,7 +55,7 @@ def publisher(ensemble: Ensemble) -> Iterator[KazooClient]:
 
 @pytest.fixture
 def set_access(publisher: KazooClient, app: str) -> Callable[..., dict[str, Any]]:
-    """Closes the application of the test, or opens it; what the module returns."""
+    """Closes or opens the test's application, and returns the module's result."""
 
     def run(check: bool = False, **given: Any) -> dict[str, Any]:
         options = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
@@ -66,7 +66,7 @@ def set_access(publisher: KazooClient, app: str) -> Callable[..., dict[str, Any]
 
 @pytest.fixture
 def publish(ensemble: Ensemble, app: str, repository: GitRepository) -> Callable[..., int]:
-    """Publishes the repository's head as a publisher; the generation."""
+    """Publishes the repository's head as a publisher, and returns the generation."""
 
     def run(**given: Any) -> int:
         options = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False, **given}
@@ -82,7 +82,7 @@ def publish(ensemble: Ensemble, app: str, repository: GitRepository) -> Callable
 def start(agents: Agents, publisher: KazooClient, registered: dict[str, Any], service: Service) -> Agents:
     """Starts an agent with an agent's credentials, and further keys of its configuration.
 
-    With a `registry` it registers its service there, which is open. The publisher reads what it says.
+    With a `registry` it registers its service there, which is open. The publisher reads its status.
     """
     opened: list[Service] = []
 
@@ -98,14 +98,14 @@ def start(agents: Agents, publisher: KazooClient, registered: dict[str, Any], se
 
 
 def begin_anew(agent: Agent) -> None:
-    """Have a running agent take its configuration as it is now, and connect anew."""
+    """Make a running agent reload its configuration and connect again."""
     begun = agent.log.count("watching, app=")
     assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
     wait_for(lambda: agent.log.count("watching, app=") > begun, "it has begun anew")
 
 
-def test_an_agent_that_comes_first_does_not_create_the_application(
+def test_an_agent_that_starts_first_does_not_create_the_application(
     start: Agents, zk: KazooClient, publisher: KazooClient, app: str, publish: Callable[..., int]
 ) -> None:
     agent = start(**log_in_as("publisher"))
@@ -120,7 +120,7 @@ def test_an_agent_that_comes_first_does_not_create_the_application(
     assert readable(zk, everything(publisher, app)) == []
 
 
-def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
+def test_znodes_that_a_thief_closes_to_others_stop_no_rollout_and_no_wait(
     start: Agents,
     publisher: KazooClient,
     app: str,
@@ -143,7 +143,7 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
     waited = {"force": True, "wait": True, "wait_timeout": 60}
     rollout = {"steps": [{"hosts": 1}, {"percent": 100}]}
     second = publish(rollout=rollout, **waited)
-    # A host that never has the release, and that no publisher can delete.
+    # The status of a host that never has the release, which no publisher can delete.
     with connected(ensemble.hosts, auth_data=known) as thief:
         seen = [own, make_acl("world", "anyone", read=True)]
         thief.create(f"{app}/agents/shown", b'{"name": "shown", "state": "idle"}', acl=seen)
@@ -157,10 +157,11 @@ def test_what_a_thief_keeps_for_himself_stops_no_rollout_and_no_wait(
 
 
 def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: list[str], way: str) -> None:
-    """Close an application as who knows no roles does: publishers all, readers read, and agents what they need.
+    """Close an application by hand, without roles: publishers may do everything, readers read, agents what they need.
 
-    In one way everybody may read the application's znode, or also create in it, in another whoever creates it has it to
-    himself; in the last all of it, the registry but for readers, is for publishers and agents alike.
+    By `way` the application's znode is also for readers and agents to read, for anybody to create in, or only for
+    publishers.
+    With "alike" publishers and agents may do everything, and readers may only read the registry.
     """
     own = [app, *(f"{app}/{name}" for name in ("config", "history", "agents", "roster", "rollouts", "bad"))]
     if way == "alike":
@@ -189,7 +190,7 @@ def give_acls_by_hand(publisher: KazooClient, app: str, registry: str, users: li
 
 @pytest.mark.parametrize("way", ["on the root", "below the root", "alike"])
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
+def test_where_acls_were_set_by_hand_everybody_goes_on_as_before(
     start: Agents,
     publisher: KazooClient,
     zk: KazooClient,
@@ -207,7 +208,7 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     ]
     for agent in fleet:
         agent.wait_live()
-    # A wait that counts them, and a rollout that each of them moves on.
+    # A wait that counts the agents, and a rollout that each of them advances.
     waits = {"wait": True, "wait_timeout": 60, "force": True}
     publish(**waits)
     second = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1}, **waits)
@@ -215,18 +216,18 @@ def test_where_acls_were_given_by_hand_everybody_goes_on_as_before(
     wait_for(lambda: sorted(publisher.get_children(registry)) == names, "both are registered")
     seen = [f"{parent}/{name}" for parent in (registry, f"{app}/agents", f"{app}/roster") for name in names]
     with connected(ensemble.hosts, auth_data=[("digest", f"reader:{WORDS['reader']}")]) as reader:
-        # In one way readers are let read the registry alone.
+        # With "alike", readers may read only the registry.
         shown = seen[:2] if way == "alike" else seen
         assert [readable(client, seen) for client in (publisher, reader)] == [seen, shown]
     if way == "alike":
         assert readable(zk, [*everything(publisher, app), *everything(publisher, registry)]) == []
     assert [agent.status.get("troubles") for agent in fleet] == [None, None]
-    # What a rollback publishes is for those who may read the history.
+    # The history, from which a rollback publishes, is not readable without credentials.
     entries = [f"{app}/history/{name}" for name in publisher.get_children(f"{app}/history")]
     assert (len(entries), readable(zk, entries)) == (2, [])
 
 
-def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
+def test_what_agents_create_in_a_closed_application_has_the_acls_of_its_roles(
     start: Agents,
     publisher: KazooClient,
     app: str,
@@ -239,17 +240,17 @@ def test_what_agents_create_in_a_closed_application_has_what_its_roles_need(
     generation = publish(rollout={"steps": [{"hosts": 1}, {"percent": 100}], "maxInFlight": 1})
     for agent in fleet:
         assert agent.wait_outcome(generation)["state"] == "active"
-        wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")  # called at once
+        wait_for(lambda: publisher.exists(f"{app}/service/{agent.name}"), "it is registered")  # called immediately
         assert "troubles" not in agent.status, agent.status
     assert publisher.get_children(f"{app}/rollouts/{generation}/hosts")
-    # All was created as a walk would set it.
+    # Everything was created with the ACLs that a walk would set.
     assert not set_access(check=True)["changed"]
     service.close()
     for agent in fleet:
-        wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # called at once
+        wait_for(lambda: not publisher.exists(f"{app}/service/{agent.name}"), "it is withdrawn")  # called immediately
 
 
-def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_are_closed_then(
+def test_hosts_with_identities_of_their_own_register_in_a_new_ensemble_and_can_then_be_closed(
     start: Agents,
     publisher: KazooClient,
     app: str,
@@ -302,7 +303,7 @@ def test_a_registry_may_be_called_agents(
     assert "former session" not in agent.log
 
 
-def test_a_fleet_that_works_is_closed_and_opened_and_loses_no_registration(
+def test_a_working_fleet_is_closed_and_opened_and_loses_no_registration(
     start: Agents,
     zk: KazooClient,
     publisher: KazooClient,
@@ -363,7 +364,7 @@ def test_an_agent_gets_another_password_and_keeps_its_registration(
 
 
 def log_in_again(agent: Agent, user: str | None) -> None:
-    """Have a running agent take the credentials of a user, or none."""
+    """Make a running agent use the credentials of a user, or none."""
     for key in ("digest_username", "digest_password"):
         agent.config.pop(key, None)
     agent.config.update({"digest_username": user, "digest_password": f"word of {user}"} if user else {})
@@ -373,16 +374,16 @@ def log_in_again(agent: Agent, user: str | None) -> None:
 
 
 def users(*names: str) -> list[dict[str, str]]:
-    """Identities of users, each with a password by its name."""
+    """Identities of users, each with a password made of its name."""
     return [{"scheme": "digest", "id": name, "password": f"word of {name}"} for name in names]
 
 
 def own(hosts: list[str], *shared: str) -> list[dict[str, str]]:
-    """Each host with an identity of its own, and with those that it shares."""
+    """The identities of hosts: each has one of its own, and the shared ones."""
     return [{"name": host, **who} for host in hosts for who in users(host, *shared)]
 
 
-def test_no_watch_of_a_registration_sees_a_fleet_be_closed_change_its_credentials_and_be_opened(
+def test_no_watch_of_a_registration_fires_while_a_fleet_is_closed_changes_credentials_and_is_opened(
     agents: Agents,
     zk: KazooClient,
     publisher: KazooClient,
@@ -426,7 +427,7 @@ def test_no_watch_of_a_registration_sees_a_fleet_be_closed_change_its_credential
         assert ([publisher.exists(f"{registry}/{host}").czxid for host in hosts], events) == (before, [])
 
 
-def test_an_agent_without_credentials_goes_on_and_says_that_anybody_can_deploy(
+def test_an_agent_without_credentials_goes_on_and_warns_that_anybody_can_deploy(
     agents: Agents, zk: KazooClient, app: str
 ) -> None:
     agent = agents().start().wait_live()
@@ -458,7 +459,7 @@ def test_nothing_is_closed_to_a_live_agent_without_credentials_unless_that_is_fo
     wait_for(lambda: good.status.get("access") == record.mzxid, "it has read the roles")
 
 
-def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
+def test_nothing_is_closed_to_a_live_agent_with_an_unknown_password(
     start: Agents,
     zk: KazooClient,
     publisher: KazooClient,
@@ -474,19 +475,19 @@ def test_nothing_is_closed_to_a_live_agent_with_the_password_of_nobody(
     # It goes on as before.
     assert agent.wait_outcome(publish())["state"] == "active"
     assert zk.get_acls(f"{app}/agents/{agent.name}")[0] == OPEN_ACL_UNSAFE
-    # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
+    # No watch fires for a znode that the agent may not read: it looks again after a minute, or when it reloads.
     begin_anew(agent)
     wrong = {"scheme": "digest", "id": "agent", "password": "another word"}
     set_access(**{**ROLES, "agents": [*ROLES["agents"], wrong]})
     recorded = publisher.get(f"{app}/access")[0]
-    # Nor is the password taken from it that it has.
+    # Nor can the password that the agent uses be taken from it.
     with pytest.raises(ZooKeeperError, match=f"{agent.name}: without credentials of a role"):
         set_access(agents=ROLES["agents"], wait_timeout=2.0)
     assert publisher.get(f"{app}/access")[0] == recorded
     assert not set_access(check=True)["changed"]
 
 
-def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_put_right(
+def test_roles_without_an_agent_that_a_killed_run_left_behind_are_corrected(
     monkeypatch: pytest.MonkeyPatch,
     start: Agents,
     zk: KazooClient,
@@ -498,7 +499,7 @@ def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_p
     agent = start().wait_live()
 
     def end(*_arguments: Any) -> None:
-        # A server tells no watch of what the agent may not read: it looks again after a minute, or when it begins anew.
+        # No watch fires for a znode that the agent may not read: it looks again after a minute, or when it reloads.
         begin_anew(agent)
         wait_for(lambda: "access" not in agent.status, "the agent has seen that it has no role")
         raise KeyboardInterrupt
@@ -518,7 +519,7 @@ def test_roles_that_forget_an_agent_and_were_left_by_a_run_that_was_killed_are_p
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
-def test_a_password_is_changed_without_a_registration_lost_by_a_reload_or_a_restart(
+def test_a_password_is_changed_by_a_reload_or_a_restart_without_losing_a_registration(
     agents: Agents,
     publisher: KazooClient,
     app: str,
@@ -528,7 +529,7 @@ def test_a_password_is_changed_without_a_registration_lost_by_a_reload_or_a_rest
     publish: Callable[..., int],
     number: int,
 ) -> None:
-    """SIGUSR2 is what a restart by systemd sends."""
+    """A restart by systemd sends SIGUSR2."""
     old, new = ROLES["agents"][0], {"scheme": "digest", "id": "agent2", "password": "another word"}
     registries = [f"{app}/service"]
     set_access(**ROLES, registries=registries)
@@ -584,7 +585,7 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
     agent.start().wait_live()
     wait_for(lambda: not publisher.exists(status), "its former status is gone", LONG / 3)
     wait_for(lambda: publisher.get_children(f"{app}/service"), "it is registered again")
-    # Of what it may not delete, only what is no session's is left.
+    # Of what it may not delete, only the persistent roster entry is left.
     left = f"former roster entry not deleted: {entry}: permission denied"
     wait_for(lambda: [left in trouble for trouble in agent.status.get("troubles", [])] == [True], "it says so")
     thief_is = [("digest", f"agent:{WORDS['agent']}")]
@@ -593,7 +594,7 @@ def test_an_agent_leaves_no_status_under_a_former_name_though_it_may_delete_none
 
 
 @pytest.mark.parametrize("by_hand", [None, "on the root", "below the root", "for anybody to create in"])
-def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_deploy(
+def test_a_thief_of_a_hosts_credentials_does_not_choose_what_the_others_deploy(
     ensemble: Ensemble,
     start: Agents,
     publisher: KazooClient,
@@ -621,15 +622,15 @@ def test_who_has_stolen_a_hosts_credentials_does_not_choose_what_the_others_depl
         forge(thief, root, evil)
         wait_for(lambda: "no publisher has published it" in str(agent.status.get("troubles")), "it is refused")
         assert agent.live() == second
-        # To what was published before it goes back.
+        # It does go back to a release that was published before.
         forge(thief, root, good)
         wait_for(lambda: agent.live() == good, f"it goes back; {agent.log}")
 
 
-def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
+def test_agents_that_may_publish_themselves_go_back_to_a_release_that_is_in_no_history(
     start: Agents, publisher: KazooClient, app: str, repository: GitRepository
 ) -> None:
-    """A script that only writes `config` keeps none; the policy has its releases rolled out, and back."""
+    """A script that writes only `config` keeps no history, and the policy makes its releases rollouts."""
     give_acls_by_hand(publisher, app, f"{app}-service", ["agent"], "alike")
     publisher.create(f"{app}/policy", json.dumps({"rollout": {"minHealthy": 0}}).encode(), publisher.get_acls(app)[0])
     agent = start(digest_password="word of agent").wait_live()
@@ -639,13 +640,13 @@ def test_agents_that_may_publish_themselves_go_back_to_what_is_in_no_history(
         generation = publisher.set(f"{app}/config", json.dumps(value).encode()).mzxid
         root = f"{app}/rollouts/{generation}"
         assert agent.wait_outcome(generation)["commitId"] == commit
-        wait_for(lambda: json.loads(publisher.get(root)[0])["phase"] == "done", "it is done")  # called at once
+        wait_for(lambda: json.loads(publisher.get(root)[0])["phase"] == "done", "it is done")  # called immediately
     assert json.loads(publisher.get(root)[0])["from"]["commitId"] == good
     forge(publisher, root, good)
     wait_for(lambda: agent.live() == good, "it goes back")
 
 
-def test_what_is_closed_to_all_but_some_addresses_stays_so_without_credentials(
+def test_an_application_that_is_closed_to_all_but_some_addresses_stays_so_without_credentials(
     agents: Agents, ensemble: Ensemble, zk: KazooClient, app: str, repository: GitRepository
 ) -> None:
     acl = [make_acl("ip", "127.0.0.1", all=True), make_acl("world", "anyone", read=True)]
@@ -663,7 +664,7 @@ def test_what_is_closed_to_all_but_some_addresses_stays_so_without_credentials(
 
 
 def forge(thief: KazooClient, root: str, commit: str) -> None:
-    """Have the hosts of a rollout go back to a commit."""
+    """Make the hosts of a rollout go back to a commit."""
     state = json.loads(thief.get(root)[0])
     state = {**state, "phase": "rolling_back", "moves": state["moves"] + 1}
     thief.set(root, json.dumps({**state, "from": {**state["release"], "commitId": commit}}).encode())
@@ -671,7 +672,7 @@ def forge(thief: KazooClient, root: str, commit: str) -> None:
     thief.set(f"{root}/gate", json.dumps({**gate, "phase": "rolling_back", "moves": state["moves"]}).encode())
 
 
-def test_who_has_prepared_the_rollouts_of_releases_to_come_does_not_choose_what_is_deployed(
+def test_a_thief_who_prepares_the_rollouts_of_future_releases_does_not_choose_what_is_deployed(
     ensemble: Ensemble,
     start: Agents,
     publisher: KazooClient,
@@ -710,7 +711,7 @@ def prepare(thief: KazooClient, rollouts: str, real: int, commit: str) -> None:
     assert not [result for result in transaction.commit() if isinstance(result, Exception)]
 
 
-def test_the_host_of_an_agent_that_is_removed_stays_in_a_roster_that_only_publishers_clear(
+def test_the_host_of_a_removed_agent_stays_in_a_roster_that_only_publishers_may_clear(
     start: Agents, publisher: KazooClient, app: str, set_access: Callable[..., dict[str, Any]]
 ) -> None:
     set_access(**ROLES)

@@ -1,4 +1,4 @@
-"""An application without roles in an ensemble where connections have certificates: who may use what is created."""
+"""An application without roles in an ensemble with client certificates: who may use the znodes that are created."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BOTH = {"digest_username": "all", "digest_password": "word"}
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Of a publisher (`CN=client`) and an agent (`CN=server`)."""
+    """The certificates of a publisher (`CN=client`) and an agent (`CN=server`)."""
     return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Ensemble]:
-    """A server that speaks TLS, and plainly beside it."""
+    """A server with a TLS port and a plain one."""
     with Ensemble.with_tls(tmp_path_factory.mktemp("zookeeper"), certificates) as servers:
         with connected(servers.hosts) as zk:
             zk.ensure_path("/app")
@@ -50,7 +50,7 @@ def publisher(secured: Ensemble, certificates: Certificates) -> Iterator[KazooCl
 
 @pytest.fixture
 def publish(secured: Ensemble, certificates: Certificates, app: str, repository: GitRepository) -> Callable[..., Any]:
-    """Publishes the repository's head with the publisher's certificate, and waits for it; what the module returns."""
+    """Publishes the repository's head with the publisher's certificate, and returns the module's result."""
     login = {"tls_ca": certificates.ca, "tls_cert": certificates.client, "tls_key": certificates.key}
     where = {"hosts": secured.secure_hosts, "app": app, **{name: str(path) for name, path in login.items()}}
     what = {"url": repository.url, "ref": "main", "relative_path": "site", "wait_timeout": 45}
@@ -83,7 +83,7 @@ def agent(
     return made
 
 
-def test_what_certificates_with_the_same_password_create_is_for_both_and_for_nobody_else(
+def test_what_two_certificates_with_the_same_password_create_is_for_both_and_for_nobody_else(
     secured: Ensemble, publisher: KazooClient, agent: Agent, app: str, publish: Callable[..., Any]
 ) -> None:
     (warning,) = publish(wait=False, **BOTH)["warnings"]
@@ -102,7 +102,7 @@ def test_what_certificates_with_the_same_password_create_is_for_both_and_for_nob
 
 
 @pytest.mark.parametrize("way", ["what each needs", "alike for a certificate and a password"])
-def test_where_acls_were_given_by_hand_everybody_goes_on_and_nobody_else_comes_in(
+def test_where_acls_were_set_by_hand_everybody_goes_on_and_nobody_else_gets_in(
     secured: Ensemble, publisher: KazooClient, agent: Agent, app: str, publish: Callable[..., Any], way: str
 ) -> None:
     if way == "what each needs":

@@ -1,4 +1,4 @@
-"""A client of ZooKeeper that ends by itself, in an agent that runs."""
+"""A ZooKeeper client that ends by itself in a running agent."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from zoo_watcher.zookeeper.session import Session
 
 @pytest.fixture
 def way(ensemble: Ensemble) -> Iterator[Proxy]:
-    """Between the agent and one server."""
+    """A proxy between the agent and one server."""
     proxy = Proxy(int(ensemble.hosts.split(",")[0].rpartition(":")[2]))
     yield proxy
     proxy.close()
 
 
-def test_an_agent_without_a_free_descriptor_takes_its_session_up_again_once_there_is_one(
+def test_an_agent_without_a_free_descriptor_resumes_its_session_once_there_is_one(
     way: Proxy,
     agents: Callable[..., Agent],
     registered: dict[str, Any],
@@ -42,7 +42,7 @@ def test_an_agent_without_a_free_descriptor_takes_its_session_up_again_once_ther
     release: Callable[..., int],
     registrations: Callable[[], dict[str, list[str]]],
 ) -> None:
-    # To look the name up takes a descriptor, and so does a connection.
+    # Looking up the name takes a descriptor, and so does a connection.
     agent = agents(hosts=f"localhost:{way.port}", session_timeout=20, **registered).start()
     service.open()
     agent.wait_outcome(release())
@@ -64,7 +64,7 @@ def test_an_agent_without_a_free_descriptor_takes_its_session_up_again_once_ther
 
 
 class Loop:
-    """A session, and what the agent's loop does with it."""
+    """A session, and what the agent's loop does about it."""
 
     def __init__(self, hosts: str) -> None:
         self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -72,7 +72,7 @@ class Loop:
         self.session = Session(Connection(hosts, session_timeout=10), None, lambda: self.woken.put(None))
 
     def usable(self) -> bool:
-        """Whether the session is there, once it has been looked after."""
+        """Whether the session is usable, once it has been looked after."""
         if not self.session.usable:
             self.session.look_after()
         return self.session.usable
@@ -80,7 +80,7 @@ class Loop:
 
 @pytest.fixture
 def loop(ensemble: Ensemble) -> Iterator[Loop]:
-    """A loop whose session is there."""
+    """A loop whose session is connected."""
     loop = Loop(ensemble.hosts)
     loop.session.start()
     wait_for(loop.usable, "it is connected")
@@ -116,7 +116,7 @@ def test_a_client_whose_thread_for_callbacks_has_ended_gives_way_to_a_new_one_in
     wait_for(lambda: threading.active_count() <= threads, "nothing is left of the old client")
 
 
-def test_while_no_new_client_can_be_made_it_is_tried_again(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_client_that_cannot_be_made_is_tried_again(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     make = new_client
 
@@ -134,7 +134,9 @@ def test_while_no_new_client_can_be_made_it_is_tried_again(loop: Loop, monkeypat
     assert loop.session.client_id == client_id
 
 
-def test_where_no_thread_can_be_started_it_is_tried_again(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_for_which_no_thread_can_be_started_is_tried_again(
+    ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loop = Loop(ensemble.hosts)
     start = threading.Thread.start
     failures = [1, 2]
@@ -151,7 +153,7 @@ def test_where_no_thread_can_be_started_it_is_tried_again(ensemble: Ensemble, mo
     loop.session.stop()
 
 
-def test_who_asks_for_many_znodes_without_a_connection_does_not_wait_for_one(
+def test_beginning_to_read_many_znodes_without_a_connection_does_not_wait_for_one(
     way: Proxy, zk: KazooClient, app: str
 ) -> None:
     zk.create(f"{app}/host", b"here", makepath=True)

@@ -1,4 +1,4 @@
-"""An agent whose password systemd hands over: it is in no file that the agent keeps, and survives a reload."""
+"""An agent that gets its password from systemd: it is in no file that the agent keeps, and survives a reload."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SECRET = "s3cret-of-the-unit"
 
 @pytest.fixture
 def zk_options() -> dict[str, object]:
-    """The tests' clients are the agent's user."""
+    """Logs the tests' clients in as the agent's user."""
     return {"auth_data": [("digest", f"agent:{SECRET}")]}
 
 
 @pytest.fixture
 def agent(agents: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Path) -> Agent:
-    """An agent that runs, with its credentials; nobody else may do anything below its application."""
+    """A running agent with its credentials, in an application that nobody else may use."""
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "digest_password").write_text(f"{SECRET}\n")
     zk.create(app, acl=[make_digest_acl("agent", SECRET, all=True)], makepath=True)
@@ -34,7 +34,7 @@ def agent(agents: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Pat
     return made.wait_live()
 
 
-def test_it_logs_in_and_keeps_the_password_in_memory_only(agent: Agent) -> None:
+def test_it_logs_in_and_keeps_the_password_only_in_memory(agent: Agent) -> None:
     assert agent.process
     process = Path(f"/proc/{agent.process.pid}")
     kept = [path for path in agent.root.rglob("*") if path.is_file()]

@@ -1,4 +1,4 @@
-"""An agent in a container: how it reaches the ensemble is in variables, and its password comes to nobody else."""
+"""An agent in a container: variables tell how to reach the ensemble, and nothing else gets its password."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)
 
 @pytest.fixture
 def zk_options() -> dict[str, object]:
-    """The tests' clients are the agent's user."""
+    """Logs the tests' clients in as the agent's user."""
     return {"auth_data": [("digest", f"agent:{SECRET}")]}
 
 
 @pytest.fixture
 def agent(agents: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Path) -> Agent:
-    """One that has neither members nor credentials in its configuration, and may do something only with these."""
+    """An agent with neither members nor credentials in its configuration, in an application that requires a login."""
     zk.ensure_path("/app")
     zk.create(app, acl=[make_digest_acl("agent", SECRET, all=True)])
     show = ["/bin/sh", "-c", f"cat /proc/$$/environ > {tmp_path}/hook"]
@@ -45,12 +45,12 @@ def agent(agents: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Pat
 
 
 def variables(agent: Agent, **further: str) -> dict[str, str]:
-    """What the container is given."""
+    """The environment variables of the container."""
     return {"ZK_HOSTS": agent.hosts, "ZK_SESSION_TIMEOUT": "4", "ZK_DIGEST_USERNAME": "agent", **further}
 
 
 def noting_git(agent: Agent) -> str:
-    """A value of PATH by which git notes its environment, and that of the apply process, and does what git does."""
+    """A value of PATH whose git records its environment and that of the apply process, and then does what git does."""
     (agent.root / "bin").mkdir(parents=True)
     agent.base.mkdir()
     git = agent.root / "bin/git"
@@ -61,7 +61,9 @@ def noting_git(agent: Agent) -> str:
     return f"{agent.root}/bin{os.pathsep}{os.environ['PATH']}"
 
 
-def test_nothing_that_it_starts_has_its_password(agent: Agent, release: Callable[..., int], tmp_path: Path) -> None:
+def test_none_of_its_child_processes_has_its_password(
+    agent: Agent, release: Callable[..., int], tmp_path: Path
+) -> None:
     generation = release()
     agent.start(**variables(agent, ZK_DIGEST_PASSWORD=SECRET, PATH=noting_git(agent)))
     assert agent.wait_outcome(generation)["state"] == "active"
@@ -75,7 +77,7 @@ def test_nothing_that_it_starts_has_its_password(agent: Agent, release: Callable
 
 
 @pytest.mark.parametrize("in_file", [False, True])
-def test_it_still_has_them_after_a_reload(agent: Agent, in_file: bool) -> None:
+def test_it_still_has_its_credentials_after_a_reload(agent: Agent, in_file: bool) -> None:
     agent.root.mkdir(parents=True)
     (agent.root / "password").write_text(f"{SECRET}\n")
     given = {"ZK_DIGEST_PASSWORD_FILE": str(agent.root / "password")} if in_file else {"ZK_DIGEST_PASSWORD": SECRET}
@@ -97,7 +99,7 @@ def test_a_check_names_the_variable_that_is_wrong(agent: Agent, monkeypatch: pyt
     assert done.stderr == f'{agent.root}/agent.json: ZK_TLS: expected true or false, got "perhaps"\n'
 
 
-def test_what_it_runs_can_fail_though_whoever_started_it_ignores_how_processes_end(
+def test_its_child_processes_can_fail_though_its_parent_ignores_sigchld(
     agents: Callable[..., Agent], release: Callable[..., int]
 ) -> None:
     agent = agents(hooks={"before_activate": ["false"]})
@@ -106,7 +108,7 @@ def test_what_it_runs_can_fail_though_whoever_started_it_ignores_how_processes_e
     assert "before_activate" in agent.status["message"]
 
 
-def test_the_repository_of_a_git_hook_that_starts_it_is_not_its_own(
+def test_the_repository_of_a_git_hook_that_starts_it_is_not_used(
     agents: Callable[..., Agent], release: Callable[..., int], tmp_path: Path
 ) -> None:
     said = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Whoever an agent tells something on its own host may hang: journald, the driver of a container's log, PID 1."""
+"""The readers of an agent's output on its own host may hang: journald, a container's log driver, PID 1."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def unread(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def unanswered(tmp_path: Path) -> Iterator[Path]:
-    """The socket of a service manager that takes no more."""
+    """The socket of a service manager that accepts nothing more."""
     place = tmp_path / "notify"
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
@@ -52,7 +52,7 @@ def unanswered(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
-def test_an_agent_serves_where_nobody_takes_its_log_nor_its_signs_of_life(
+def test_an_agent_serves_where_nobody_reads_its_log_or_its_signs_of_life(
     agents: Agents,
     registered: dict[str, Any],
     service: Service,

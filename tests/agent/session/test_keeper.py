@@ -1,4 +1,4 @@
-"""An agent at a server that has a new session for each connection, and says nothing of the one before."""
+"""An agent at a server that gives each connection a new session, and does not tell that the previous one expired."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from support.waiting import wait_for
 
 @pytest.fixture
 def keeper(ensemble: Ensemble) -> Iterator[Keeper]:
-    """The server."""
+    """Such a server."""
     made = Keeper(ensemble.members[0].client_port)
     yield made
     made.close()
 
 
-def test_what_the_agent_holds_is_its_new_session_s_while_the_old_one_still_lasts(
+def test_what_the_agent_holds_belongs_to_its_new_session_while_the_old_one_still_lasts(
     serving: Callable[..., Agent],
     release: Callable[..., int],
     keeper: Keeper,

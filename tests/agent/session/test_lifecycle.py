@@ -1,4 +1,4 @@
-"""How an agent ends, hands over, comes back, and lets no other take its name."""
+"""How an agent ends, hands over, returns, and lets no other take its name."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def slow(*words):
     execv(*words)
 os.execv = slow
 """
-"""What has an agent that is about to execute itself anew say so by `asked`, and wait for `go`."""
+"""An agent that creates `asked` before it executes itself again, and waits for `go`."""
 AS_MODULE = 'runpy.run_module("zoo_watcher", run_name="__main__", alter_sys=True)'
 AS_SCRIPT = "from zoo_watcher.__main__ import main; raise SystemExit(main())"
-"""How the unit, and how the console script of a wheel, run an agent."""
+"""The ways in which the unit and the console script of a wheel run an agent."""
 
 OWN_ERROR = """
 import pathlib
@@ -62,7 +62,7 @@ def fail(*words):
     return take(*words)
 watcher.Watcher.{method} = fail
 """
-"""What has an agent meet an error of its own once `asked` is there."""
+"""An agent that hits an internal error once `asked` exists."""
 
 
 SLOW_DISK = """
@@ -75,11 +75,11 @@ def slow(path, *words):
     remove_tree(path, *words)
 filesystem.remove_tree = slow
 """
-"""What has an agent remove what is named `*.left` only once `go` is there."""
+"""An agent that removes directories named `*.left` only once `go` exists."""
 
 
 class Watched:
-    """Two znodes and every event that a watcher of them sees."""
+    """Znodes, and every event that a watcher of them sees."""
 
     def __init__(self, zk: KazooClient, *paths: str) -> None:
         self.zk = zk
@@ -87,7 +87,7 @@ class Watched:
         self.created = {path: zk.exists(path, watch=self.events.append).czxid for path in paths}
 
     def untouched(self) -> bool:
-        """Whether they are the very znodes that they were, with no event."""
+        """Whether the znodes are still the same ones, and no event was seen."""
         now = {path: getattr(self.zk.exists(path), "czxid", None) for path in self.created}
         return now == self.created and not self.events
 
@@ -100,18 +100,18 @@ def is_in(agent: Agent, mask: str, number: int) -> bool:
     return bool(int(value, 16) & 1 << (number - 1))
 
 
-def test_sigterm_takes_status_and_registration_away_before_the_process_ends(
+def test_sigterm_deletes_status_and_registration_before_the_process_ends(
     serving: Agents, zk: KazooClient, app: str, registrations: Registrations
 ) -> None:
     agent = serving()
     assert agent.end(signal.SIGTERM) == 0
-    # A read of this client's follows what the leader has committed.
+    # After this, the client reads what the leader has committed.
     zk.sync(app)
     assert registrations() == {}
     assert agent.status == {}
 
 
-def test_sigterm_while_an_agent_is_being_started_takes_away_what_the_one_before_has_handed_over(
+def test_sigterm_while_an_agent_is_being_started_deletes_what_the_previous_one_has_handed_over(
     serving: Agents, zk: KazooClient, app: str, registrations: Registrations
 ) -> None:
     agent = serving(session_timeout=30)
@@ -124,10 +124,10 @@ def test_sigterm_while_an_agent_is_being_started_takes_away_what_the_one_before_
     assert (registrations(), agent.status) == ({}, {})
 
 
-def test_who_waits_for_the_first_session_is_told_which_members_it_tries_in_vain(
+def test_a_wait_for_the_first_session_reports_which_members_are_tried_in_vain(
     agents: Agents, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The role's own question, of a host whose first address is wrong; there is no unit here that could be asked."""
+    """This is the role's own check of a host with a wrong address. There is no unit here to ask."""
     agent = agents(hosts="no-such-member.invalid:2181").start()
     prove = runpy.run_path(str(ROOT / "roles/watcher/files/prove.py"))
     unit = {"ActiveState": "active", "Result": "success", "ExecMainStartTimestampMonotonic": "0"}
@@ -165,7 +165,7 @@ def test_signals_that_follow_sigterm_change_nothing(
     assert (registrations(), agent.status) == ({}, {})
 
 
-def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once_too(serving: Agents) -> None:
+def test_a_signal_that_the_kernel_delivers_to_another_thread_ends_it_immediately_too(serving: Agents) -> None:
     agent = serving()
     assert agent.process
     others = [int(task.name) for task in Path(f"/proc/{agent.process.pid}/task").iterdir()][1:]
@@ -176,7 +176,7 @@ def test_a_signal_that_the_kernel_gives_to_another_thread_ends_it_at_once_too(se
 @pytest.mark.parametrize(
     ("number", "run"), [(signal.SIGTERM, AS_MODULE), (signal.SIGUSR2, AS_MODULE), (signal.SIGTERM, AS_SCRIPT)]
 )
-def test_a_signal_while_a_reload_executes_the_agent_anew_ends_it_all_the_same(
+def test_a_signal_while_a_reload_executes_the_agent_again_ends_it_all_the_same(
     agents: Agents,
     registered: dict[str, Any],
     service: Service,
@@ -204,7 +204,7 @@ def test_a_signal_while_a_reload_executes_the_agent_anew_ends_it_all_the_same(
     assert bool(registrations()) == (number == signal.SIGUSR2)
 
 
-def test_an_agent_that_begins_anew_keeps_the_lock_of_its_base(agents: Agents, tmp_path: Path) -> None:
+def test_an_agent_that_reloads_keeps_the_lock_of_its_base(agents: Agents, tmp_path: Path) -> None:
     agent = agents()
     asked, go = tmp_path / "asked", tmp_path / "go"
     agent.program = ("-c", SLOW_EXEC.format(asked=str(asked), go=str(go)) + AS_MODULE)
@@ -255,7 +255,7 @@ def test_a_restart_with_sigusr2_keeps_status_and_registration_with_no_event_at_a
     assert [event.type for event in watched.events] == ["DELETED"], "the only event is that of the closed port"
 
 
-def test_sighup_has_the_new_configuration_in_force_with_no_event_at_a_watcher(
+def test_sighup_puts_the_new_configuration_in_force_with_no_event_at_a_watcher(
     deployed: Agents, zk: KazooClient, app: str, service: Service, registrations: Registrations
 ) -> None:
     agent = deployed()
@@ -276,7 +276,7 @@ def test_sighup_has_the_new_configuration_in_force_with_no_event_at_a_watcher(
     assert agent.end(signal.SIGTERM) == 0
 
 
-def test_sighup_waits_for_nobody_to_write_into_a_configuration_that_is_a_fifo(
+def test_sighup_does_not_wait_for_a_writer_of_a_configuration_that_is_a_fifo(
     deployed: Agents, service: Service, registrations: Registrations
 ) -> None:
     agent = deployed()
@@ -302,10 +302,10 @@ def write_and_execute(*words, execute=os.execv):
 os.execv = write_and_execute
 sys.exit(program.main())
 """
-"""An agent whose configuration is being written at the very moment at which it begins anew."""
+"""An agent whose configuration is being written at the very moment at which it executes itself again."""
 
 
-def test_an_agent_begins_anew_with_the_configuration_that_was_checked_while_another_is_being_written(
+def test_an_agent_reloads_the_configuration_that_was_checked_while_another_is_being_written(
     agents: Agents, zk: KazooClient, app: str
 ) -> None:
     agent = agents()
@@ -349,7 +349,7 @@ def _has_refused(agent: Agent, times: int) -> bool:
     return agent.log.count("not reloaded") == times
 
 
-def test_sighup_with_a_base_that_can_not_be_used_says_why_and_changes_nothing(
+def test_sighup_with_a_base_that_cannot_be_used_says_why_and_changes_nothing(
     deployed: Agents, agents: Agents, zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     agent = deployed()
@@ -400,7 +400,7 @@ def test_a_killed_agent_resumes_its_session_and_its_host(
         ("_wait_and_look", "MemoryError()", "CRITICAL this host lacks something"),
     ],
 )
-def test_an_agent_that_an_error_of_its_own_ends_hands_its_session_over(
+def test_an_agent_that_ends_with_an_internal_error_hands_its_session_over(
     deployed: Agents,
     tmp_path: Path,
     zk: KazooClient,
@@ -432,7 +432,7 @@ def test_an_agent_that_an_error_of_its_own_ends_hands_its_session_over(
     assert [event.path for event in watched.events] == [f"{app}/agents/server1"], "its status has changed, once"
 
 
-def test_an_agent_serves_while_what_an_interrupted_deployment_left_is_still_being_removed(
+def test_an_agent_serves_while_the_leftovers_of_an_interrupted_deployment_are_still_being_removed(
     agents: Agents,
     registered: dict[str, Any],
     service: Service,
@@ -459,7 +459,7 @@ def test_an_agent_serves_while_what_an_interrupted_deployment_left_is_still_bein
     assert "troubles" not in agent.status
 
 
-def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more(
+def test_a_service_that_went_down_while_its_agent_was_stopped_is_no_longer_registered(
     serving: Agents, service: Service, registrations: Registrations
 ) -> None:
     agent = serving(session_timeout=30)
@@ -469,7 +469,7 @@ def test_a_service_that_went_down_while_its_agent_was_away_is_registered_no_more
     wait_for(lambda: not registrations(), "the new process takes the registration away", 10)
 
 
-def test_a_service_that_left_the_configuration_is_registered_no_more(
+def test_a_service_that_left_the_configuration_is_no_longer_registered(
     serving: Agents, registrations: Registrations
 ) -> None:
     agent = serving(session_timeout=30)
@@ -492,7 +492,7 @@ def test_an_agent_whose_memory_is_lost_waits_for_its_old_session_to_expire(
     assert zk.get(f"{app}/agents/server1")[1].ephemeralOwner != owner
 
 
-def test_after_the_session_was_lost_all_is_made_again_in_a_new_one(
+def test_after_the_session_was_lost_everything_is_recreated_in_a_new_one(
     deployed: Agents,
     zk: KazooClient,
     app: str,
@@ -553,7 +553,7 @@ def test_a_hook_that_removes_the_lock_is_not_run_again_for_it(
     service: Service,
     remove: str,
 ) -> None:
-    """NFS renames what is removed while it is open."""
+    """NFS renames a file that is removed while it is open."""
     service.open()
     agent = agents(**registered, healthy_for=1).start()
     agent.wait_outcome(release())
@@ -568,17 +568,17 @@ def test_a_hook_that_removes_the_lock_is_not_run_again_for_it(
 
 
 def come_up_over_the_base(agent: Agent, late: Path) -> None:
-    """Have a directory take the place of the base, as a mount that is late, and the agent look."""
+    """Replace the base with a directory, as a late mount does, and make the agent look."""
     agent.base.rename(agent.root / "below")
     late.rename(agent.base)
     assert agent.process is not None
     agent.process.send_signal(signal.SIGUSR1)
 
 
-def test_what_is_published_goes_live_again_where_another_file_system_comes_up_over_the_base(
+def test_what_is_published_goes_live_again_where_a_late_mount_covers_the_base(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    """As a mount that is late: what the agent has done was in the directory below it."""
+    """This is so with a late mount: the agent has worked in the directory below it."""
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
@@ -592,10 +592,10 @@ def test_what_is_published_goes_live_again_where_another_file_system_comes_up_ov
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
-def test_what_is_published_goes_live_again_where_a_file_system_comes_up_over_the_base_amid_a_deployment(
+def test_what_is_published_goes_live_again_where_a_late_mount_covers_the_base_during_a_deployment(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    """As at boot: the agent has begun in the directory below by then."""
+    """This is so at boot, when the agent has already begun in the directory below."""
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
@@ -620,7 +620,7 @@ SHUT_DOWN = 0x8004587D
 
 @pytest.fixture
 def on_xfs(agents: Agents, release: Publish) -> Iterator[Agent]:
-    """An agent that does not run now; over its base, in which a release is live, an empty XFS is mounted."""
+    """A stopped agent with an empty XFS mounted over its base, in which a release is live."""
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
@@ -637,15 +637,15 @@ def on_xfs(agents: Agents, release: Publish) -> Iterator[Agent]:
 
 
 def fail_disk(agent: Agent) -> None:
-    """Have the XFS of a base behave as after an error of its disk."""
+    """Make the XFS of a base behave as after a disk error."""
     with open_directory(agent.base) as disk:
         fcntl.ioctl(disk, SHUT_DOWN, struct.pack("I", 2))
 
 
-def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of_one_that_has_failed(
+def test_what_is_published_goes_live_again_where_another_disk_replaces_one_that_has_failed(
     repository: GitRepository, release: Publish, on_xfs: Agent
 ) -> None:
-    """Of the lock that was held there nothing can be told any more."""
+    """Nothing can be found out any more about the lock that was held there."""
     agent = on_xfs
     second = repository.commit({"index.html": "two\n"})
     generation = release()
@@ -661,10 +661,10 @@ def test_what_is_published_goes_live_again_where_another_disk_takes_the_place_of
     assert json.loads(agent.control("status", "--json").stdout)["running"] is True
 
 
-def test_what_failed_with_a_disk_is_tried_again_on_the_one_that_takes_its_place(
+def test_a_deployment_that_failed_with_a_disk_is_tried_again_on_the_one_that_replaces_it(
     repository: GitRepository, release: Publish, on_xfs: Agent
 ) -> None:
-    """The agent has not been able to note the failure, and it is none of the other disk's."""
+    """The agent could not record the failure, which has nothing to do with the other disk."""
     agent = on_xfs
     agent.start().wait_outcome(release())
     agent.end()
@@ -685,10 +685,10 @@ def test_what_failed_with_a_disk_is_tried_again_on_the_one_that_takes_its_place(
     assert agent.wait_outcome(generation)["state"] == "active"
 
 
-def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it(
+def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_its_mount(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
-    """What was healthy there, and that the release that is published has failed there."""
+    """That is, which releases were healthy there, and that the published one has failed."""
     agent = agents().start()
     agent.wait_outcome(release())
     agent.end()
@@ -715,7 +715,7 @@ def test_what_is_known_of_a_base_outlives_a_deployment_in_the_directory_below_it
     assert agent.live() != bad
 
 
-def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooClient, app: str) -> None:
+def test_a_second_agent_in_the_same_base_ends_immediately(agents: Agents, zk: KazooClient, app: str) -> None:
     first = agents().start().wait_live()
     second = Agent(first.root, first.hosts, app, zk, "server2")
     process = second.start().process
@@ -725,7 +725,7 @@ def test_a_second_agent_in_the_same_base_ends_at_once(agents: Agents, zk: KazooC
     assert zk.get_children(f"{app}/agents") == ["server1"]
 
 
-def test_a_persistent_node_of_its_name_is_named_and_left_alone(agents: Agents, zk: KazooClient, app: str) -> None:
+def test_a_persistent_znode_of_its_name_is_reported_and_left_alone(agents: Agents, zk: KazooClient, app: str) -> None:
     zk.create(f"{app}/agents/server1", b"precious", makepath=True)
     agent = agents().start()
     wait_for(lambda: "it is a persistent znode" in agent.log, "the log says what is there")

@@ -1,4 +1,4 @@
-"""An ensemble comes back empty, or from a backup, as docs/operations.md has it: no agent need be restarted."""
+"""An ensemble comes back empty or from a backup: no agent needs a restart, as docs/operations.md promises."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from support.waiting import wait_for
 
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Ensemble]:
-    """An ensemble of one, to be emptied."""
+    """An ensemble with a single member, to be emptied."""
     with Ensemble(tmp_path / "zk", size=1) as servers:
         yield servers
 
 
 def put_back(servers: Ensemble, backup: Path | None = None) -> None:
-    """End the ensemble, delete all that it knows, and start it with what was copied, or with nothing."""
+    """End the ensemble, delete its data, and start it with the backup or with nothing."""
     (member,) = servers.members
     member.kill()
     (data,) = servers.root.rglob("version-2")
@@ -38,11 +38,11 @@ def put_back(servers: Ensemble, backup: Path | None = None) -> None:
 
 
 def is_back(client: KazooClient) -> bool:
-    """Whether the agent has made what it had in the ensemble once more."""
+    """Whether the agent has recreated its znodes in the ensemble."""
     return all(client.exists(path) for path in ("/app/agents/server1", "/app/roster/server1", "/service/web/server1"))
 
 
-def test_an_agent_makes_its_znodes_anew_and_keeps_what_is_live_without_a_restart(
+def test_an_agent_recreates_its_znodes_and_keeps_what_is_live_without_a_restart(
     servers: Ensemble, tmp_path: Path, repository: GitRepository, service: Service
 ) -> None:
     release = {"url": repository.url, "commitId": repository.head, "relativePath": "site"}

@@ -1,4 +1,4 @@
-"""An agent that is started with another configuration leaves nothing behind where it was before."""
+"""An agent that is started with another configuration leaves nothing behind at its previous paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.waiting import wait_for
 
 Agents = Callable[..., Agent]
 LONG = 30
-"""A session timeout: what is gone much sooner has not just expired."""
+"""A session timeout so long that an ephemeral that disappears much sooner did not just expire."""
 
 
 def move_service(agent: Agent) -> None:
@@ -25,7 +25,7 @@ def move_service(agent: Agent) -> None:
 
 
 def move_name(agent: Agent) -> None:
-    """Take another name, which is the id of the registration too."""
+    """Take another name, which is also the ID of the registration."""
     agent.name = "server2"
 
 
@@ -35,7 +35,7 @@ def move_app(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("move", [move_service, move_name, move_app])
-def test_status_and_registration_move_with_what_their_paths_are_made_of(
+def test_status_and_registration_move_when_their_paths_change(
     agents: Agents,
     zk: KazooClient,
     registered: dict[str, Any],
@@ -90,7 +90,7 @@ def test_an_agent_in_a_copy_of_a_base_has_a_session_of_its_own(
 
 
 def held(zk: KazooClient, agent: Agent, chroot: str = "") -> set[str]:
-    """The paths of status and registration, once both are there."""
+    """The paths of status and registration, once both exist."""
     paths = {
         f"{chroot}{agent.app}/agents/{agent.name}",
         f"{chroot}{agent.config['services'][0]['path']}/{agent.name}",

@@ -1,4 +1,4 @@
-"""An ensemble that is not there yet, goes away, or carries more than it should."""
+"""An ensemble that is not up yet, becomes unreachable, is too slow, or holds more than it should."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from zoo_watcher.__main__ import main
 session.ANSWER_TIMEOUT = 0.3
 raise SystemExit(main())
 """
-"""An agent whose loop waits for an answer for less than the connection does."""
+"""An agent whose loop waits for an answer for less time than the connection does."""
 
 
 @pytest.fixture
 def single(tmp_path: Path) -> Iterator[Ensemble]:
-    """One server that takes packets of 4 MB, and sessions that outlast its start on a busy machine; not started yet."""
+    """A server, not started yet, with packets of up to 4 MB, and sessions that outlast its start on a busy machine."""
     servers = Ensemble(tmp_path / "single", size=1, tick=2000, jvm=("-Djute.maxbuffer=4194304",))
     try:
         yield servers
@@ -72,7 +72,7 @@ def test_an_agent_waits_for_the_ensemble_outlives_its_outage_and_refuses_what_is
 
 
 def _outlive_a_restart(single: Ensemble, zk: KazooClient, registration: str) -> None:
-    """The server goes and comes back within the session timeout: the registration is the very same."""
+    """The server restarts within the session timeout: the registration is the very same."""
     before = zk.exists(registration).czxid
     single.members[0].kill()
     single.start()
@@ -89,7 +89,7 @@ def _refuse_two_megabytes(agent: Agent, release: dict[str, str]) -> None:
     assert agent.live() == release["commitId"]
 
 
-def test_an_ensemble_that_is_set_up_anew_is_taken_for_what_it_is(
+def test_an_ensemble_that_is_set_up_again_from_scratch_is_recognised_as_new(
     single: Ensemble, tmp_path: Path, repository: GitRepository, service: Service
 ) -> None:
     app = "/app/business"
@@ -115,10 +115,10 @@ def test_an_ensemble_that_is_set_up_anew_is_taken_for_what_it_is(
         agent.kill()
 
 
-def test_an_ensemble_too_slow_to_withdraw_a_dead_service_in_is_left_alone_until_the_session_has_ended(
+def test_an_ensemble_too_slow_to_withdraw_a_dead_service_is_left_alone_until_the_session_has_ended(
     ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service
 ) -> None:
-    """Its answers are in time for a session to be taken up, again and again, and for nothing else."""
+    """Its answers come in time for the session to be resumed, again and again, and for nothing else."""
     relay = Relay(ensemble.members[0].client_port)
     services = [{"path": f"{app}/service", "port": service.port, "check": {"interval": 0.05, "fall": 1}}]
     agent = agents(hosts=relay.hosts, services=services)
@@ -139,10 +139,10 @@ def test_an_ensemble_too_slow_to_withdraw_a_dead_service_in_is_left_alone_until_
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_waited_for(
+def test_an_unhealthy_service_is_withdrawn_though_each_answer_comes_too_late(
     ensemble: Ensemble, agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service, count: int
 ) -> None:
-    """As with a session timeout of minutes: the connection lasts, and so does the session."""
+    """This is so with a session timeout of minutes: the connection lasts, and so does the session."""
     relay = Relay(ensemble.members[0].client_port)
     port, check = service.open().port, {"interval": 0.05, "fall": 1}
     services = [{"path": f"{app}/service", "id": f"s{i}", "port": port, "check": check} for i in range(count)]
@@ -163,13 +163,13 @@ def test_what_is_ill_is_withdrawn_though_each_answer_comes_later_than_it_is_wait
 
 
 class HangingUp(Relay):
-    """Takes each client's session, and hangs up on the second of its requests while it `hangs_up`."""
+    """A relay that accepts each client's session, and hangs up on its second request while `hangs_up` is set."""
 
     hangs_up = False
     times = 0
 
     def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:
-        """Send the handshake and a request; the others where it does not hang up."""
+        """Send the handshake and one request, and the others unless it hangs up."""
         for number, request in enumerate(requests):
             if number == 2 and self.hangs_up:
                 self.times += 1
@@ -220,11 +220,11 @@ def test_an_ensemble_that_is_unreachable_is_a_few_lines_of_the_journal_each_with
     assert [line[:11] for line in outage] == ["<4>WARNING "] * len(outage)
     told = [line.split(" session ")[1].partition(":")[0] for line in outage if " session " in line]
     assert (told[0], told[1][:24], len(told)) == ("Disconnected", "still Disconnected after", 2)
-    # It tries to connect many times a second; what it did in that instant may be told too.
+    # It tries to connect many times a second, and what it was doing at that moment may be logged too.
     assert len(outage) <= 4, outage
 
 
-def test_members_whose_hosts_are_off_cost_no_session(
+def test_no_session_is_lost_to_members_whose_hosts_are_off(
     serving: Callable[..., Agent], zk: KazooClient, ensemble: Ensemble, app: str
 ) -> None:
     off = [SilentMember(), SilentMember()]

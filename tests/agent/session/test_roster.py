@@ -28,7 +28,7 @@ LABELS = {"zone": "a", "rack": "17"}
 
 
 def entry(zk: KazooClient, agent: Agent) -> dict[str, Any]:
-    """What is in the roster of the agent's host; empty where it is not there."""
+    """The roster's entry of the agent's host, empty if it does not exist."""
     try:
         return dict(json.loads(zk.get(path(agent))[0]))
     except NoNodeError:
@@ -36,7 +36,7 @@ def entry(zk: KazooClient, agent: Agent) -> dict[str, Any]:
 
 
 def path(agent: Agent) -> str:
-    """The entry of the agent's host."""
+    """The path of the entry of the agent's host."""
     return f"{agent.app}/roster/{agent.name}"
 
 
@@ -50,7 +50,7 @@ def enrolled(zk: KazooClient, agent: Agent, **keys: Any) -> dict[str, Any]:
     return wait_for(found, f"{agent.name} is in the roster with {keys}; its log:\n{agent.log}") or {}
 
 
-def test_a_host_comes_into_the_roster_and_stays_there_when_its_agent_ends(agents: Agents, zk: KazooClient) -> None:
+def test_a_host_is_entered_in_the_roster_and_stays_there_when_its_agent_ends(agents: Agents, zk: KazooClient) -> None:
     agent = agents(labels=LABELS).start()
     made = enrolled(zk, agent)
     assert sorted(made) == ["labels", "name", "since", "version"]
@@ -60,14 +60,14 @@ def test_a_host_comes_into_the_roster_and_stays_there_when_its_agent_ends(agents
     assert entry(zk, agent) == made
 
 
-def test_an_application_that_is_deleted_and_made_again_has_its_live_hosts_in_the_roster(
+def test_an_application_that_is_deleted_and_recreated_has_its_live_hosts_in_the_roster(
     agents: Agents, zk: KazooClient
 ) -> None:
     agent = agents(labels=LABELS).start().wait_live()
     enrolled(zk, agent)
-    # The roster first: while it deletes, the agent makes its status again.
+    # The roster first: while it is being deleted, the agent recreates its status.
     for part in ("roster", "agents"):
-        wait_for(lambda: is_deleted(zk, f"{agent.app}/{part}"), f"{part} is deleted")  # called at once
+        wait_for(lambda: is_deleted(zk, f"{agent.app}/{part}"), f"{part} is deleted")  # called immediately
     assert enrolled(zk, agent)["labels"] == LABELS
 
 
@@ -79,13 +79,13 @@ def test_a_roster_that_is_deleted_after_the_statuses_has_its_live_hosts_again(ag
     wait_for(lambda: zk.exists(status), "it has its status again")
     in_session(agent)
     zk.delete(f"{agent.app}/roster", recursive=True)
-    # It looks around each minute, and when a person has it do something.
+    # It checks its entry every minute, and after a command.
     assert agent.control("undrain").returncode == 0
     assert enrolled(zk, agent)["labels"] == LABELS
 
 
 def is_deleted(zk: KazooClient, subtree: str) -> bool:
-    """Delete a subtree; whether nobody has made a znode in it meanwhile."""
+    """Delete a subtree, and return whether nobody has created a znode in it meanwhile."""
     try:
         zk.delete(subtree, recursive=True)
     except NotEmptyError:
@@ -119,7 +119,7 @@ def in_session(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("log", [None, Path("/dev/full")], ids=["logged", "nothing can be logged"])
-def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient, log: Path | None) -> None:
+def test_labels_are_read_again_by_a_reload(agents: Agents, zk: KazooClient, log: Path | None) -> None:
     agent = agents(labels=LABELS)
     agent.log_to = log
     agent.start()
@@ -131,7 +131,7 @@ def test_labels_are_read_anew_by_a_reload(agents: Agents, zk: KazooClient, log: 
     enrolled(zk, agent, labels={"zone": "b"})
 
 
-def test_what_others_keep_in_an_entry_and_since_when_the_host_is_there_is_kept(agents: Agents, zk: KazooClient) -> None:
+def test_since_and_foreign_keys_of_an_entry_are_kept(agents: Agents, zk: KazooClient) -> None:
     agent = agents(labels=LABELS)
     before = {"name": agent.name, "since": "2026-11-02T08:00:00+00:00", "ticket": "OPS-7"}
     zk.create(path(agent), json.dumps(before).encode(), makepath=True)
@@ -140,7 +140,7 @@ def test_what_others_keep_in_an_entry_and_since_when_the_host_is_there_is_kept(a
     assert {key: made[key] for key in before} == before
 
 
-def test_an_entry_that_can_not_be_read_is_written_anew(agents: Agents, zk: KazooClient) -> None:
+def test_an_entry_that_is_not_valid_is_rewritten(agents: Agents, zk: KazooClient) -> None:
     agent = agents()
     zk.create(path(agent), b"no entry", makepath=True)
     agent.start()
@@ -152,7 +152,7 @@ def test_an_entry_that_can_not_be_read_is_written_anew(agents: Agents, zk: Kazoo
     assert entry(zk, agent)["name"] == agent.name
 
 
-def test_an_entry_that_was_deleted_is_made_again_with_the_next_session(agents: Agents, zk: KazooClient) -> None:
+def test_an_entry_that_was_deleted_is_recreated_with_the_next_session(agents: Agents, zk: KazooClient) -> None:
     agent = agents().start()
     enrolled(zk, agent)
     zk.delete(path(agent))
@@ -160,7 +160,7 @@ def test_an_entry_that_was_deleted_is_made_again_with_the_next_session(agents: A
     enrolled(zk, agent)
 
 
-def test_a_roster_that_refuses_is_a_trouble_and_stops_nothing_else(
+def test_a_roster_that_refuses_writes_is_a_trouble_and_stops_nothing_else(
     agents: Agents, zk: KazooClient, app: str, release: Callable[..., int]
 ) -> None:
     zk.create(f"{app}/roster", makepath=True)
@@ -208,7 +208,7 @@ def move_app(agent: Agent) -> None:
 
 @pytest.mark.parametrize("move", [move_name, move_app])
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGKILL])
-def test_an_agent_that_moves_takes_its_former_entry_away(
+def test_an_agent_that_moves_deletes_its_former_entry(
     agents: Agents, zk: KazooClient, move: Callable[[Agent], None], number: int
 ) -> None:
     agent = agents().start()
@@ -236,7 +236,7 @@ def test_a_former_entry_of_a_name_that_is_live_now_is_left(agents: Agents, zk: K
 
 
 def leave(agent: Agent) -> tuple[int, str]:
-    """Take the agent's host out of the roster; the exit status, and what was said."""
+    """Take the agent's host out of the roster, and return the exit status and the output."""
     done = agent.run("leave", "--config", str(agent.configure()))
     return done.returncode, (done.stdout + done.stderr).strip()
 
@@ -264,13 +264,13 @@ def test_a_host_whose_agent_is_live_stays_in_the_roster(agents: Agents, zk: Kazo
     assert entry(zk, agent)
 
 
-def test_a_roster_that_can_not_be_asked_is_said_in_one_line(agents: Agents) -> None:
+def test_a_roster_that_is_unreachable_is_a_one_line_error(agents: Agents) -> None:
     agent = agents(hosts="127.0.0.1:1")
     said = f"zoo-watcher: {path(agent)}: still in the roster: no session within 10 s, hosts=127.0.0.1:1"
     assert leave(agent) == (1, said)
 
 
-def test_an_ensemble_that_goes_while_a_host_leaves_is_not_waited_for_without_end(
+def test_an_ensemble_that_is_lost_while_a_host_leaves_is_not_waited_for_indefinitely(
     tmp_path: Path, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clients: list[KazooClient] = []

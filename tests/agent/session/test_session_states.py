@@ -1,4 +1,4 @@
-"""The five states of a session, each brought about on real servers: what the agent says in it, and what it does."""
+"""The five states of a session, each produced with real servers: what the agent reports in it, and what it does."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from support.waiting import wait_for
 
 READ_ONLY = ("-Dreadonlymode.enabled=true",)
 LOCAL = ("localSessionsEnabled=true", "localSessionsUpgradingEnabled=true")
-"""A server without a quorum takes no session but its own, local ones."""
+"""Options with which a server without a quorum still accepts local sessions of its own."""
 TIMEOUT = 10
-"""Seconds of session timeout; these servers grant no more."""
+"""Seconds of session timeout, the most that these servers grant."""
 SLOW = 2000
-"""Milliseconds of a tick with which servers grant `LONG`."""
+"""Milliseconds of a tick that lets servers grant `LONG`."""
 LONG = 40
-"""Seconds of session timeout with which no election, on a busy machine either, is a reason to lose a session."""
+"""Seconds of session timeout that outlast any election, even on a busy machine."""
 PATIENCE = 120
-"""Seconds after which what has to come is lost."""
+"""Seconds after which a wait fails."""
 STATES = {"SyncConnected", "Disconnected", "Expired", "AuthFailed", "ConnectedReadOnly"}
 
 
 def witness(hosts: str) -> AbstractContextManager[KazooClient]:
-    """A client of the test's own; `retry` and `Agent.status` outlast an election and the loss of its session."""
+    """A client of the test's own, whose `retry` and `Agent.status` outlast an election and the loss of its session."""
     return connected(hosts, timeout=TIMEOUT, connection_retry=RETRY, command_retry={**RETRY, "max_tries": 200})
 
 
 @contextmanager
 def ended(agent: Agent) -> Iterator[Agent]:
-    """The agent, for a block; it has ended after."""
+    """The agent for a block, after which it is killed."""
     try:
         yield agent
     finally:
@@ -53,7 +53,7 @@ def ended(agent: Agent) -> Iterator[Agent]:
 
 
 def wait_state(agent: Agent, state: str) -> dict[str, Any]:
-    """Wait until its status file says `state`; what that says then. Metrics and log have to say the same."""
+    """Wait until the agent's status file has this session state, and return it. Metrics and log have to agree."""
     try:
         status = wait_for(lambda: shown(agent) if shown(agent).get("session") == state else None, state, PATIENCE) or {}
     except AssertionError as exc:
@@ -75,7 +75,7 @@ def watched(registered: dict[str, Any]) -> dict[str, Any]:
     return {**registered, "metrics_port": port, "session_timeout": TIMEOUT}
 
 
-def test_a_server_that_is_gone_is_disconnected_and_what_may_have_expired_is_not_called_registered(
+def test_without_a_server_the_session_is_disconnected_and_after_its_timeout_nothing_counts_as_registered(
     tmp_path: Path, app: str, service: Service, watched: dict[str, Any]
 ) -> None:
     service.open()
@@ -98,7 +98,7 @@ def test_a_server_that_is_gone_is_disconnected_and_what_may_have_expired_is_not_
             assert agent.log.count("session Disconnected") == times, "its own end is no loss of the connection"
 
 
-def test_a_session_that_another_client_ends_is_expired_and_told_after_it_is_made_anew(
+def test_a_session_that_another_client_ends_is_reported_as_expired_once_there_is_a_new_one(
     agents: Callable[..., Agent], zk: KazooClient, app: str, service: Service, watched: dict[str, Any]
 ) -> None:
     service.open()
@@ -115,7 +115,7 @@ def test_a_session_that_another_client_ends_is_expired_and_told_after_it_is_made
 
 
 def use_password(servers: Ensemble, password: str) -> None:
-    """Have the server know user `agent` by another password."""
+    """Restart the server with another password for the user `agent`."""
     servers.members[0].kill()
     login = servers.root / "jaas.conf"
     login.write_text(re.sub('user_agent="[^"]*"', f'user_agent="{password}"', login.read_text()))
@@ -133,7 +133,7 @@ def test_an_agent_logs_in_by_digest_and_deploys_what_only_its_user_may_read(
     assert "sesame" not in agent.log
 
 
-def test_credentials_that_are_refused_are_tried_in_peace_until_the_server_takes_them(
+def test_refused_credentials_are_retried_unhurriedly_until_the_server_accepts_them(
     tmp_path: Path, app: str, service: Service, watched: dict[str, Any]
 ) -> None:
     service.open()
@@ -202,7 +202,7 @@ def test_a_server_without_a_quorum_is_read_only_and_nothing_is_lost_when_the_oth
 
 
 def make_deaf(member: Member) -> None:
-    """Start a member again so that it and the others look for each other at ports where nobody is."""
+    """Restart a member so that it and the others look for each other at ports where nobody listens."""
     member.kill()
     config = member.directory / "zoo.cfg"
     nobody = iter(free_ports(6))
@@ -227,7 +227,7 @@ def test_a_read_only_server_is_left_for_one_that_can_write_while_it_stays_cut_of
         lonely, *others = servers.members
         majority = ",".join(f"127.0.0.1:{member.client_port}" for member in others)
         zk = stack.enter_context(witness(majority))
-        # The lonely one comes first: there kazoo itself would look for a better one, and nowhere else.
+        # The lonely one comes first: it is the only one at which kazoo itself would look for a better server.
         agent = Agent(tmp_path / "server1", servers.hosts, app, zk, "server1", {**watched, "session_timeout": LONG})
         stack.enter_context(ended(agent.start()))
         wait_state(agent, "SyncConnected")
@@ -244,7 +244,7 @@ def test_a_read_only_server_is_left_for_one_that_can_write_while_it_stays_cut_of
         wait_for(lambda: shown(agent)["registered"], "and knows it", PATIENCE)
 
 
-def test_a_read_only_server_that_takes_no_new_session_is_no_connection_and_no_traceback(
+def test_a_read_only_server_that_accepts_no_new_session_is_disconnected_and_causes_no_traceback(
     tmp_path: Path, app: str, registered: dict[str, Any]
 ) -> None:
     (port,) = free_ports(1)

@@ -1,4 +1,4 @@
-"""What can be seen of an agent: the command `status`, the log."""
+"""What an agent shows of itself: the command `status`, and the log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def status_of(agent: Agent, *words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
 
 
-def test_status_says_what_is_live_while_the_agent_runs_and_after(
+def test_status_reports_what_is_live_while_the_agent_runs_and_after(
     deployed: Agents, repository: GitRepository, app: str
 ) -> None:
     agent = deployed()
@@ -54,7 +54,7 @@ def test_status_says_what_is_live_while_the_agent_runs_and_after(
 
 
 @pytest.mark.parametrize("config", [b"{", None])
-def test_an_agent_that_finds_no_release_published_tells_which_is_live(
+def test_an_agent_that_finds_no_release_published_reports_which_is_live(
     deployed: Agents, repository: GitRepository, zk: KazooClient, app: str, config: bytes | None
 ) -> None:
     agent = deployed()
@@ -70,7 +70,7 @@ def test_an_agent_that_finds_no_release_published_tells_which_is_live(
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])
-def test_status_tells_a_place_whose_name_is_no_text_too(
+def test_status_shows_a_place_whose_name_is_not_valid_utf8(
     deployed: Agents, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     agent = deployed()
@@ -92,14 +92,14 @@ def test_a_terminal_that_lacks_a_character_gets_it_as_an_escape(
         assert words == ["release"] or "\\u65e5\\u672c" in done.stdout
 
 
-def test_status_of_a_host_without_anything_is_an_answer_too(agents: Agents) -> None:
+def test_status_of_a_host_without_anything_is_valid_too(agents: Agents) -> None:
     agent = agents()
     agent.configure()
     report = json.loads(status_of(agent, "--json"))
     assert (report["running"], report["live"], report["status"]) == (False, {}, None)
 
 
-def test_the_log_tells_a_deployment_in_less_than_ten_lines_with_generation_and_commit(
+def test_the_log_describes_a_deployment_in_five_lines_with_generation_and_commit(
     agents: Agents, repository: GitRepository, release: Publish
 ) -> None:
     agent = agents().start().wait_live()

@@ -1,4 +1,4 @@
-"""What a server never tells: it uses up, in silence, the watches of an agent that may not read a znode that changes."""
+"""A change that no watch reports: a server silently drops the watches of an agent that may not read the znode."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from support.repository import GitRepository
 from support.waiting import wait_for
 
 CLOSED = [make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)]
-"""Everything but to read."""
+"""Every permission but read."""
 Registrations = Callable[[], dict[str, list[str]]]
 
 
 def close(zk: KazooClient, paths: Iterable[str]) -> None:
-    """Have nobody read the znodes."""
+    """Let nobody read the znodes."""
     for path in paths:
         zk.set_acls(path, CLOSED)
 
 
 def look_again(agent: Agent) -> None:
-    """Have the agent look again, as a command of `zoo-watcher` does, and a minute."""
+    """Make the agent look again, as a command of `zoo-watcher` and the passing of a minute do."""
     assert agent.process
     agent.process.send_signal(signal.SIGUSR1)
 
 
-def test_a_release_that_was_published_while_nobody_might_read_it_is_deployed_once_it_may_be_read(
+def test_a_release_that_was_published_while_nobody_could_read_it_is_deployed_once_it_is_readable(
     deployed: Callable[..., Agent],
     release: Callable[..., int],
     zk: KazooClient,
@@ -47,7 +47,7 @@ def test_a_release_that_was_published_while_nobody_might_read_it_is_deployed_onc
     wait_for(lambda: agent.live() == commit_id, "it is deployed")
 
 
-def test_what_was_deleted_while_nobody_might_read_it_is_made_again(
+def test_a_registration_and_a_status_deleted_while_nobody_could_read_them_are_recreated(
     deployed: Callable[..., Agent], zk: KazooClient, app: str, registrations: Registrations
 ) -> None:
     agent = deployed()
@@ -60,7 +60,7 @@ def test_what_was_deleted_while_nobody_might_read_it_is_made_again(
     wait_for(lambda: agent.status, "its status is there again")
 
 
-def test_a_file_whose_znode_was_changed_while_nobody_might_read_it_follows_once_it_may_be_read(
+def test_a_file_whose_znode_was_changed_while_nobody_could_read_it_follows_once_it_is_readable(
     deployed: Callable[..., Agent], zk: KazooClient, app: str, tmp_path: Path
 ) -> None:
     znode, dest = f"{app}/shop.conf", tmp_path / "shop.conf"
@@ -74,7 +74,7 @@ def test_a_file_whose_znode_was_changed_while_nobody_might_read_it_follows_once_
     wait_for(lambda: dest.read_bytes() == b"two", "it follows")
 
 
-def test_an_ensemble_that_answers_but_refuses_is_no_isolation(
+def test_an_ensemble_that_answers_but_refuses_does_not_count_as_isolation(
     agents: Callable[..., Agent],
     release: Callable[..., int],
     zk: KazooClient,

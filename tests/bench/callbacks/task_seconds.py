@@ -1,4 +1,4 @@
-"""Writes how long each task took on each host, in seconds, to the file in ZOO_BENCH_TASK_SECONDS, a line each."""
+"""Writes the seconds that each task took on each host to the file in ZOO_BENCH_TASK_SECONDS, one per line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ description: Writes a line of JSON for each task.
 
 
 class CallbackModule(CallbackBase):
-    """From the moment a task is handed to a host to the moment its result is there."""
+    """Times a task from the moment it is handed to a host to the moment its result is there."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"

@@ -1,4 +1,4 @@
-"""One file per curve; importing this package registers them all."""
+"""One file per curve. Importing this package registers them all."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""From a publication until every agent has proved it, over real agents, beside the shell script."""
+"""The time from a publication until every real agent has proved it, beside the shell script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZES, QUICK = (1, 2, 5, 10, 20, 50, 100, 200), (1, 3)
 
 @curve("convergence", "From a publication until every host has proved it, all on one machine", "hosts")
 def convergence(bench: Workbench) -> Iterator[Point]:
-    """One file of 40 has changed."""
+    """Deploy commits in which one of 40 files has changed."""
     with Site.served(bench, "convergence", FILES, 1, ANY_NUMBER) as site:
         for size in QUICK if bench.quick else SIZES:
             with Fleet.started(bench, f"convergence-{size}", size) as fleet:

@@ -1,4 +1,4 @@
-"""From the change of a znode until its file is in place, over the files of one agent, beside a bare socket."""
+"""The time from the change of a znode until its file is in place, by files of one agent, beside a bare socket."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.workbench import Workbench
 
 SIZES, QUICK = (1, 10, 100, 1_000, 5_000), (1, 10)
 ROUNDS = 1
-"""A sample is the median of some changes already."""
+"""A sample is already the median of several changes."""
 MOST = 1_000
-"""Files that can be configured one by one; a directory may have more."""
+"""The most files that are configured one by one. A directory may have more."""
 
 
 @curve("files", "From the change of a value until its file is in place, on the disk", "files of an agent")
 def files(bench: Workbench) -> Iterator[Point]:
-    """The median change of some: of files that are configured one by one, and in one directory."""
+    """The median of several changes, with files that are configured one by one and with one directory."""
     for size in QUICK if bench.quick else SIZES:
         for who, entries in ("a file for each znode", file_each), ("one directory", one_directory):
             if entries is one_directory or size <= MOST:

@@ -1,4 +1,4 @@
-"""`ansible-inventory --list` over registrations, beside the same hosts in a file and from a script."""
+"""`ansible-inventory --list` by registrations, beside the same hosts in a file and from a script."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.workbench import HERE, Workbench
 
 SIZES, QUICK = (10, 100, 1_000, 10_000, 100_000), (10, 100)
 LONG = 100_000
-"""Registrations of which a list takes about a minute, and is made once, after one that warms up."""
+"""Registrations from which on a list takes about a minute, and is made once after the warm-up."""
 
 
 @curve("inventory", "An inventory from a registry", "registrations")
 def inventory(bench: Workbench) -> Iterator[Point]:
-    """The time of each, and the most memory that it has had."""
+    """The time and the peak memory of each source."""
     for size in QUICK if bench.quick else SIZES:
         registry = bench.registry(size)
         hosts = host_variables(bench, registry)
@@ -37,7 +37,7 @@ def inventory(bench: Workbench) -> Iterator[Point]:
 
 
 class _Listing:
-    """Lists the hosts of a source; the peaks of the memory that it takes, in MB."""
+    """Lists the hosts of a source, and records the peak memory of each run in MB."""
 
     def __init__(self, bench: Workbench, source: Path) -> None:
         self._bench = bench
@@ -45,7 +45,7 @@ class _Listing:
         self.peaks: list[float] = []
 
     def run(self) -> Sample:
-        """The seconds of the command, and what it prints."""
+        """The seconds of the command, and its output."""
         notes = self._bench.directory / f"peak-{time.monotonic_ns()}"
         command = [Path(sys.executable).parent / "ansible-inventory", "-i", self._source, "--list"]
         printed = self._bench.run(Path(sys.executable), HERE / "peak.py", notes, *command)

@@ -1,4 +1,4 @@
-"""What a rollout costs each host, over simulated hosts, beside a list that everybody watches."""
+"""The cost of a rollout for each simulated host, beside a list that every host watches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.workbench import Workbench
 
 SIZES, QUICK = (1, 10, 100, 1_000, 10_000), (1, 10, 100)
 WATCHING, QUICK_WATCHING = (1, 10, 100, 300), (1, 10)
-"""Hosts that watch the list: the requests of all of them grow with the square of these."""
+"""Hosts that watch the list, few because their requests grow with the square of their number."""
 UNITS = {"requests of a host": "requests", "bytes received by a host": "received"}
 
 
 @curve("rollout", "What a rollout costs a host", "hosts")
 def rollout(bench: Workbench) -> Iterator[Point]:
-    """One rollout of each size: what is counted is hardly noisy."""
+    """One rollout of each size, because the counts are hardly noisy."""
     rollouts = Rollouts(bench)
     for size in QUICK if bench.quick else SIZES:
         traffic = rollouts.course(size).traffic

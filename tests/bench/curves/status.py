@@ -1,4 +1,4 @@
-"""`status.yml` over agents, with a full history of releases, beside a playbook and a program that show the same."""
+"""`status.yml` by agents, with a full history of releases, beside a playbook and a program that show the same."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HISTORY = 50
 
 @curve("status", f"The state of a fleet, with a history of {HISTORY} releases", "hosts")
 def status(bench: Workbench) -> Iterator[Point]:
-    """The table, and the page, which has all of the hosts."""
+    """The table, and the page with all hosts."""
     for size in QUICK if bench.quick else SIZES:
         app = AppPaths(f"/bench/status-{size}")
         create_fleet(bench, app, size, HISTORY)

@@ -1,4 +1,4 @@
-"""One file per group of goals; importing this package registers them all with the harness."""
+"""One file per group of goals. Importing this package registers them all with the harness."""
 
 import importlib
 import pkgutil

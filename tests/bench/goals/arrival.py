@@ -1,7 +1,7 @@
-"""P6: from a publication until an agent has it, against a bare socket that watches the znode and gets it.
+"""P6: the time from a publication until an agent has read it, against a bare socket that watches and gets the znode.
 
-What is published is no release, so that the agent does nothing but say in its log that it has read it: the bench reads
-that from a pipe. Both sides have their session with one member of the ensemble, and another takes what is published.
+The published value is not a release, so that the agent only logs that it has read it, and the bench reads its log from
+a pipe. Both sides have their session with one member of the ensemble, and the publisher's is with another.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from support.waiting import wait_for
 APP = "/bench/p6"
 CONFIG = f"{APP}/config"
 BARE = "/bench/p6-bare"
-"""What the bare socket watches; the agent sees nothing of it."""
+"""The znode that the bare socket watches, which the agent does not see."""
 TIMES = 50
-"""Publications in one sample; the median counts."""
+"""Publications in one sample, whose median counts."""
 REST = 0.03
-"""Seconds after each, in which the agent writes its status."""
+"""Seconds after each publication, in which the agent writes its status."""
 LONGEST = 10.0
-"""Seconds that one may take."""
+"""Seconds that one publication may take."""
 READ = re.compile(rb"not deployed, generation=(\d+).*\n")
 
 
 @goal("P6")
 def arrival(bench: Workbench) -> Iterator[Comparison]:
-    """The median time from a set to the agent's word that it has read it; to the answer to a get."""
+    """The median time from a set until the agent logs that it has read it, against that until the answer to a get."""
     for path in CONFIG, BARE:
         bench.client.ensure_path(path)
     with _Agent(bench) as agent:
@@ -67,7 +67,7 @@ class _Agent(contextlib.ExitStack):
         self.wait_read()
 
     def wait_read(self) -> int:
-        """Wait until it says that it has read a publication; the generation."""
+        """Wait until the agent logs that it has read a publication, and return the generation."""
         said = b""
         deadline = time.monotonic() + LONGEST
         while not (found := READ.search(said)):
@@ -79,7 +79,7 @@ class _Agent(contextlib.ExitStack):
 
 
 def _published(bench: Workbench, path: str, wait_read: Callable[[], int]) -> Side:
-    """A side whose figure is the median time from a set to the end of `wait_read`, which gives what it has read."""
+    """A side whose figure is the median time from a set to the end of `wait_read`, which returns a generation."""
 
     def side() -> Sample:
         with contextlib.closing(_client(bench, 1)) as publisher:

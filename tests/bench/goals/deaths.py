@@ -1,7 +1,7 @@
-"""P13: from the SIGKILL of an agent until the inventory has its service no more, against the session timeout.
+"""P13: the time from the SIGKILL of an agent until its service leaves the inventory, against the session timeout.
 
-The inventory's own reading is repeated at short intervals; in the end `ansible-inventory --list` has to say the same,
-which takes too long to be repeated. Another agent, which lives on, has to stay in it.
+The inventory's own reading is repeated at short intervals. At the end `ansible-inventory --list`, which takes too long
+to be repeated, has to agree. Another agent, which lives on, has to stay in the inventory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.waiting import wait_for
 
 LIMIT = 1.2
 TIMEOUTS, QUICK = (4, 10), (2,)
-"""Seconds after which the ensemble ends a session: few, and what the role configures."""
+"""Session timeouts in seconds: a short one, and the one that the role configures."""
 REGISTRY = "/bench/p13/service"
 WITNESS = "witness"
 REST = 0.01
@@ -34,7 +34,7 @@ REST = 0.01
 
 @goal("P13")
 def gone(bench: Workbench) -> Iterator[Comparison]:
-    """An agent is killed, with either timeout."""
+    """Kill an agent, with either timeout."""
     service = Service().open()
     try:
         for timeout in QUICK if bench.quick else TIMEOUTS:
@@ -47,7 +47,7 @@ def gone(bench: Workbench) -> Iterator[Comparison]:
 
 
 class _Registry:
-    """Agents whose service is registered, and the inventory's readings of that."""
+    """Agents whose service is registered, and the inventory's readings of the registry."""
 
     def __init__(self, bench: Workbench, port: int, timeout: int) -> None:
         self._bench = bench
@@ -60,7 +60,7 @@ class _Registry:
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[Agent]:
-        """An agent that has registered its service under its name."""
+        """A running agent that has registered its service under its name."""
         service = {"path": REGISTRY, "id": name, "address": "127.0.0.1", "port": self._port}
         directory = self._bench.directory / f"p13-{self._timeout}-{name}"
         config = {"services": [{**service, "check": {"type": "tcp"}}], "session_timeout": self._timeout}
@@ -73,7 +73,7 @@ class _Registry:
             agent.kill()
 
     def kill_one(self) -> Sample:
-        """Kill an agent; the seconds until no reading has it."""
+        """Kill an agent, and measure the seconds until a reading no longer has it."""
         name = f"server{next(self._turns)}"
         with self.running(name) as agent:
             if self._read() != {WITNESS, name}:
@@ -86,17 +86,17 @@ class _Registry:
         return Sample(seconds, self._list())
 
     def expire_one(self) -> Sample:
-        """What is left when a session has expired, and the seconds after which it does."""
+        """The session timeout in seconds, and the registrations that are left."""
         return Sample(float(self._timeout), set(self._bench.client.get_children(REGISTRY)))
 
     def _read(self) -> set[str]:
-        """The ids that the inventory reads."""
+        """The IDs that the inventory reads."""
         discovery = self._discovery
         (reading,) = discovery.discover(self._bench.client, [discovery.Registry(REGISTRY)], [None])
         return {child.name for child in reading.children}
 
     def _list(self) -> set[str]:
-        """The ids that `ansible-inventory` prints."""
+        """The IDs that `ansible-inventory` prints."""
         options = {"plugin": "zoo.deploy.zk_services", "hosts": self._bench.ensemble.hosts, "registries": [REGISTRY]}
         source = self._bench.write("p13.zk_services.yml", yaml.safe_dump(options))
         inventory = json.loads(self._bench.ansible("ansible-inventory", "-i", source, "--list"))

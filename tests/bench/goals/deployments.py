@@ -1,8 +1,8 @@
-"""P7 and P8: from a publication until every host has proved it, against what else brings a commit to hosts.
+"""P7 and P8: the time from a publication until every host has proved it, against other ways to deploy a commit.
 
-Each pair deploys a commit of its own, with one file of some that has changed, from one git daemon that takes as many
-connections as come. Every host, of either side, has the repository already, but for the first deployment of P8, which
-begins with nothing. The agents check no service, as the yardsticks do not.
+Each pair deploys its own commit, in which one of several files has changed, from one git daemon without a limit of
+connections. Every host of either side already has the repository, except in the first deployment of P8, which begins
+with nothing. The agents check no service, because the yardsticks do not either.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from support.service import Service
 
 FILES = 40
 MANY, FEWER = 50, 10
-"""Hosts at once; those of a quick run."""
+"""Hosts at the same time, and those of a quick run."""
 ANY_NUMBER = "--max-connections=0"
-"""Of the git daemon: by default it refuses the 33rd at a time, which is what P12 is about."""
+"""An option of the git daemon, which by default refuses the 33rd connection. That is the subject of P12."""
 FORKS = (2, 5, 10, 25, 50)
 PULLED = [
     {
@@ -34,12 +34,12 @@ PULLED = [
         "tasks": [{"ansible.builtin.file": {"src": "{{ playbook_dir }}", "dest": "{{ place }}", "state": "link"}}],
     }
 ]
-"""What `ansible-pull` runs once it has the repository: it swaps the symlink."""
+"""The play that `ansible-pull` runs once it has the repository, which swaps the symlink."""
 
 
 @goal("P7")
 def proved(bench: Workbench) -> Iterator[Comparison]:
-    """One agent, and many, against a shell script that fetches, checks out and swaps; what a health check adds."""
+    """One agent and many against a shell script that fetches, checks out and swaps, and the cost of a health check."""
     with Site.served(bench, "p7", FILES, 1, ANY_NUMBER) as site:
         for count, limit in (1, 1.3), (_many(bench), 1.1):
             with Fleet.started(bench, f"p7-{count}", count) as fleet:
@@ -61,7 +61,7 @@ def proved(bench: Workbench) -> Iterator[Comparison]:
 
 @goal("P8")
 def pushed_and_pulled(bench: Workbench) -> Iterator[Comparison]:
-    """One agent, and many, against `ansible.builtin.git` at its best forks; a first one against `ansible-pull`."""
+    """One agent and many against `ansible.builtin.git` at its best forks, a first deployment against `ansible-pull`."""
     playbook: dict[str, str | None] = {"local.yml": yaml.safe_dump(PULLED)}
     with Site.served(bench, "p8", FILES, 1, ANY_NUMBER, beside=playbook) as site:
         for count, limit in (1, 0.03), (_many(bench), 0.05):
@@ -83,7 +83,7 @@ def _agent(count: int) -> str:
 
 
 def _turns(site: Site, deploy: Callable[[str], tuple[float, set[str]]]) -> Side:
-    """A side that deploys the next commit each time; `deploy` gives the seconds, and the trees of all hosts."""
+    """A side that deploys the next commit each time. `deploy` returns the seconds and the trees of all hosts."""
     turns = itertools.count()
 
     def side() -> Sample:
@@ -97,13 +97,13 @@ def _turns(site: Site, deploy: Callable[[str], tuple[float, set[str]]]) -> Side:
 
 
 def same_trees(ours: set[str], yardstick: set[str]) -> None:
-    """Raises `BenchError` where the hosts do not all have the same."""
+    """Raise `BenchError` unless all hosts have the same trees."""
     if ours != yardstick:
         raise BenchError(f"trees {ours} and {yardstick}")
 
 
 def agents_side(site: Site, fleet: Fleet) -> Side:
-    """Real agents prove the next commit."""
+    """A side in which real agents prove the next commit."""
     return _turns(site, lambda commit_id: (fleet.deploy(site.url, commit_id), fleet.trees()))
 
 
@@ -116,7 +116,7 @@ def stores(bench: Workbench, name: str, count: int) -> list[Path]:
 
 
 def script_side(site: Site, hosts: Sequence[Path]) -> Side:
-    """`shell_deploy.sh` deploys the next commit on all hosts at once."""
+    """A side in which `shell_deploy.sh` deploys the next commit on all hosts at the same time."""
 
     def deploy(commit_id: str) -> tuple[float, set[str]]:
         begun = time.perf_counter()
@@ -132,7 +132,7 @@ def script_side(site: Site, hosts: Sequence[Path]) -> Side:
 
 
 class _AnsibleGit:
-    """`ansible.builtin.git` on `count` hosts, whose connection is local, each with a clone of its own."""
+    """`ansible.builtin.git` on `count` hosts with local connections, each with its own clone."""
 
     def __init__(self, bench: Workbench, site: Site, count: int) -> None:
         self._bench, self._site = bench, site
@@ -144,11 +144,11 @@ class _AnsibleGit:
         self.forks = self._best_forks()
 
     def side(self) -> Side:
-        """The time of a whole run."""
+        """A side whose figure is the time of an entire run."""
         return _turns(self._site, lambda commit_id: self._deploy(commit_id, self.forks))
 
     def _best_forks(self) -> int:
-        """The number of hosts at once with which a run is quickest, of those that are tried."""
+        """The number of forks, of those in `FORKS`, with which a run is fastest."""
         if len(self._clones) == 1 or self._bench.quick:
             return min(len(self._clones), 5)
         self._deploy(self._site.commit(0), 5)
@@ -165,7 +165,7 @@ class _AnsibleGit:
 
 
 def _first(bench: Workbench, site: Site) -> Side:
-    """An agent that has run with nothing published yet, from the first publication on."""
+    """A side in which an agent deploys its first release."""
     turns = itertools.count()
 
     def deploy(commit_id: str) -> tuple[float, set[str]]:
@@ -176,7 +176,7 @@ def _first(bench: Workbench, site: Site) -> Side:
 
 
 def _pull(bench: Workbench, site: Site) -> Side:
-    """`ansible-pull` into a directory that is not there yet."""
+    """A side in which `ansible-pull` deploys into a new directory."""
     turns = itertools.count()
 
     def deploy(commit_id: str) -> tuple[float, set[str]]:

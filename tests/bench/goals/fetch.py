@@ -1,7 +1,7 @@
-"""P10: a fetch of one commit in a repository of 3,500 files, against a bare `git fetch` of the same.
+"""P10: a fetch of one commit in a repository of 3,500 files, against a bare `git fetch` of the same commit.
 
-Ours is the step `fetching` of the apply process, as the agent starts it, which takes its seconds itself. Both have the
-commit of before. One more line has a yardstick that has not: what a fetch is where no release is kept.
+Ours is the step `fetching` of the apply process, started as the agent starts it, which times itself. Both sides have
+the previous commit. In one more line the yardstick does not, as where no release is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KEPT, NOT_KEPT = 1.1, 0.08
 
 @goal("P10")
 def fetch(bench: Workbench) -> Iterator[Comparison]:
-    """From a git daemon and from a path of this machine, with the ref of before; and without it."""
+    """Fetch from a git daemon and from a local path with the previous commit, and from the daemon without it."""
     files = bench.sized(FILES, QUICK)
     with Site.served(bench, "p10", files, CHANGED) as site:
         yield Comparison("P10", f"{files:,} files, git://; git fetch", KEPT, *_sides(bench, "daemon", site), _same)
@@ -36,7 +36,7 @@ def fetch(bench: Workbench) -> Iterator[Comparison]:
 
 
 def _sides(bench: Workbench, name: str, site: Site, keeps: int = 1) -> tuple[Side, Side]:
-    """Ours, and git with the commits of so many turns before."""
+    """Our side, and git with the commits of the `keeps` previous turns."""
     applier = Applier(bench.directory / f"p10-{name}", site)
     applier.apply(site.commit(0))
     ours, turns = itertools.count(1), itertools.count(1)
@@ -64,7 +64,7 @@ def _fetch(store: GitRepository, site: Site, commit: str) -> None:
 
 
 def _content(store: Path, commit: str) -> str:
-    """The ids of all that belongs to a commit, each of which is there."""
+    """The IDs of all objects of a commit, each of which exists."""
     return GitRepository(store).git("rev-list", "--objects", "--no-walk", commit)
 
 

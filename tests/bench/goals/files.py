@@ -1,7 +1,7 @@
-"""P17: from the change of a znode until the file of it is in place, with 1,000 files, against a bare socket and fsync.
+"""P17: the time from the change of a znode until its file is in place, with 1,000 files, against bare socket and fsync.
 
-Both sides have their session with one member of the ensemble, and another takes the change. The yardstick is told of
-the change, gets the value, writes it beside the file, syncs and renames it. After each change both rest, until the
+Both sides have their session with one member of the ensemble, and the change is made at another. The yardstick gets the
+watch event and the value, writes it beside the file, syncs and renames it. After each change both sides rest until the
 agent has published its status.
 """
 
@@ -27,11 +27,11 @@ from support.waiting import wait_for
 LIMIT = 1.5
 FILES, QUICK = 1_000, 100
 TIMES, QUICK_TIMES = 15, 3
-"""Changes in one sample; the median counts."""
+"""Changes in one sample, whose median counts."""
 REST = 0.6
-"""Seconds after each."""
+"""Seconds of rest after each change."""
 LONGEST = 10.0
-"""Seconds that one may take."""
+"""Seconds that one change may take."""
 ROOT, BARE = "/bench/p17/files", "/bench/p17/bare"
 MEMORY = Path("/dev/shm")
 TEXT = "setting {} of change {}\n"
@@ -39,7 +39,7 @@ TEXT = "setting {} of change {}\n"
 
 @goal("P17")
 def changed_file(bench: Workbench) -> Iterator[Comparison]:
-    """One change among 1,000 files on the disk, and in memory, where nothing has to be waited for."""
+    """One change among 1,000 files, on the disk and in memory, where nothing waits for a disk."""
     count = bench.sized(FILES, QUICK)
     for directory, name, limit in (bench.directory, "disk", LIMIT), (MEMORY, "tmpfs", None):
         with (
@@ -51,7 +51,7 @@ def changed_file(bench: Workbench) -> Iterator[Comparison]:
 
 
 def file_each(place: Path, count: int) -> list[dict[str, str]]:
-    """The agent's configuration of so many files, each of a znode."""
+    """The agent's configuration of `count` files, each from its own znode."""
     names = (f"{number:04}" for number in range(count))
     return [{"znode": f"{ROOT}/{name}", "dest": f"{place}/{name}"} for name in names]
 
@@ -62,7 +62,7 @@ def one_directory(place: Path, _count: int) -> list[dict[str, str]]:
 
 
 class Host(contextlib.ExitStack):
-    """An agent with `count` files below `place`, configured by `entries`, and a bare socket with one."""
+    """An agent with `count` files below `place`, configured by `entries`, and a bare socket with one file."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Host(contextlib.ExitStack):
         return set(states) == {"current"} and made == self._count
 
     def sample(self, change: Callable[[int], float]) -> Callable[[], Sample]:
-        """A side: the median of some changes, and what they have left."""
+        """A side whose figure is the median of several changes, with the last turn as its result."""
         turns = itertools.count(1)
 
         def side() -> Sample:
@@ -119,7 +119,7 @@ class Host(contextlib.ExitStack):
         return side
 
     def change(self, turn: int) -> float:
-        """One of the agent's znodes; the seconds until its file is in place."""
+        """Change one of the agent's znodes, and return the seconds until its file is in place."""
         name = f"{turn * 7 % self._count:04}"
         text = TEXT.format(name, turn).encode()
         begun = time.perf_counter()
@@ -132,7 +132,7 @@ class Host(contextlib.ExitStack):
         return seconds
 
     def change_bare(self, turn: int) -> float:
-        """The znode that the bare socket watches; the seconds until its file is in place."""
+        """Change the znode that the bare socket watches, and return the seconds until its file is in place."""
         path = f"{BARE}/0000"
         place = self._place / "bare" / "0000"
         text = TEXT.format("0000", turn).encode()
@@ -149,7 +149,7 @@ class Host(contextlib.ExitStack):
         return seconds
 
     def _keep(self) -> None:
-        """Ask for something: a session expires where nothing is asked for 10 s."""
+        """Send a request on both sockets, because their sessions expire without one."""
         for client in self._watching, self._setting:
             client.children("/")
 
@@ -169,6 +169,6 @@ def _check(place: Path, text: bytes) -> None:
 
 
 def same_turn(ours: int, yardstick: int) -> None:
-    """Raises `BenchError` where not as many changes are in place."""
+    """Raise `BenchError` unless the same number of changes is in place."""
     if ours != yardstick:
         raise BenchError(f"{ours} changes are in place, of the yardstick {yardstick}")

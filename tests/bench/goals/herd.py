@@ -1,4 +1,4 @@
-"""P12 and P15: many agents at once, at one git daemon, and what one more of them costs."""
+"""P12 and P15: many agents at one git daemon at the same time, and the cost of one more agent."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HERD, SMALL_HERD = 50, 10
 SIZES, SMALL_SIZES = (200, 50), (40, 10)
 """Agents, and those of a quick run."""
 AT_ONCE = 1_000_000
-"""A rate of fetches at which no agent waits for its turn."""
+"""A fetch rate at which no agent waits for its turn."""
 FAILED = "; tried again in "
-"""What an agent logs where a fetch has failed."""
+"""What an agent logs when a fetch has failed."""
 
 
 @goal("P12")
 def herd(bench: Workbench) -> Iterator[Comparison]:
-    """Agents that wait a random moment before they fetch, against those that do not; how often each had to fetch."""
+    """Agents that wait a random time before they fetch against those that do not, and the number of their fetches."""
     size = SMALL_HERD if bench.quick else HERD
     with (
         Site.served(bench, "p12", FILES) as site,
@@ -40,7 +40,7 @@ def herd(bench: Workbench) -> Iterator[Comparison]:
 
 @goal("P15")
 def one_more(bench: Workbench) -> Iterator[Comparison]:
-    """The seconds until all have proved a release, by the number of agents, in a large fleet and in a small one."""
+    """The seconds per agent until all have proved a release, in a large fleet and in a small one."""
     large, small = SMALL_SIZES if bench.quick else SIZES
     with Site.served(bench, "p15", FILES, 1, "--max-connections=0") as site, contextlib.ExitStack() as fleets:
         ours, yardstick = (
@@ -51,7 +51,7 @@ def one_more(bench: Workbench) -> Iterator[Comparison]:
 
 
 def _seconds(site: Site, fleet: Fleet, shares: int = 1) -> Side:
-    """The time in which a fleet proves the next commit, in so many shares of it; the result is what all have."""
+    """A side whose figure is the time in which a fleet proves the next commit, divided by `shares`."""
     turns = itertools.count()
 
     def side() -> Sample:
@@ -64,7 +64,7 @@ def _seconds(site: Site, fleet: Fleet, shares: int = 1) -> Side:
 
 
 class _Counted:
-    """Has a fleet prove the commits, and remembers how often its agents had to fetch each."""
+    """Makes a fleet prove commits, and remembers the number of fetches for each."""
 
     def __init__(self, site: Site, fleet: Fleet) -> None:
         self._size = len(fleet.agents)
@@ -80,7 +80,7 @@ class _Counted:
         return sample
 
     def fetches(self) -> Sample:
-        """The fetches of the next of these times; the result is how many there have to be."""
+        """The number of fetches of the next recorded deployment, and the number of agents as its result."""
         return Sample(self._fetches.popleft(), self._size)
 
 

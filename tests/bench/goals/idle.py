@@ -1,8 +1,9 @@
-"""P11: what an agent at rest takes, against the least that watches a znode with kazoo (`bare_watcher.py`).
+"""P11: memory and processor time of an agent at rest, against the least that watches a znode with kazoo.
 
-The agent is as the role installs it, in the environment of its unit, and has one service, checked every two seconds.
-Its memory is `Rss` of /proc/PID/smaps_rollup, of the one process that there is at rest, after `REST` seconds. `Pss`
-would depend on what else runs on the machine: it shares out the pages of Python and of the C library.
+The yardstick is `bare_watcher.py`. The agent is as the role installs it, in the environment of its unit, with one
+service, checked every two seconds. Its memory is `Rss` in /proc/PID/smaps_rollup of its only process at rest, after
+`REST` seconds. `Pss` would depend on what else runs on the machine, because it divides the shared pages of Python and
+of the C library.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ LIMIT = 1.15
 EMPTY, DEPLOYED = "/bench/idle/empty", "/bench/idle/deployed"
 """The applications without a release, and with one."""
 REST, QUICK_REST = 5.0, 1.0
-"""Seconds without anything to do before memory is looked at, and in a run that is quick."""
+"""Seconds of rest before the measurement, and those of a quick run."""
 CHECKS = (("tcp", EMPTY), ("http", EMPTY), ("tcp", DEPLOYED), ("http", DEPLOYED))
 MEMORY, BUSY = "memory", "busy"
 WATCHED = 15.0
-"""Seconds over which the processor's time is taken."""
+"""Seconds over which processor time is measured."""
 MOST_BUSY = 60.0
-"""Milliseconds that a processor may be busy in a minute."""
+"""Milliseconds of processor time that are allowed in a minute."""
 NANOSECONDS_IN_MILLISECOND = 1_000_000
 
 BARE = "bare"
@@ -43,7 +44,7 @@ BARE = "bare"
 
 @goal("P11")
 def idle_agent(bench: Workbench) -> Iterator[Comparison]:
-    """Memory with either check, before and after a deployment; then the time that the processor is busy."""
+    """Memory with either check, before and after a deployment, then processor time."""
     _publish(bench)
     service = Service().open()
     try:
@@ -162,7 +163,7 @@ def _busy(pids: Mapping[str, int]) -> dict[str, float]:
 
 
 def _processor_time(pid: int) -> int:
-    """Nanoseconds, of the threads that there are now: proc(5), schedstat."""
+    """Nanoseconds of processor time of the present threads, from schedstat, see proc(5)."""
     return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
 
 
@@ -171,7 +172,7 @@ def _most_busy() -> Sample:
 
 
 def _any(_ours: object, _yardstick: object) -> None:
-    """What is compared with a number has come to nothing else."""
+    """Accept any results, because a comparison with a constant has none."""
 
 
 def _same_generation(ours: Any, yardstick: Any) -> None:

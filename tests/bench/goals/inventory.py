@@ -24,7 +24,7 @@ EXPRESSIONS = {
     "groups": {"canary": "zk_address.endswith('.7')"},
     "keyed_groups": [{"key": "zk_address.split('.')[2]", "prefix": "rack"}],
 }
-"""One of each kind, as people write them."""
+"""One expression of each kind, as users write them."""
 
 Hosts = dict[str, dict[str, Any]]
 """The variables of each host."""
@@ -32,7 +32,7 @@ Hosts = dict[str, dict[str, Any]]
 
 @goal("P1")
 def ten_thousand(bench: Workbench) -> Iterator[Comparison]:
-    """10,000 hosts, against a static file, a script that has the answer ready, and a plugin that only adds them."""
+    """10,000 hosts, against a static file, a script with the answer ready, and a plugin that only adds hosts."""
     size = bench.sized(MANY, QUICK)
     registry = bench.registry(size)
     hosts = host_variables(bench, registry)
@@ -50,7 +50,7 @@ def ten_thousand(bench: Workbench) -> Iterator[Comparison]:
 
 @goal("P2")
 def ten(bench: Workbench) -> Iterator[Comparison]:
-    """10 hosts: what is left is Ansible's start, to import kazoo and to connect."""
+    """10 hosts, where the time is that of Ansible's start, the import of kazoo and the connection."""
     registry = bench.registry(FEW)
     ours = listing(bench, ours_source(bench, registry))
     bare = listing(bench, _bare_source(bench, registry))
@@ -73,14 +73,14 @@ def constructed(bench: Workbench) -> Iterator[Comparison]:
 
 
 def listing(bench: Workbench, *sources: Path) -> Side:
-    """A side whose figure is the time of `ansible-inventory --list` with these sources, its result what it prints."""
+    """A side whose figure is the time of `ansible-inventory --list` with these sources, its result the output."""
     words = [word for source in sources for word in ("-i", source)]
     plugins = {"ANSIBLE_INVENTORY_PLUGINS": str(HERE / "inventories")}
     return timed(partial(bench.ansible, "ansible-inventory", *words, "--list", **plugins))
 
 
 def ours_source(bench: Workbench, registry: Registry, **options: Any) -> Path:
-    """Of `zk_services`, with these further options."""
+    """A source of `zk_services`, with further options."""
     source = {
         "plugin": "zoo.deploy.zk_services",
         "hosts": bench.ensemble.hosts,
@@ -92,9 +92,9 @@ def ours_source(bench: Workbench, registry: Registry, **options: Any) -> Path:
 
 
 def host_variables(bench: Workbench, registry: Registry) -> Hosts:
-    """Every host as ours prints it, so that both sides have the same to do.
+    """Every host as our plugin prints it, so that both sides have the same to do.
 
-    Raises `BenchError` where that is not what is registered.
+    Raises `BenchError` unless that is what is registered.
     """
     inventory = _parsed(bench.ansible("ansible-inventory", "-i", ours_source(bench, registry), "--list"))
     hosts: Hosts = inventory["_meta"]["hostvars"]
@@ -117,33 +117,33 @@ def host_variables(bench: Workbench, registry: Registry) -> Hosts:
 
 
 def static_source(bench: Workbench, hosts: Hosts) -> Path:
-    """A file that has these hosts."""
+    """An inventory file with these hosts."""
     inventory = {"all": {"children": {GROUP: {"hosts": hosts}}}}
     return bench.write(f"static-{len(hosts)}.json", json.dumps(inventory))
 
 
 def script_source(bench: Workbench, hosts: Hosts) -> Path:
-    """The fastest script there is: it only prints."""
+    """The fastest possible script, which only prints."""
     printed = json.dumps({GROUP: {"hosts": list(hosts)}, "_meta": {"hostvars": hosts}})
     answer = bench.write(f"script-{len(hosts)}.data", printed)
     return bench.write(f"script-{len(hosts)}.sh", f"#!/bin/sh\nexec cat {answer}\n", mode=0o755)
 
 
 def _list_source(bench: Workbench, hosts: Hosts) -> Path:
-    """Of the plugin that has all of a host ready in a list."""
+    """A source of the plugin that has all hosts ready in a list."""
     variables = bench.write(f"list-{len(hosts)}.data", json.dumps(hosts))
     source = {"plugin": "bare_hosts", "list": str(variables), "group": GROUP}
     return bench.write(f"list-{len(hosts)}.yml", yaml.safe_dump(source))
 
 
 def _bare_source(bench: Workbench, registry: Registry) -> Path:
-    """Of the plugin that has kazoo, and nothing of ours."""
+    """A source of the plugin that uses kazoo and none of our code."""
     source = {"plugin": "bare_services", "hosts": bench.ensemble.hosts, "path": registry.path, "group": GROUP}
     return bench.write(f"bare-{len(registry.registrations)}.yml", yaml.safe_dump(source))
 
 
 def same_hosts(ours: str, yardstick: str) -> None:
-    """The same hosts in the same groups with the same variables, but for the one that tells the time."""
+    """Expect the same hosts in the same groups with the same variables, except `zk_age`."""
     found, wanted = _parsed(ours), _parsed(yardstick)
     for inventory in (found, wanted):
         for variables in inventory["_meta"]["hostvars"].values():
@@ -153,7 +153,7 @@ def same_hosts(ours: str, yardstick: str) -> None:
 
 
 def _has_all(ours: str, yardstick: str) -> None:
-    """The same hosts in the same groups, and all variables that the yardstick has, which lacks some."""
+    """Expect the same hosts in the same groups, with all variables of the yardstick, which lacks some."""
     found, wanted = _parsed(ours), _parsed(yardstick)
     variables = found["_meta"]["hostvars"]
     few = wanted["_meta"]["hostvars"]
@@ -162,7 +162,7 @@ def _has_all(ours: str, yardstick: str) -> None:
 
 
 def _parsed(printed: str) -> dict[str, Any]:
-    """An inventory without the marks of values that are no templates: ours sets them, a file is trusted."""
+    """An inventory without the marks of unsafe values, which our plugin sets, while a file is trusted."""
     found: dict[str, Any] = json.loads(printed, object_hook=lambda mapping: mapping.get("__ansible_unsafe", mapping))
     return found
 

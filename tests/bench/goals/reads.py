@@ -1,4 +1,4 @@
-"""P4: reading a registry of 10,000 children over a connection that is up, against one by one and a bare socket."""
+"""P4: reading a registry of 10,000 children on an open connection, against one by one and a bare socket."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bench.workbench import Registry, Workbench
 
 SIZE, QUICK = 10_000, 1_000
 Reader = Callable[[], list[tuple[str, bytes, int]]]
-"""Lists a registry and reads every child: its path, its value, its mzxid."""
+"""A function that lists a registry and reads the path, value and mzxid of every child."""
 
 
 @goal("P4")
 def registry_of_ten_thousand(bench: Workbench) -> Iterator[Comparison]:
-    """`read_many` against a loop over kazoo's `get`, and against multiRead with nothing around it."""
+    """`read_many` against a loop of kazoo's `get`, and against a bare multiRead."""
     size = bench.sized(SIZE, QUICK)
     registry = bench.registry(size)
     member = bench.ensemble.members[0]

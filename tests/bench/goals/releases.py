@@ -1,7 +1,8 @@
-"""P9: a new release of 5,000 files, durable, against `git worktree add` on the same file system; the disk that it adds.
+"""P9: a new durable release of 5,000 files and the disk space that it adds, against `git worktree add`.
 
-Ours is the step `staging` of the apply process, as the agent starts it, which takes its seconds itself. A work tree is
-made durable as a release is, with one call for its file system. What both write is on the disk before the next begins.
+Both are on the same file system. Ours is the step `staging` of the apply process, started as the agent starts it, which
+times itself. A work tree is made durable as a release is, with one call for its file system. What both write is on the
+disk before the next begins.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ IN_MEMORY, ON_DISK, ADDED = 0.35, 0.08, 0.02
 
 @goal("P9")
 def new_release(bench: Workbench) -> Iterator[Comparison]:
-    """In memory, on the disk, the disk that is added, and a release of which every file is written."""
+    """In memory, on the disk, the added disk space, and a release of which every file is written."""
     files = bench.sized(FILES, QUICK)
     with Site.served(bench, "p9", files, CHANGED) as site:
         for directory, limit in (MEMORY, IN_MEMORY), (bench.directory, ON_DISK):
@@ -46,7 +47,7 @@ def new_release(bench: Workbench) -> Iterator[Comparison]:
 
 
 class _Trees:
-    """Releases and work trees of the same commits, on one file system; each has the two newest."""
+    """Releases and work trees of the same commits on one file system, the two newest of each."""
 
     def __init__(self, directory: Path, site: Site, *, hard_links: bool) -> None:
         self._site = site
@@ -62,12 +63,12 @@ class _Trees:
         self.add(0)
 
     def make(self, turn: int) -> float:
-        """A release of the commit of a turn; the seconds."""
+        """Make a release of the commit of a turn, and return the seconds."""
         _sync(self._directory)
         return self._applier.apply(self._site.commit(turn))["staging"]
 
     def add(self, turn: int) -> float:
-        """A work tree of the same; the seconds."""
+        """Add a work tree of the commit of a turn, and return the seconds."""
         commit = self._site.commit(turn)
         self._store.git("fetch", "-q", self._site.url, f"+{commit}:refs/kept/{commit}")
         for old in self._work_trees[:-1]:
@@ -81,24 +82,24 @@ class _Trees:
         return time.perf_counter() - begun
 
     def make_release(self) -> Sample:
-        """A release of the next commit."""
+        """Make a release of the next commit."""
         seconds = self.make(next(self._turns))
         return Sample(seconds, checksum(self._applier.release))
 
     def add_work_tree(self) -> Sample:
-        """A work tree of the next commit."""
+        """Add a work tree of the next commit."""
         seconds = self.add(next(self._work_tree_turns))
         return Sample(seconds, checksum(self._work_trees[-1]))
 
     def release_blocks(self) -> Sample:
-        """The megabytes that a release takes beside the one of before, with its manifest."""
+        """The megabytes that a release and its manifest take beside the previous one."""
         _unused, result = self.make_release()
         before, now = self._applier.commits[-2:]
         layout = self._applier.layout
         return Sample(_added([layout.release(before)], [layout.release(now), layout.manifest(now)]), result)
 
     def work_tree_blocks(self) -> Sample:
-        """The megabytes that a work tree takes beside the one of before, with its index."""
+        """The megabytes that a work tree and its index take beside the previous one."""
         _unused, result = self.add_work_tree()
         before, now = self._work_trees[-2:]
         return Sample(_added([before], [now, self._store.path / "worktrees" / now.name]), result)
@@ -118,13 +119,13 @@ def _sync(directory: Path) -> None:
 
 
 def _file_system(directory: Path) -> str:
-    """Its type."""
+    """The type of a directory's file system."""
     words: list[str | Path] = ["df", "--output=fstype", directory]
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]
 
 
 def _added(before: list[Path], new: list[Path]) -> float:
-    """Megabytes of blocks, where a file that is there already under another name takes none."""
+    """Megabytes of added blocks. A file that already exists under another name takes none."""
     return (_blocks([*before, *new]) - _blocks(before)) / 1e6
 
 

@@ -1,6 +1,6 @@
-"""P14: back to the release of before, against forward by the same change.
+"""P14: back to the previous release, against forward by the same change.
 
-One agent has 5,000 files, of which each commit changes 50. To go back is to publish the commit of before, whose release
+One agent has 5,000 files, of which each commit changes 50. To go back is to publish the previous commit, whose release
 directory is still on the host.
 """
 
@@ -14,13 +14,13 @@ from bench.site import Site
 from bench.workbench import Workbench
 
 FILES, SMALL = 5_000, 500
-"""Of a release; of one in a quick run."""
+"""Files of a release, and those of a quick run."""
 CHANGED = 50
 
 
 @goal("P14")
 def back(bench: Workbench) -> Iterator[Comparison]:
-    """Publication of the previous commit to proven, against publication of the next."""
+    """From the publication of the previous commit until it is proved, against that of the next one."""
     files = SMALL if bench.quick else FILES
     with Site.served(bench, "p14", files, CHANGED) as site, Fleet.started(bench, "p14", 1) as fleet:
         host = _Host(site, fleet)
@@ -30,14 +30,14 @@ def back(bench: Workbench) -> Iterator[Comparison]:
 
 
 class _Host:
-    """Follows the commits one by one; the result of a step is how many files it has changed."""
+    """Follows the commits one by one. The result of a step is the number of files that it has changed."""
 
     def __init__(self, site: Site, fleet: Fleet) -> None:
         self._site, self._fleet = site, fleet
         self._turn = -1
 
     def go_to_new(self) -> float:
-        """Deploy the next commit; the seconds."""
+        """Deploy the next commit, and return the seconds."""
         self._turn += 1
         return self._deploy(self._turn)
 

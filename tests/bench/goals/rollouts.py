@@ -1,7 +1,7 @@
-"""P16: what one rollout costs each host of a fleet: it must not depend on how many there are.
+"""P16: the cost of one rollout for each host of a fleet, which must not depend on the number of hosts.
 
-Beside that stands what it would cost if every host watched the list of those that have come to something: each change
-would tell every host, and each would list them all.
+It is compared with the cost if every host watched the list of outcomes: each change would wake every host, and each
+would list them all.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from support.ensemble import Ensemble
 LIMIT = 1.05
 SIZES = ((1_000, 100, None), (10_000, 1_000, LIMIT))
 QUICK = ((200, 100, None),)
-"""Hosts, those of the fleet beside it, and the limit."""
+"""Hosts of the fleet, hosts of the fleet that it is compared with, and the limit."""
 SMALL = 100
 JVM = ("-Xmx1g",)
 
 
 @goal("P16")
 def rollout_of_ten_thousand(bench: Workbench) -> Iterator[Comparison]:
-    """Requests and watch events of the median host, with 10,000 hosts against 1,000, and with these against 100."""
+    """Requests and watch events of the median host: of 10,000 against 1,000, and of 1,000 against 100."""
     rollouts = Rollouts(bench)
     for size, other, limit in QUICK if bench.quick else SIZES:
         for what in "requests", "events":
@@ -49,7 +49,7 @@ def rollout_of_ten_thousand(bench: Workbench) -> Iterator[Comparison]:
 
 
 class Rollouts:
-    """Runs each fleet once: a rollout of ten thousand hosts takes minutes, and what is counted is hardly noisy."""
+    """Runs each fleet once, because a rollout of ten thousand hosts takes minutes, and the counts are hardly noisy."""
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
@@ -93,7 +93,7 @@ class Rollouts:
 
 
 def raise_descriptors(hosts: int) -> None:
-    """Let this process and those that it starts have a socket for each host. Raises `BenchError` if they may not."""
+    """Let this process and its children have a socket for each host. Raises `BenchError` if the limit is too low."""
     needed = hosts + 200
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -102,7 +102,7 @@ def raise_descriptors(hosts: int) -> None:
 
 
 def values(traffic: Sequence[Traffic], what: str) -> list[float]:
-    """What each host has of something (`requests`), the least first."""
+    """A figure of each host, such as `requests`, the smallest first."""
     return sorted(getattr(one, what) for one in traffic)
 
 

@@ -1,7 +1,7 @@
-"""P18: `status.yml` for 10,000 agents, against a playbook that reads the same by raw multiRead and has one template.
+"""P18: `status.yml` for 10,000 agents, against a playbook with a raw multiRead of the same and one template.
 
-The yardstick's module is `modules/raw_statuses.py`. One more line has what is left of that without Ansible: a program
-that reads on a bare socket and renders the same template.
+The yardstick's module is `modules/raw_statuses.py`. In one more line the yardstick is the same without Ansible: a
+program that reads on a bare socket and renders the same template.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SINCE = "2026-11-30T12:00:00+00:00"
 STATUS = HERE.parent.parent / "playbooks" / "status.yml"
 NAME = re.compile(r"web-\d{5}")
 SHOWN = 20
-"""Agents that the table has; it says how many there are."""
+"""Agents that the table shows. It states how many there are."""
 TEMPLATE = """\
 commit {{ release.commitId }} of {{ release.url }} at {{ release.relativePath }}
 {% for status in (statuses | sort(attribute='name'))[:most] %}
@@ -39,7 +39,7 @@ commit {{ release.commitId }} of {{ release.url }} at {{ release.relativePath }}
 
 @goal("P18")
 def status(bench: Workbench) -> Iterator[Comparison]:
-    """The table, and where there is one the page and the JSON; the table against a program."""
+    """The table, the page and the JSON where these exist, and the table against a program."""
     count = bench.sized(MANY, QUICK)
     create_fleet(bench, APP, count)
     work = f"{count:,} agents, {{}}; raw module + template"
@@ -53,7 +53,7 @@ def status(bench: Workbench) -> Iterator[Comparison]:
 
 
 def create_fleet(bench: Workbench, app: AppPaths, count: int, history: int = 1) -> None:
-    """A release, which was published so many times, and so many agents that have proved it."""
+    """Create a release that was published `history` times, and `count` agents that have proved it."""
     client = bench.client
     for path in (app.agents, app.roster, app.history):
         client.ensure_path(path)
@@ -86,7 +86,7 @@ def _commit(transaction: object) -> None:
 
 
 def status_side(bench: Workbench, app: AppPaths, form: str = "table") -> Side:
-    """Our playbook; what it prints, or has written."""
+    """A side with our playbook, whose result is what it prints or writes."""
     output = bench.directory / f"p18.{form}"
     variables = {"zoo_hosts": bench.ensemble.hosts, "zoo_app": app.root}
     if form != "table":
@@ -100,7 +100,7 @@ def status_side(bench: Workbench, app: AppPaths, form: str = "table") -> Side:
 
 
 def playbook_side(bench: Workbench, app: AppPaths, *, all_agents: bool = False) -> Side:
-    """A play with a module that reads on a bare socket, and a template: shown, or written to a file with all agents."""
+    """A play with a module that reads on a bare socket and a template, shown, or written to a file with all agents."""
     template = bench.write("p18.j2", TEMPLATE)
     output = bench.directory / "p18.out"
     port = str(bench.ensemble.members[0].client_port)
@@ -124,21 +124,21 @@ def playbook_side(bench: Workbench, app: AppPaths, *, all_agents: bool = False) 
 
 
 def program_side(bench: Workbench, app: AppPaths) -> Side:
-    """A program that reads on a bare socket and renders the template."""
+    """A side with a program that reads on a bare socket and renders the template."""
     port = bench.ensemble.members[0].client_port
     words = [HERE / "bare_status.py", port, app.root, bench.write("p18.j2", TEMPLATE), SHOWN]
     return timed(lambda: bench.run(Path(sys.executable), *words))
 
 
 def same_table(count: int, ours: str, yardstick: str) -> None:
-    """Both say how many there are, name some of them, and the release."""
+    """Expect both to state the number of agents, and to name some of them and the release."""
     for what, text in ("status.yml", ours), ("the yardstick", yardstick):
         if f"{count} of {count}" not in text or len(set(NAME.findall(text))) != min(count, SHOWN) or COMMIT not in text:
             raise BenchError(f"{what} does not show {count} agents:\n{text[:5000]}")
 
 
 def same_file(count: int, ours: str, yardstick: str) -> None:
-    """Both name every agent, and the release."""
+    """Expect both to name every agent and the release."""
     for what, text in ("status.yml", ours), ("the yardstick", yardstick):
         names = set(NAME.findall(text))
         if len(names) != count or COMMIT not in text:

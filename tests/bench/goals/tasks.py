@@ -1,8 +1,8 @@
-"""P5: a `zk_znode` task against a module with kazoo and no features that writes the same (`modules/bare_znode.py`).
+"""P5: a `zk_znode` task against a module with kazoo and no features, `modules/bare_znode.py`, that writes the same.
 
-What is judged is the whole `ansible-playbook` run of a play with this one task: that is what somebody waits for. Lines
-that are not judged show the task alone, from its start to its result as a callback sees them, and the run against the
-cheapest task that there is, `ansible.builtin.ping`.
+The entire `ansible-playbook` run of a play with this one task is judged, because that is what a user waits for. Lines
+that are not judged show only the task, from its start to its result as a callback sees them, and the run against the
+cheapest possible task, `ansible.builtin.ping`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HOSTS, FEWER = 50, 10
 """Hosts of a play, and those of a quick run."""
 FORKS = 10
 REPEATS = 5
-"""Tasks in a play whose tasks are timed; the median counts."""
+"""Tasks in a play whose tasks are timed. Their median counts."""
 LIBRARY = {"ANSIBLE_LIBRARY": str(HERE / "modules")}
 
 Task = dict[str, Any]
@@ -33,7 +33,7 @@ PING: Task = {"ansible.builtin.ping": {}}
 
 @goal("P5")
 def znode_task(bench: Workbench) -> Iterator[Comparison]:
-    """One znode in a task, 50 in a task, and one on each of 50 hosts; each time all of them change."""
+    """One znode in a task, 50 in a task, and one on each of 50 hosts. All of them change each time."""
     bench.client.ensure_path(PARENT)
     for count in 1, MANY:
         what = f"{count} znode{'s' * (count > 1)} in a task"
@@ -55,7 +55,7 @@ def _comparison(
 
 
 class _Znodes:
-    """Tasks that set `count` znodes from each of `hosts`, each time to values of its own; it remembers the last."""
+    """Tasks that set `count` znodes from each of `hosts`, each time to a new value, of which the last is remembered."""
 
     def __init__(self, bench: Workbench, count: int, hosts: int = 1) -> None:
         self.bench = bench
@@ -78,7 +78,7 @@ class _Znodes:
         return {"zoo.deploy.zk_znode": {**options, **(znodes[0] if len(znodes) == 1 else {"znodes": znodes})}}
 
     def bare(self, number: int) -> Task:
-        """The same with the module that has no features."""
+        """The same task with the module that has no features."""
         return {"bare_znode": self._options(number)}
 
     def _options(self, number: int) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class _Znodes:
         }
 
     def check(self, ours: str, yardstick: str) -> None:
-        """Both runs ended well; every znode has the last value."""
+        """Expect that both runs succeeded, and that every znode has the last value."""
         for printed in ours, yardstick:
             if printed.count("failed=0") != self.hosts or printed.count("unreachable=0") != self.hosts:
                 raise BenchError(printed)
@@ -105,7 +105,7 @@ def _host(number: int) -> str:
 
 
 def _run(bench: Workbench, name: str, task: Callable[[int], Task], hosts: int = 1) -> Side:
-    """The time of a whole run with one task."""
+    """A side whose figure is the time of an entire run with one task."""
 
     def side() -> Sample:
         return timed(lambda: _play(bench, name, [task(0)], hosts))()
@@ -114,7 +114,7 @@ def _run(bench: Workbench, name: str, task: Callable[[int], Task], hosts: int = 
 
 
 def _task(bench: Workbench, name: str, task: Callable[[int], Task], hosts: int = 1) -> Side:
-    """The median time of a task, of a few in one run."""
+    """A side whose figure is the median time of the tasks in one run."""
     seconds = bench.directory / "task-seconds"
     surroundings = {
         "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callbacks"),
@@ -132,7 +132,7 @@ def _task(bench: Workbench, name: str, task: Callable[[int], Task], hosts: int =
 
 
 def _play(bench: Workbench, name: str, tasks: list[Task], hosts: int, **surroundings: str) -> str:
-    """Run a play with these tasks on so many hosts, whose connection is local; what it prints."""
+    """Run a play with these tasks on hosts with local connections, and return its output."""
     play = bench.write(f"{name}.yml", yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     local = {_host(number): {"ansible_connection": "local"} for number in range(hosts)}
     inventory = bench.write(f"{hosts}-hosts.yml", yaml.safe_dump({"all": {"hosts": local}}))

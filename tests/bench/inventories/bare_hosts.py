@@ -1,4 +1,4 @@
-"""The least that adds hosts with variables to an inventory, from a list that is in memory: the floor of P1."""
+"""The least that adds hosts with variables to an inventory, from a list in memory: the floor of P1."""
 
 from __future__ import annotations
 

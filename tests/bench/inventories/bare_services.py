@@ -1,4 +1,4 @@
-"""The least that makes hosts of a registry: an inventory plugin with kazoo and without options, the yardstick of P2."""
+"""The least that makes hosts from a registry: an inventory plugin with kazoo and no options, the yardstick of P2."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ options:
 
 
 class InventoryModule(BaseInventoryPlugin):
-    """One host a registration, named as its child."""
+    """One host for each registration, named after its child."""
 
     NAME = "bare_services"
 

@@ -1,6 +1,6 @@
 """The least that sets znodes in a task: a module with kazoo, the yardstick of P5.
 
-It compares each value with what is there, and writes all that differ in one transaction. A znode that is missing is an
+It compares each value with the present one, and writes those that differ in one transaction. A missing znode is an
 error.
 """
 

@@ -1,1 +1,1 @@
-"""What an ensemble needs for a fleet, measured with simulated hosts: `measure.py` is the run."""
+"""What an ensemble needs for a fleet, measured with simulated hosts by `measure.py`."""

@@ -1,7 +1,7 @@
-"""Simulated hosts in a process of their own: `python -m bench.sizing.crowd FIRST COUNT PORT ...`.
+"""Simulated hosts in their own process: `python -m bench.sizing.crowd FIRST COUNT PORT ...`.
 
-The hosts have the numbers from FIRST on. All of them begin with the first port, and with the next where a server does
-not take them. Orders come as lines of JSON on standard input, and each is answered by a line when it is done; moments
+The hosts are numbered from FIRST on. All of them begin with the first port, and try the next one if a server does not
+accept them. Orders come as lines of JSON on standard input, and each is answered with a line when it is done. Moments
 are those of the machine's monotonic clock.
 """
 
@@ -22,9 +22,9 @@ from typing import Any
 from bench.sizing.crowd_session import TIMEOUT, CrowdSession
 
 AT_ONCE = 40
-"""Connections that are begun and not answered: as many as a server takes to wait for it at one time."""
+"""Connections that are begun and not answered, as many as a server lets wait at the same time."""
 PING = TIMEOUT / 3
-"""Seconds between two signs of life of a session."""
+"""Seconds between two pings of a session."""
 TURN = 0.02
 """Seconds that the loop waits at most."""
 RETRY = 0.5
@@ -41,7 +41,7 @@ class Crowd:
         self._poll = select.epoll()
         self._poll.register(sys.stdin.fileno(), select.EPOLLIN)
         self._connected: dict[int, int] = {}
-        """The hosts with a connection, by its descriptor."""
+        """The hosts with a connection, by descriptor."""
         self._connecting: set[int] = set()
         self._waiting: list[tuple[float, int]] = []
         """The hosts without a connection, by the moment of their next try."""
@@ -64,7 +64,7 @@ class Crowd:
             self._look()
 
     def _look(self) -> None:
-        """Answer what was ordered, if it is done. To look at all hosts takes time."""
+        """Answer the order if it is done, but not at every turn, because checking all hosts takes time."""
         if time.monotonic() >= self._look_at:
             answer = self._condition()
             self._look_at = time.monotonic() + TURN
@@ -96,7 +96,7 @@ class Crowd:
             self._lose(descriptor)
 
     def _lose(self, descriptor: int) -> None:
-        """A host is without a connection, and tries the next server a little later."""
+        """Drop the connection of a host, which tries the next server a little later."""
         index = self._connected.pop(descriptor)
         self._connecting.discard(descriptor)
         self._poll.unregister(descriptor)
@@ -115,7 +115,7 @@ class Crowd:
                 self._lose(host.descriptor)
 
     def _take_orders(self) -> bool:
-        """Begin what is ordered; False when no more will come."""
+        """Begin the received orders. Returns False if no more will come."""
         chunk = os.read(sys.stdin.fileno(), 65536)
         self._orders += chunk
         while b"\n" in self._orders:
@@ -125,14 +125,14 @@ class Crowd:
         return bool(chunk)
 
     def do_begin(self) -> None:
-        """Have all hosts connect."""
+        """Make all hosts connect."""
         now = time.monotonic()
         self._waiting = [(now, index) for index in range(len(self._hosts))]
         self._pings.extend((now + PING * index / len(self._hosts), index) for index in range(len(self._hosts)))
         self.do_gather(now)
 
     def do_gather(self, after: float) -> None:
-        """Wait until all hosts are ready, not before this moment; the moment when the last was, and their troubles."""
+        """Wait until all hosts are ready, not before `after`. The answer has the last moment and expired sessions."""
 
         def gathered() -> Answer | None:
             if time.monotonic() < after or not all(host.is_ready for host in self._hosts):
@@ -143,7 +143,7 @@ class Crowd:
         self._condition = gathered
 
     def do_read(self, generation: int) -> None:
-        """Wait until all hosts have read a release: the moments of each in the middle and of the last."""
+        """Wait until all hosts have read a release: the median and the last of their moments."""
 
         def read() -> Answer | None:
             if not all(host.generation == generation for host in self._hosts):
@@ -154,7 +154,7 @@ class Crowd:
         self._condition = read
 
     def do_write(self, count: int) -> None:
-        """Have each host write its status so many times, one after the other, and wait until all have."""
+        """Make each host write its status `count` times, one after the other, and wait until all have done so."""
         for host in self._hosts:
             host.write_statuses(count)
 
@@ -167,7 +167,7 @@ class Crowd:
 
 
 def main() -> None:
-    """Run."""
+    """Run the hosts of the command line."""
     first, count, *ports = map(int, sys.argv[1:])
     Crowd(first, count, ports).run()
 

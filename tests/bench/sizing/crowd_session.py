@@ -1,7 +1,7 @@
-"""The session of one simulated host: what it keeps in ZooKeeper, and that it comes back.
+"""The session of one simulated host: what it keeps in ZooKeeper, and how it reconnects.
 
-It sends what an agent sends, without an agent's waiting: its entries with a watch on each, the watch on what is
-published, pings, and its status when told to.
+It sends what an agent sends, without an agent's waiting: its entries with a watch on each, the watch on the published
+release, pings, and its status when ordered to.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from zoo_watcher.wire.records import AgentStatus, AppPaths, RosterEntry
 APP = AppPaths("/bench/sizing")
 REGISTRY = "/service/sizing"
 TIMEOUT = 10.0
-"""Seconds after which a session expires: an agent's default."""
+"""Seconds after which a session expires, an agent's default."""
 SINCE = "2026-11-30T12:00:00+00:00"
 COMMIT = "b" * 40
 Finish = Callable[[bytes, int], None]
-"""What to do with the body of an answer and its error."""
+"""A function of the body and the error of an answer."""
 
 
 def _ignore(_body: bytes, _error: int) -> None:
-    """Some answers change nothing."""
+    """Ignore an answer that changes nothing."""
 
 
 class CrowdSession:
-    """A host with a number. It tries one port after the other, from the first on, each time that it has to connect."""
+    """A host with a number. It tries the ports in turn, one each time that it has to connect."""
 
     def __init__(self, number: int, ports: Sequence[int]) -> None:
         self.name = f"web-{number:05}"
@@ -45,19 +45,19 @@ class CrowdSession:
         self._socket: socket.socket | None = None
         self._has_answer = False
         self.is_ready = False
-        """Whether it has a session, its entries, and its watches."""
+        """Whether it has a session, its entries and its watches."""
         self.ready_at = 0.0
         self.generation = 0
-        """That of the release which it has read, and the moment when it had."""
+        """The generation of the release that it has read last, at the moment `read_at`."""
         self.read_at = 0.0
         self.writes = 0
-        """The statuses that are still to be written, and the moment when the last was."""
+        """The number of statuses still to be written. `written_at` is the moment of the last one."""
         self.written_at = 0.0
         self.expired = 0
 
     @property
     def descriptor(self) -> int:
-        """That of its socket, -1 where there is none."""
+        """The descriptor of its socket, -1 if there is none."""
         return self._socket.fileno() if self._socket else -1
 
     def connect(self) -> None:
@@ -74,7 +74,7 @@ class CrowdSession:
             self._socket.connect(("127.0.0.1", port))
 
     def greet(self) -> None:
-        """Say which session this is. Raises `OSError` where there is no connection."""
+        """Send the handshake of its session. Raises `OSError` if there is no connection."""
         assert self._socket is not None
         failed = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if failed:
@@ -82,14 +82,14 @@ class CrowdSession:
         self._socket.sendall(jute.hello(int(TIMEOUT * 1000), self._session, self._password))
 
     def disconnect(self) -> None:
-        """The connection is lost."""
+        """Drop the connection."""
         self.is_ready = self._has_answer = False
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def receive(self) -> None:
-        """Take what was sent. Raises `OSError` where the connection is lost."""
+        """Receive what was sent. Raises `OSError` if the connection is lost."""
         assert self._socket is not None
         with contextlib.suppress(BlockingIOError):
             chunk = self._socket.recv(1 << 16)
@@ -108,7 +108,7 @@ class CrowdSession:
                 self._pending.popleft()(packet[REPLY.size :], error)
 
     def _begin(self, packet: bytes) -> None:
-        """The answer to the greeting: a session, or 0 where it has expired, and the server closes the connection."""
+        """Handle the handshake's answer: a session, or 0 if it has expired and the server closes the connection."""
         self._has_answer = True
         session = int.from_bytes(packet[8:16], "big", signed=True)
         if session == 0:
@@ -128,7 +128,7 @@ class CrowdSession:
         self._read_release()
 
     def _watch(self, path: str) -> None:
-        """As an agent watches what is its own: somebody else may delete it."""
+        """Watch a znode of its own, as an agent does, because others may delete it."""
         self._ask(jute.EXISTS, jute.string(path) + b"\x01", _ignore)
 
     @property
@@ -145,7 +145,7 @@ class CrowdSession:
         return bytes(status.to_node())
 
     def _read_release(self) -> None:
-        """Read what is published, and be told of the next."""
+        """Read what is published, and watch for the next release."""
         self._ask(jute.GET_DATA, jute.string(APP.config) + b"\x01", self._has_read)
 
     def _has_read(self, body: bytes, error: int) -> None:
@@ -162,7 +162,7 @@ class CrowdSession:
                 self._write_status(b"", 0)
 
     def write_statuses(self, count: int) -> None:
-        """Write the status so many times, one after the other."""
+        """Write the status `count` times, one after the other."""
         self.writes = count
         if self.is_ready:
             self._write_status(b"", 0)
@@ -181,7 +181,7 @@ class CrowdSession:
             self._write_status(body, error)
 
     def ping(self) -> None:
-        """Show that it is alive."""
+        """Keep the session alive."""
         if self._has_answer:
             self._send(INT.pack(jute.PING_XID) + INT.pack(jute.PING))
 

@@ -1,4 +1,4 @@
-"""All simulated hosts of a fleet: a process of them for each member of the ensemble."""
+"""All simulated hosts of a fleet, in one process for each member of the ensemble."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 300.0
 
 
 class Crowds:
-    """The processes; `started` makes them."""
+    """The processes of the hosts, created by `started`."""
 
     def __init__(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
         self._processes = processes
@@ -28,7 +28,7 @@ class Crowds:
     @classmethod
     @contextlib.contextmanager
     def started(cls, count: int, ports: Sequence[int]) -> Iterator[Crowds]:
-        """So many hosts, spread over members at these ports; each process tries the other members after its own."""
+        """`count` hosts, spread over the members at these ports. Each process tries the other members after its own."""
         environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
         with contextlib.ExitStack() as stack:
             processes = []
@@ -41,25 +41,25 @@ class Crowds:
             yield cls(processes)
 
     def order(self, what: str, **how: Any) -> list[dict[str, Any]]:
-        """Have all do something; the answers. Raises `BenchError` where one does not come."""
+        """Give all processes an order, and return the answers. Raises `BenchError` if one is missing."""
         self.begin(what, **how)
         return self.finish()
 
     def begin(self, what: str, **how: Any) -> None:
-        """Have all do something; `finish` has the answers."""
+        """Give all processes an order, whose answers `finish` returns."""
         for process in self._processes:
             assert process.stdin
             process.stdin.write(json.dumps({"do": what, **how}).encode() + b"\n")
             process.stdin.flush()
 
     def finish(self) -> list[dict[str, Any]]:
-        """The answers. Raises `BenchError` where one does not come."""
+        """The answers to the last order. Raises `BenchError` if one is missing."""
         deadline = time.monotonic() + LONGEST
         return [_answer(process, deadline) for process in self._processes]
 
 
 def shares(count: int, parts: int) -> list[tuple[int, int]]:
-    """So many hosts in parts that differ by one at most: the first of each part, and how many it has."""
+    """Divide `count` hosts into parts that differ by at most one: the first host and the size of each."""
     ends = [count * (number + 1) // parts for number in range(parts)]
     return [(begin, end - begin) for begin, end in zip([0, *ends], ends)]
 

@@ -1,4 +1,4 @@
-"""The figures of a fleet's load on an ensemble: what they are called, how they go on with more hosts, their table."""
+"""The figures of a fleet's load on an ensemble: their names, their extrapolation to more hosts, their table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from bench.markdown import number, table
 
 BEYOND = 100_000
-"""Hosts that nobody simulates here."""
+"""Hosts for which the figures are extrapolated, not simulated."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure; it grows with the hosts by a straight line, or it is a rate, or the like, and stays."""
+    """One figure, which grows linearly with the hosts, or stays the same, as a rate does."""
 
     text: str
     grows: bool = True
@@ -41,12 +41,12 @@ FIGURES = {
     "pause": Figure("Longest pause of a collection: seconds"),
     "resident": Figure("Memory of a member's process, at most: MB"),
 }
-"""In the order of the table."""
+"""All figures, in the order of the table."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What was measured with so many hosts, and with so many observers beside the three members."""
+    """The figures with so many hosts, and so many observers beside the three members."""
 
     hosts: int
     observers: int
@@ -54,12 +54,12 @@ class Load:
 
     @property
     def heading(self) -> str:
-        """That of its column."""
+        """The heading of its column."""
         return f"{self.hosts:,}" + f" and {self.observers} observers" * bool(self.observers)
 
 
 def extrapolate(name: str, loads: Sequence[Load], hosts: int) -> float:
-    """A figure at more hosts, from the two largest of these loads; never below that of the largest."""
+    """A figure for more hosts, from the two largest of these loads, never below that of the largest."""
     smaller, larger = sorted(loads, key=lambda load: load.hosts)[-2:]
     least, most = smaller.figures[name], larger.figures[name]
     if not FIGURES[name].grows:
@@ -69,7 +69,7 @@ def extrapolate(name: str, loads: Sequence[Load], hosts: int) -> float:
 
 
 def to_table(loads: Sequence[Load]) -> str:
-    """A row for each figure, a column for each load, and one for what is only extrapolated."""
+    """A row for each figure, a column for each load, and one for the extrapolation."""
     plain = [load for load in loads if not load.observers]
     heading = ["Hosts", *(load.heading for load in loads), f"{BEYOND:,}, extrapolated"]
     rows = [

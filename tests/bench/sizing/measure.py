@@ -1,7 +1,7 @@
-"""What a fleet of simulated hosts takes of an ensemble of three, and of one that has two observers more.
+"""What a fleet of simulated hosts takes of an ensemble of three, and of one with two additional observers.
 
 Every host has a session with an agent's timeout, its entry in the roster, its status, one registration, and an agent's
-watches. The hosts of each member are in a process of their own. Members are killed in the end.
+watches. The hosts of each member are in their own process. Members are killed in the end.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from support.waiting import wait_for
 MEMBERS, OBSERVERS = 3, 2
 SIZES, QUICK = (1_000, 10_000), (30, 100)
 REST, QUICK_REST = 15, 2
-"""Seconds of rest in which the leader's processor is looked at."""
+"""Seconds of rest over which the leader's processor time is measured."""
 PUBLICATIONS = 5
 WRITES, QUICK_WRITES = 30_000, 500
-"""Statuses that all hosts write together."""
+"""Statuses that all hosts together write."""
 SETTLE = 1.0
-"""Seconds after which every host knows that its server is dead."""
+"""Seconds after which every host has noticed that its server is dead."""
 TICK = 2000
-"""Milliseconds, as the role has it."""
+"""Milliseconds of a tick, as the role configures it."""
 MILLION = 1_000_000
 QUIET = logging.getLogger("bench.sizing")
-"""Members are killed here; kazoo says so each time."""
+"""A logger for kazoo, which logs each lost connection: members are killed here."""
 QUIET.setLevel(logging.CRITICAL)
 LONGEST = 120.0
 """Seconds that a member may take to serve again."""
@@ -54,7 +54,7 @@ Figures = dict[str, float]
 
 
 def loads(bench: Workbench) -> Iterator[Load]:
-    """Each size, without observers and with them."""
+    """The loads of each size, with and without observers."""
     for size in QUICK if bench.quick else SIZES:
         for observers in 0, OBSERVERS:
             yield Load(size, observers, _measured(bench, size, observers))
@@ -65,7 +65,7 @@ def _measured(bench: Workbench, hosts: int, observers: int) -> Figures:
     directory = bench.directory / f"sizing-{hosts}-{observers}"
     ensemble = Ensemble(directory, MEMBERS + observers, TICK, observers=observers)
     for member in ensemble.members:
-        # A small heap at first, so that what is in use shows.
+        # The heap starts small, so that its size shows what is in use.
         member.jvm = ("-Xms16m", "-Xmx4g", f"-Xlog:gc:file={member.directory / GC_LOG}")
     with ensemble:
         client = KazooClient(hosts=ensemble.hosts, timeout=30, logger=QUIET)
@@ -81,7 +81,7 @@ def _measured(bench: Workbench, hosts: int, observers: int) -> Figures:
 
 
 class _Trial:
-    """One fleet and its ensemble, in steps; each adds its figures."""
+    """One fleet and its ensemble, measured in steps, each of which adds its figures."""
 
     def __init__(self, bench: Workbench, ensemble: Ensemble, client: KazooClient, crowds: Crowds, hosts: int) -> None:
         self._bench = bench
@@ -92,7 +92,7 @@ class _Trial:
         self._figures: Figures = {}
 
     def run(self) -> Figures:
-        """All of the steps, in order."""
+        """Take all steps in order, and return the figures."""
         for step in (
             self._gather,
             self._count,
@@ -116,7 +116,7 @@ class _Trial:
 
     def _count(self) -> None:
         members = self._ensemble.members
-        # One is that of who publishes.
+        # One session is the publisher's.
         self._figures["sessions"] = monitored(self._ensemble.leader, "zk_global_sessions") - 1
         self._figures["watches"] = sum(monitored(member, "zk_watch_count") for member in members)
         self._figures["znodes"] = monitored(members[0], "zk_znode_count")
@@ -172,7 +172,7 @@ class _Trial:
         wait_for(leader.serves, "the member that led serves", LONGEST)
 
     def _kill(self, member: Member) -> float:
-        """Kill a member; the moment. The hosts are to say when all of them are connected again."""
+        """Kill a member, order the hosts to report when all are connected again, and return the moment of the kill."""
         begun = time.monotonic()
         member.kill()
         self._crowds.begin("gather", after=begun + SETTLE)

@@ -1,4 +1,4 @@
-"""What the hosts of a fleet have been through in a rollout: every change of their statuses and entries, in order."""
+"""The history of a fleet in a rollout: every change of its hosts' statuses and entries, in order."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ RESTS = {"waiting", "halted", "active", "failed", "rolled_back"}
 
 @dataclass(frozen=True)
 class FleetRecord:
-    """The changes below an application, and the rollout that is looked at."""
+    """The changes below an application, and the rollout under examination."""
 
     changes: list[Change]
     made: Rollout
 
     @classmethod
     def read(cls, servers: Ensemble, made: Rollout) -> FleetRecord:
-        """What the leader has written down by now."""
+        """What the leader has logged so far."""
         return cls(read_changes(servers.leader.directory / "data", made.app), made)
 
     def statuses(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each status of the rollout's generation that a host has had, with its name."""
+        """Each status of the rollout's generation that a host has had, with the host's name."""
         for name, status in self._statuses():
             if status.get("generation") == self.made.generation:
                 yield name, status
 
     def _statuses(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each status that a host has had, with its name; empty where it is gone."""
+        """Each status that a host has had, with the host's name, and an empty one where it was deleted."""
         prefix = f"{self.made.app}/agents/"
         for change in self.changes:
             if change.path.startswith(prefix):
                 yield change.path.removeprefix(prefix), json.loads(change.data) if change.data else {}
 
     def on_their_way(self) -> Iterator[set[str]]:
-        """After each change of a status: who says that it is on its way to the release."""
+        """After each change of a status, the hosts that report that they are on their way to the release."""
         names: set[str] = set()
         for name, status in self._statuses():
             is_about = status.get("generation") == self.made.generation
@@ -50,7 +50,7 @@ class FleetRecord:
                 yield set(names)
 
     def with_places(self) -> Iterator[set[str]]:
-        """After each change below `in_flight` of the rollout: who has an entry there."""
+        """After each change below the rollout's `in_flight`, the hosts that have an entry there."""
         names: set[str] = set()
         prefix = f"{self.made.root}/in_flight/"
         for change in self.changes:

@@ -1,4 +1,4 @@
-"""A host under faults: a real agent, the service that it registers, and what must be true of them."""
+"""A host under faults: a real agent, the service that it registers, and what must hold for them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 
 def patiently(ask: Callable[[], Result], seconds: float = 60) -> Result:
-    """The answer of an ensemble that may be away for a while; for longer than `seconds`, what it fails with."""
+    """The answer of an ensemble that may be unreachable for a while. Raises its error after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -43,7 +43,7 @@ class Host:
     zk: KazooClient
     ledger: Ledger
     logged: int = 0
-    """How much was in the agent's log when it was last started."""
+    """The length of the agent's log when the agent was last started, in characters."""
 
     @property
     def registration(self) -> str:
@@ -57,7 +57,7 @@ class Host:
         return self
 
     def publish(self, commit_id: str | None = None, **keys: Any) -> int:
-        """Publish a commit of the origin (its head); the generation."""
+        """Publish a commit of the origin, its head by default, and return the generation."""
         release = {
             "url": self.origin.url,
             "commitId": commit_id or self.origin.head,
@@ -67,7 +67,7 @@ class Host:
         return self.publish_bytes(json.dumps(release).encode())
 
     def publish_bytes(self, data: bytes) -> int:
-        """Write the config znode; the generation."""
+        """Write the config znode, and return the generation."""
         path = f"{self.agent.app}/config"
 
         def write() -> int:
@@ -81,14 +81,14 @@ class Host:
 
     @property
     def status(self) -> dict[str, Any]:
-        """Its status; empty while there is none."""
+        """Its status, empty while there is none."""
         try:
             return dict(json.loads(patiently(lambda: self.zk.get(f"{self.agent.app}/agents/{self.agent.name}"))[0]))
         except NoNodeError:
             return {}
 
     def outcome(self, generation: int, seconds: float = 30) -> dict[str, Any]:
-        """Its status once it has proved or given up a generation; a host that never does is stuck."""
+        """Its status once it has proved or given up a generation. A host that never does counts as stuck."""
 
         def ended() -> dict[str, Any]:
             status = self.status
@@ -97,7 +97,7 @@ class Host:
         return self._unless_stuck(ended, f"an outcome of {generation}", seconds)
 
     def says(self, text: str, seconds: float = 20) -> dict[str, Any]:
-        """Its status once its message has `text`."""
+        """Its status once its message contains `text`."""
 
         def said() -> dict[str, Any]:
             status = self.status
@@ -116,7 +116,7 @@ class Host:
         return answer
 
     def check_live(self, *allowed: str | None) -> str | None:
-        """One of the `allowed` commits is live and whole, byte for byte (None: nothing was yet); which."""
+        """Check that an `allowed` commit (None: nothing) is live and complete, byte for byte, and return it."""
         live = self.agent.live()
         trouble = "" if live in allowed else f"{live} is live, expected one of {allowed}"
         if live and not trouble:
@@ -125,7 +125,7 @@ class Host:
         return live
 
     def check_registered(self, seconds: float = 20) -> int:
-        """Its registration is there, in the session of its status; the zxid that made it."""
+        """Check that its registration exists in the session of its status, and return the zxid that created it."""
         found = 0
 
         def held() -> bool:
@@ -144,16 +144,16 @@ class Host:
         return found
 
     def check_same(self, created: int) -> None:
-        """Its registration is still the very znode that was made at zxid `created`."""
+        """Check that its registration is still the very znode that was created at zxid `created`."""
         now = patiently(lambda: self.zk.exists(self.registration))
         found = now.czxid if now else None
         self.ledger.judge(FLAPS, "" if found == created else f"made at {found}, expected {created}")
 
     def settle(self, commit_id: str | None = None, generation: int | None = None) -> int:
-        """Publish a commit (unless its generation is given) and see the host converge; its registration's zxid."""
+        """Publish a commit, unless its generation is given, wait for convergence and return the registration's zxid."""
         wanted = commit_id or self.origin.head
         generation = self.publish(wanted) if generation is None else generation
-        # A killed agent's status stays for a while: this one's own word counts.
+        # A killed agent's status remains for a while, so the log of this one counts.
         own_word = f"active, generation={generation}"
         self._unless_stuck(lambda: own_word in self.agent.log[self.logged :], own_word, 30)
         status = self.outcome(generation)
@@ -167,7 +167,7 @@ class Host:
         return self.check_registered()
 
     def stop(self) -> None:
-        """End whatever still runs."""
+        """End what is still running."""
         self.service.close()
         self.agent.kill()
 

@@ -1,4 +1,4 @@
-"""What the suite did to hosts and ensembles, and what came of it: every number in the summary is counted here."""
+"""What the suite did to hosts and ensembles, and the results: every number in the summary is counted here."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ QUESTIONS = (COMMITS, REGISTRATIONS, HOSTS, FLAPS, ESCAPES, TORN, FILES, INTERVA
 
 @dataclass
 class Ledger:
-    """Faults by kind; for each question how often it was asked, and each answer that was wrong."""
+    """Faults by kind, and for each question how often it was asked and each wrong answer."""
 
     zookeeper: str = ""
-    """The ensemble's version, as it says itself."""
+    """The version that the ensemble reports."""
     faults: Counter[str] = field(default_factory=Counter)
     rollouts: Counter[str] = field(default_factory=Counter)
-    """How many rollouts there were, and what people did to them, by what a table says of it."""
+    """The number of rollouts and of the commands to them, by their descriptions in the table."""
     points: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, list[str]] = field(default_factory=lambda: {question: [] for question in QUESTIONS})
@@ -37,16 +37,16 @@ class Ledger:
         self.faults[kind] += 1
 
     def see_rollout(self, what: str) -> None:
-        """Count a rollout, or what a person did to one."""
+        """Count a rollout, or a person's command to one."""
         self.rollouts[what] += 1
 
     def kill_at(self, point: str) -> None:
-        """Count a kill -9 at a point of a program's way."""
+        """Count a kill -9 at a point of a program's run."""
         self.points.add(point)
         self.inject(f"kill -9 of {point.partition(':')[0]} at a system call")
 
     def judge(self, question: str, trouble: str) -> None:
-        """Count an answer. Raises `AssertionError` where `trouble` says what is wrong."""
+        """Count an answer. Raises `AssertionError` if `trouble` is not empty."""
         self.asked[question] += 1
         if trouble:
             self.wrong[question].append(trouble)

@@ -1,8 +1,8 @@
 """An ensemble whose members reach each other through proxies, so that one of them can be cut off from the others.
 
-A member that asks another for its vote says at which address it can be reached itself, and the one with the greater
-number calls back there (ZooKeeper's QuorumCnxManager). The proxies put an address of their own in its place: else such
-a call goes round them, and votes pass through the partition.
+A member that asks another for its vote announces its own address, and the one with the greater number calls back there
+(ZooKeeper's QuorumCnxManager). The proxies replace it with an address of their own. Otherwise such a call would bypass
+them, and votes would pass through the partition.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from support.ensemble import Ensemble, Member
 
 
 class PartitionedEnsemble(Ensemble):
-    """Three members; each knows the others by the ports of its own proxies to them."""
+    """Three members, each of which knows the others by the ports of its own proxies to them."""
 
     def __init__(self, root: Path) -> None:
-        # Who is alone asks for the others less and less often, at last once a minute. A proxy takes a follower's call
-        # before the leader listens, and then drops it: the leader soon stops to wait for the one that has turned away.
+        # An isolated member asks for the others less and less often, in the end once a minute. A proxy accepts a
+        # follower's call before the leader listens, then drops it: the leader soon stops waiting for that follower.
         often = ("-Dzookeeper.fastleader.maxNotificationInterval=1000",)
         super().__init__(root, extra=("initLimit=6",), jvm=often)
         self._ways: dict[tuple[int, int], list[Proxy]] = {}
@@ -42,13 +42,13 @@ class PartitionedEnsemble(Ensemble):
         return ":".join(str(proxy.port) for proxy in proxies)
 
     def _announce(self) -> None:
-        """Let every member announce, as its place of elections, the way that leads the other member to it."""
+        """Make every member announce, as its election address, the proxy by which the other member reaches it."""
         for (caller, called), (_peer, election) in self._ways.items():
             back = self._ways[called, caller][1]
             election.edit_request = _replacing(f":{back.target}", f":{back.port}")
 
     def cut_off(self, member: Member) -> None:
-        """Let nothing pass between a member and the others; clients still reach all of them."""
+        """Let nothing pass between a member and the others. Clients still reach all of them."""
         for proxy in self._proxies(member):
             proxy.refuse()
 
@@ -69,6 +69,6 @@ class PartitionedEnsemble(Ensemble):
 
 
 def _replacing(old: str, new: str) -> Edit:
-    """Put `new` where `old` is said; as long, for the message says how long it is."""
+    """Replace `old` with `new`, of the same length, because the message states its length."""
     assert len(old) == len(new)
     return lambda data: data.replace(old.encode(), new.encode())

@@ -1,4 +1,4 @@
-"""A TCP proxy that can misbehave: refuse, swallow, delay, cut a connection, change what a client says."""
+"""A TCP proxy that can misbehave: refuse, swallow, delay or cut connections, and change what is sent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support.ports import free_ports
 
 Edit = Callable[[bytes], bytes]
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER: closing sends a reset, as a host that is gone does."""
+"""SO_LINGER with which closing sends a reset."""
 
 
 class Proxy:
-    """Passes connections to `port` of this machine on to `target`, in the manner that was last asked for."""
+    """Passes connections to `port` of this machine on to `target`, in the manner that was last requested."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -31,12 +31,12 @@ class Proxy:
         self.behave()
 
     def close(self) -> None:
-        """End for good."""
+        """End permanently."""
         self.refuse()
         self._flows.set()
 
     def behave(self) -> None:
-        """Pass everything on at once; what was swallowed is delivered now."""
+        """Pass everything on without delay, and deliver now what was swallowed."""
         self.delay = 0.0
         self.budget: int | None = None
         self.edit_request: Edit = bytes
@@ -45,11 +45,11 @@ class Proxy:
         self._flows.set()
 
     def swallow(self) -> None:
-        """Take connections and bytes, and pass nothing on in either direction: a black hole."""
+        """Accept connections and bytes, and pass nothing on in either direction, like a black hole."""
         self._flows.clear()
 
     def cut(self) -> None:
-        """End every connection with a reset; new ones are taken."""
+        """End every connection with a reset, and still accept new ones."""
         with self._lock:
             sockets, self._sockets = self._sockets, set()
         for one in sockets:
@@ -65,7 +65,7 @@ class Proxy:
         self.cut()
 
     def listen(self) -> None:
-        """Take connections again where they were refused; in all else nothing changes."""
+        """Accept connections again if they were refused, and change nothing else."""
         if self._listener is not None:
             return
         listener = socket.socket()
@@ -93,14 +93,14 @@ class Proxy:
                 if not late:
                     self._sockets |= {client, server}
             if late:
-                # Refused meanwhile: nothing may be passed on that was not there to be cut.
+                # Refused meanwhile: a connection that `cut` did not see may pass nothing on.
                 _reset(client)
                 _reset(server)
                 return
             threading.Thread(target=self._serve, args=(client, server), daemon=True).start()
 
     def _serve(self, client: socket.socket, server: socket.socket) -> None:
-        """Pass on in both directions until both have ended; then neither socket is held any longer."""
+        """Pass data on in both directions until both have ended, then close both sockets."""
         answers = threading.Thread(target=self._pass, args=(server, client, False), daemon=True)
         answers.start()
         self._pass(client, server, True)

@@ -1,4 +1,4 @@
-"""Writes `docs/reliability.md` from what a run has counted."""
+"""Writes `docs/reliability.md` from the counts of a run."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _rows(table: dict[str, tuple[int, ...]]) -> str:
 
 
 def _points(points: set[str]) -> str:
-    """A line for each program and call, with the numbers of the calls."""
+    """A line for each program and system call, with the numbers of the calls."""
     numbers: dict[str, list[int]] = {}
     for point in points:
         call, _unused, number = point.rpartition(" ")

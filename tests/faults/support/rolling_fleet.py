@@ -1,4 +1,4 @@
-"""A fleet of real agents to which releases are rolled out, and who looks whether that keeps to its limits."""
+"""A fleet of real agents to which releases are rolled out, and a thread that checks the limits of a rollout."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from support.waiting import wait_for
 
 PAST = {"promote": "promoted", "pause": "paused", "halt": "halted"}
 PAUSE = 0.02
-"""Seconds from one look at the znodes to the next."""
+"""Seconds between two looks at the znodes."""
 
 
 @dataclass
 class RollingFleet:
-    """Agents of one application, each with ways of its own to the ensemble."""
+    """Agents of one application, each with its own proxies to the ensemble."""
 
     agents: list[Agent]
     ways: dict[str, Ways]
@@ -45,34 +45,34 @@ class RollingFleet:
     origin: GitRepository
     ledger: Ledger
     url: str
-    """The origin's, for the agents."""
+    """The URL of the origin, for the agents."""
 
     @property
     def app(self) -> str:
-        """Their application."""
+        """The application of the agents."""
         return self.agents[0].app
 
     @property
     def generation(self) -> int:
-        """The generation that is published."""
+        """The published generation."""
         return int(patiently(lambda: self.zk.get(f"{self.app}/config"))[1].mzxid)
 
     def named(self, name: str) -> Agent:
-        """The agent of this name."""
+        """The agent with this name."""
         return next(agent for agent in self.agents if agent.name == name)
 
     def publish(self, commit: str, **keys: Any) -> int:
-        """Publish a commit; the generation."""
+        """Publish a commit, and return the generation."""
         release = {"url": self.url, "commitId": commit, "relativePath": "site", **keys}
         return patiently(partial(publish, self.zk, self.app, release))
 
     def commit(self, *bad: str) -> str:
-        """A new commit, which fails on the hosts that are named."""
+        """A new commit, which fails on the named hosts."""
         number = len(self.origin.git("log", "--oneline").splitlines())
         return self.origin.commit({"index.html": f"{number}\n", "bad": "".join(f"{name}\n" for name in ("", *bad))})
 
     def settle(self) -> str:
-        """Have every agent run, and one new commit live on all; which."""
+        """Make every agent run and deploy one new commit, and return that commit."""
         for agent in self.agents:
             self.ways[agent.name].open()
             if agent.process is None:
@@ -82,7 +82,7 @@ class RollingFleet:
         return commit
 
     def wait_active(self, generation: int, commit: str, seconds: float = 60) -> None:
-        """Wait until a generation is active on every host, which has this commit; an AssertionError tells of others."""
+        """Wait until a generation is active and its commit live on all hosts. The AssertionError describes others."""
 
         def are_all() -> bool:
             return next(self._behind(generation, commit), None) is None
@@ -94,17 +94,17 @@ class RollingFleet:
             raise AssertionError(f"{exc}\n{told or 'it is now'}") from exc
 
     def _behind(self, generation: int, commit: str) -> Iterator[Agent]:
-        """Those on which a generation is not active, or that do not have this commit."""
+        """The agents on which a generation is not active, or that do not have this commit live."""
         return (agent for agent in self.agents if agent.live() != commit or not self._has(agent, generation, "active"))
 
     @staticmethod
     def _has(agent: Agent, generation: int, state: str) -> bool:
-        """Whether the status of an agent has this state of a generation."""
+        """Whether the status of an agent has this state and generation."""
         status = patiently(lambda: agent.status)
         return (status.get("generation"), status.get("state")) == (generation, state)
 
     def _describe(self, agent: Agent, generation: int) -> str:
-        """All that is known of an agent, and of its part in the rollout of a generation."""
+        """All that is known about an agent and its part in the rollout of a generation."""
         process = agent.process and (agent.process.pid, agent.process.poll())
         made = Rollout(self.zk, self.app, generation)
         entry = patiently(lambda: made.entries).get(agent.name) if patiently(lambda: made.state) else None
@@ -115,11 +115,11 @@ class RollingFleet:
         )
 
     def wait_state(self, agent: Agent, generation: int, state: str) -> None:
-        """Wait until the status of an agent has this state of a generation."""
+        """Wait until the status of an agent has this state and generation."""
         wait_for(lambda: self._has(agent, generation, state), f"{agent.name} is {state}")
 
     def lives(self) -> dict[str, str | None]:
-        """What is live on each host."""
+        """The live commit of each host."""
         return {agent.name: agent.live() for agent in self.agents}
 
     def roll_out(self, commit: str, **rollout: Any) -> Rollout:
@@ -127,7 +127,7 @@ class RollingFleet:
         return self._seen(self.publish(commit, rollout={"minHealthy": 0, **rollout}))
 
     def roll_back(self, commit: str, since: str, **rollout: Any) -> Rollout:
-        """Publish an earlier commit to go back to it from the one `since`."""
+        """Publish an earlier commit, to go back to it from the commit `since`."""
         return self._seen(self.publish(commit, rolledBackFrom=since, rollout={"minHealthy": 0, **rollout}), "rollback")
 
     def _seen(self, generation: int, what: str = "rollout") -> Rollout:
@@ -135,7 +135,7 @@ class RollingFleet:
         return Rollout(self.zk, self.app, generation)
 
     def roll_out_by_playbook(self, commit: str, **rollout: Any) -> Rollout:
-        """Have `deploy.yml` publish a commit to be rolled out, and kill that as soon as a host is admitted."""
+        """Make `deploy.yml` publish a commit to be rolled out, and kill the playbook as soon as a host is admitted."""
         before = self.generation
         plan = {"minHealthy": 0, **rollout}
         given = {"hosts": self.servers.hosts, "app": self.app, "ref": commit, "rollout": plan}
@@ -153,12 +153,12 @@ class RollingFleet:
         return made
 
     def command(self, made: Rollout, verb: str) -> None:
-        """What a person does to a rollout."""
+        """Give a rollout a command, as a person does."""
         self.ledger.see_rollout(f"a rollout is {PAST[verb]} by a person")
         patiently(lambda: made.command(verb))
 
     def heads(self, made: Rollout, places: int) -> list[Agent]:
-        """Those that wait at the heads of the lanes, once there is one in each."""
+        """The agents that wait at the heads of the lanes, once each lane has one."""
 
         def find() -> list[Agent]:
             line = made.values("line")
@@ -172,7 +172,7 @@ class RollingFleet:
         return wait_for(lambda: patiently(find), "each lane has a head")
 
     def wait_entry(self, made: Rollout, entry: str, but: Collection[str] = ()) -> Agent:
-        """An agent that has this entry, once there is one that is none of the others."""
+        """An agent with this entry that is not among `but`, once there is one."""
 
         def find() -> Agent | None:
             entries = patiently(lambda: made.entries) if patiently(lambda: made.state) else {}
@@ -183,7 +183,7 @@ class RollingFleet:
 
     @contextlib.contextmanager
     def looking(self, made: Rollout, places: int, *before: str) -> Iterator[None]:
-        """Look all the time whether the rollout keeps to its limits; `before` is what the hosts had."""
+        """Check all the time that the rollout keeps to its limits. `before` are the commits that the hosts had."""
         look = Look(self, made, places, before)
         look.start()
         try:
@@ -194,7 +194,7 @@ class RollingFleet:
 
 
 class Look(threading.Thread):
-    """Looks at a rollout again and again."""
+    """Checks a rollout again and again."""
 
     def __init__(self, fleet: RollingFleet, made: Rollout, places: int, before: Collection[str]) -> None:
         super().__init__(daemon=True)
@@ -203,7 +203,7 @@ class Look(threading.Thread):
         self._trouble: Exception | None = None
 
     def run(self) -> None:
-        """Look until it is over, or something is wrong."""
+        """Check until the rollout is over or something is wrong."""
         try:
             with connected(self._fleet.servers.hosts, timeout=10, connection_retry=RETRY) as zk:
                 made = Rollout(zk, self._made.app, self._made.generation)
@@ -217,13 +217,13 @@ class Look(threading.Thread):
         entries = self._entries(made)
         early = [name for name, live in lives.items() if live not in self._before and name not in entries]
         if early:
-            # One may have been moved between the two places that are read, one after the other.
+            # An entry may have been moved between the reads of its old and its new place.
             entries = {**entries, **self._entries(made)}
             early = [name for name in early if name not in entries]
         if early and made.state.get("phase") == "done":
-            early = []  # it was done without them, as they were away, and they follow
+            early = []  # it was done without them, as they were not live, and they follow
         trouble = f"{early} have the release, and were not admitted: {entries}" if early else ""
-        # On the way back, those that were not proved need no place.
+        # In a rollback, hosts that were not proved need no place.
         for entry, most in (("admitted", self._places), ("returning", 2 * self._places)):
             names = sorted(name for name, found in entries.items() if found == entry)
             trouble = trouble or (f"{names} are {entry}, {most} may be" if len(names) > most else "")
@@ -237,7 +237,7 @@ class Look(threading.Thread):
             return {}  # it has not begun
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._is_over.set()
         self.join(60)
 
@@ -249,7 +249,7 @@ class Look(threading.Thread):
 
 @contextlib.contextmanager
 def rolling_fleet(root: Path, servers: Ensemble, app: str, count: int, ledger: Ledger) -> Iterator[RollingFleet]:
-    """`count` agents that share a git server, and run."""
+    """A fleet of `count` agents, not started yet, that share an origin."""
     origin = GitRepository.create(root / "origin")
     with ExitStack() as stack:
         zk = stack.enter_context(connected(servers.hosts, timeout=10, connection_retry=RETRY))
@@ -257,7 +257,7 @@ def rolling_fleet(root: Path, servers: Ensemble, app: str, count: int, ledger: L
         for number in range(count):
             name = f"web{number:02}"
             ways[name] = Ways(servers, stack)
-            # Long enough to be met on the way.
+            # Long enough to be hit by a fault meanwhile.
             hook = ["sh", "-c", f'sleep 0.3; ! grep -qx {name} "$ZOO_RELEASE/bad"']
             agents.append(Agent(root / name, ways[name].hosts, app, zk, name, {"hooks": {"after_activate": hook}}))
             stack.callback(agents[-1].kill)

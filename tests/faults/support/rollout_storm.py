@@ -1,4 +1,4 @@
-"""Troubles that befall a fleet while a release is rolled out to it: which, whom and for how long is chance."""
+"""Troubles that befall a fleet during a rollout, of a random kind, target and duration."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from support.rollout import Rollout
 from zoo_watcher.releases.going_back import MOST_ATTEMPTS
 
 LONGEST = 5.0
-"""Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
+"""Seconds that a trouble lasts at most: longer than the session timeout of the fleet."""
 PAUSE = 0.6
-"""Seconds from one trouble to the next, at the most."""
+"""Seconds from one trouble to the next, at most."""
 MEMBER = "a member"
 
 
 class RolloutStorm:
-    """What befalls the hosts of a rollout, and the members of the ensemble, one of these at a time.
+    """Troubles of the hosts in a rollout and of the ensemble's members, of which only one is hit at a time.
 
-    No agent is killed `MOST_ATTEMPTS` times: where each kill meets it as it activates or checks the release, its host
-    gives that up, as it should, and the rollout is done without it.
+    No agent is killed `MOST_ATTEMPTS` times: if each kill hit it while it activates or checks the release, its host
+    would rightly give up, and the rollout would finish without it.
     """
 
     def __init__(self, fleet: RollingFleet, made: Rollout, chance: random.Random) -> None:
@@ -42,7 +42,7 @@ class RolloutStorm:
         whom, trouble = make()
         if self._is_well(whom):
             self._fleet.ledger.inject(f"in a rollout, by chance: {trouble.name}")
-            # Beside the agents' logs, where the test fails.
+            # Shown beside the agents' logs if the test fails.
             print(f"{datetime.now(timezone.utc):%T.%f} {whom}, for {lasts if trouble.end else 0:.1f} s: {trouble.name}")
             trouble.begin()
             if trouble.end:
@@ -51,7 +51,7 @@ class RolloutStorm:
         self._end(time.monotonic())
 
     def _is_well(self, whom: str) -> bool:
-        """Whether a trouble may befall it: where one member was killed, the other two go on until it serves again."""
+        """Whether a trouble may hit this target. While a killed member does not serve, the others are spared."""
         others = self._fleet.servers.members if whom == MEMBER else []
         return whom not in self._troubled and all(member.mode for member in others)
 
@@ -67,7 +67,7 @@ class RolloutStorm:
                 end()
 
     def _agent_trouble(self) -> tuple[str, Trouble]:
-        """One of an agent, as a rule of one that is on its way."""
+        """A trouble of an agent, usually of one that is admitted."""
         agent, role = self._agent()
         ways = self._fleet.ways[agent.name]
 
@@ -107,9 +107,9 @@ class RolloutStorm:
         return self._chance.choice(self._fleet.agents), "an agent"
 
     def _member_trouble(self) -> tuple[str, Trouble]:
-        """One of a member: the other two go on."""
+        """A trouble of one member, while the other two go on."""
         member = self._chance.choice(self._fleet.servers.members)
-        # Nobody waits until it serves: the troubles of hosts would last as long.
+        # Nothing waits until it serves, or the troubles of hosts would last as long.
         kill = Trouble("kill -9 of a member", member.kill, member.start)
         stop = Trouble(
             "SIGSTOP of a member",

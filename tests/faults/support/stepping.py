@@ -1,7 +1,7 @@
-"""Kills a program at a chosen system call, by strace(1): the program itself knows nothing of it.
+"""Kills a program at a chosen system call, by strace(1), without any change to the program.
 
-strace sends SIGKILL as a thread enters a call for the n-th time, before the kernel does what the call asks for. The
-counts are each thread's own. A first run records which calls are made, and each of them is a point to be killed at.
+strace sends SIGKILL as a thread enters a call for the n-th time, before the kernel carries it out. Each thread has its
+own counts. A first run records which calls are made, and each of them is a point at which to kill.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CALLS = (
     *("mkdir", "rmdir", "rename", "renameat2", "link", "linkat", "symlink", "unlink", "unlinkat", "chmod", "fchmod"),
     *("fchmodat", "fsync", "fdatasync", "syncfs", "flock", "ftruncate", "vfork", "write", "pwrite64", "kill", "sendto"),
 )
-"""What changes a disk, starts or ends a program, or speaks to the ensemble."""
+"""The calls that change a disk, start or end a program, or talk to the ensemble."""
 ENTRY = re.compile(r"(\d+) +([a-z_0-9]+)\(")
 LONGEST = 30
 """Seconds after which a program under strace is given up."""
@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Stepper:
-    """Runs `words` under strace; `alone` leaves out the programs that it starts."""
+    """Runs `words` under strace. With `alone`, the programs that it starts are not traced."""
 
     words: Sequence[str]
     log: Path
@@ -46,14 +46,14 @@ class Stepper:
     calls: Sequence[str] = CALLS
 
     def command(self, point: Point | None) -> list[str]:
-        """The words of the command under strace, to be killed at a point, or to be recorded."""
+        """The command line under strace, to be killed at a point, or to be recorded."""
         calls = [point.call] if point else self.calls
         follow = ["-f", "-b", "execve"] if self.alone else ["-f"]
         kill = ["-e", f"inject={point.call}:signal=KILL:when={point.number}"] if point else []
         return ["strace", *follow, "-o", str(self.log), "-e", f"trace={','.join(calls)}", *kill, *self.words]
 
     def run(self, question: str, point: Point | None = None) -> list[str]:
-        """Run to the end with `question` on standard input; the lines that the program wrote."""
+        """Run to the end with `question` on standard input, and return the lines that the program wrote."""
         done = subprocess.run(
             self.command(point),
             input=question,
@@ -71,7 +71,7 @@ class Stepper:
         return "+++ killed by SIGKILL +++" in self.log.read_text()
 
     def points(self, program: str, others: str = "") -> list[Point]:
-        """The points of the last run, a recording. What another process than the first reaches first is of `others`."""
+        """The points of the last run, a recording. Those that a child process reaches first belong to `others`."""
         counts: Counter[tuple[str, str]] = Counter()
         reached: dict[tuple[str, int], str] = {}
         first = ""

@@ -23,14 +23,14 @@ from support.ensemble import Ensemble, Member
 from support.repository import GitRepository
 
 LONGEST = 8.0
-"""Seconds that a trouble lasts at the most: longer than a session of the fleet's."""
+"""Seconds that a trouble lasts at most: longer than the session timeout of the fleet."""
 
 Act = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What it is called, what begins it, and what ends it where it does not end by itself."""
+    """A trouble's name, what begins it, and what ends it if it does not end by itself."""
 
     name: str
     begin: Act
@@ -39,7 +39,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Hosts of one application, their ways to the ensemble, and the git server's."""
+    """Hosts of one application, their proxies to the ensemble, and the proxy and URL of the git server."""
 
     hosts: list[Host]
     ways: dict[str, Ways]
@@ -49,22 +49,22 @@ class Fleet:
 
     @property
     def origin(self) -> GitRepository:
-        """The repository that is published from."""
+        """The repository whose commits are published."""
         return self.hosts[0].origin
 
     def commit(self, *, bad: bool = False) -> str:
-        """A new commit; a bad one has a file by which the hook after its activation fails."""
+        """A new commit. A bad one has a file that makes the after_activate hook fail."""
         there = (self.origin.path / "bad").exists()
         changes = {"bad": "yes\n" if bad else None} if bad or there else {}
         return self.origin.commit({"index.html": f"{time.monotonic_ns()}\n", **changes})
 
     def publish(self, commit_id: str) -> int:
-        """Publish a commit; the generation."""
+        """Publish a commit, and return the generation."""
         return self.hosts[0].publish(commit_id, url=self.url)
 
 
 class Storm:
-    """Begins troubles and ends them. Each thing (a host, a member, the git server) has one at a time."""
+    """Begins and ends troubles. Each thing (a host, a member, the git server) has only one at a time."""
 
     def __init__(self, fleet: Fleet, ledger: Ledger, seed: int) -> None:
         self._fleet = fleet
@@ -73,7 +73,7 @@ class Storm:
         self._under_way: dict[str, tuple[float, Act]] = {}
 
     def step(self) -> None:
-        """End what has lasted long enough, and begin something new."""
+        """End the troubles that have lasted long enough, and begin a new one."""
         now = time.monotonic()
         for thing in [thing for thing, (until, _end) in self._under_way.items() if until <= now]:
             self._under_way.pop(thing)[1]()
@@ -93,7 +93,7 @@ class Storm:
             self._under_way.popitem()[1][1]()
 
     def look(self) -> None:
-        """Every live tree is whole, and every agent that nobody has ended runs."""
+        """Check that every live tree is complete, and that every agent that was not stopped is running."""
         for host in self._fleet.hosts:
             self._ledger.judge(COMMITS, damage(host))
             status = host.agent.process and host.agent.process.poll()
@@ -105,7 +105,7 @@ class Storm:
             yield host.agent.name, self._of_host(host)
         yield "member", self._of_member(self._random.choice(self._fleet.servers.members))
         yield "git server", self._of_git_server()
-        # More often than one of the others: nothing would be deployed.
+        # More often than each of the others, or hardly anything would be deployed.
         yield from [("config", self._of_config())] * 3
 
     def _of_host(self, host: Host) -> list[Trouble]:
@@ -155,7 +155,7 @@ class Storm:
 
 
 def damage(host: Host) -> str:
-    """At what the live tree of a host is not the commit that it should be; empty where it is whole."""
+    """How the live tree of a host differs from its commit, empty if it does not."""
     while True:
         live = host.agent.live()
         if live is None:
@@ -166,7 +166,7 @@ def damage(host: Host) -> str:
 
 
 def hears(pid: int, number: int) -> bool:
-    """Whether a process has a handler for a signal, or holds it back until it has one (proc_pid_status(5))."""
+    """Whether a process has a handler for a signal, or blocks it until it has one (proc_pid_status(5))."""
     sets = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return bool((int(sets["SigCgt"], 16) | int(sets["SigBlk"], 16)) >> (number - 1) & 1)
 
@@ -177,14 +177,14 @@ def _signal(host: Host, number: int) -> None:
 
 
 def _reload(host: Host) -> None:
-    # One that has just been started does not listen yet, and would end; a service manager waits for it, too.
+    # An agent that has just been started has no handler yet, and would end. A service manager waits for it too.
     assert host.agent.process
     if hears(host.agent.process.pid, signal.SIGHUP):
         _signal(host, signal.SIGHUP)
 
 
 def _expire(host: Host) -> None:
-    # One that has just lost its session, or forgotten it as it ended, remembers none until it has another.
+    # An agent that has just lost its session, or deleted its file as it ended, has none until the next session.
     with contextlib.suppress(FileNotFoundError):
         expire_session(host.agent)
 

@@ -1,4 +1,4 @@
-"""Counts, by inotify(7), what is renamed into a directory: no swap of a symlink goes unseen."""
+"""Counts, by inotify(7), the renames into a directory, so that no swap of a symlink goes unseen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVENT = struct.Struct("iIII")
 
 
 class Swaps:
-    """What has been renamed into `directory` since."""
+    """The renames into `directory` since this was created."""
 
     def __init__(self, directory: Path) -> None:
         library = ctypes.CDLL(None, use_errno=True)
@@ -39,5 +39,5 @@ class Swaps:
             offset += length
 
     def close(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         os.close(self._descriptor)

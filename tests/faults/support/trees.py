@@ -1,4 +1,4 @@
-"""Whether a directory is, byte for byte, a commit: files, modes, symlinks, directories, and nothing else."""
+"""Whether a directory equals a commit byte for byte: files, modes, symlinks, directories, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SYMLINK = "120000"
 GITLINK = "160000"
 
 Contents = dict[bytes, tuple[str, str]]
-"""By path: the mode as git writes it, and the hash of the contents; a directory has none."""
+"""By path, the mode as git writes it, and the hash of the contents, which is empty for a directory."""
 
 
 @functools.cache
 def commit_contents(repository: Path, commit_id: str) -> Contents:
-    """What git says that a commit has; a submodule is an empty directory."""
+    """The contents of a commit according to git. A submodule is an empty directory."""
     command = ["git", "-C", str(repository), "ls-tree", "-r", "-z", commit_id]
     listed = subprocess.run(command, check=True, capture_output=True).stdout
     contents: Contents = {}
@@ -35,7 +35,7 @@ def commit_contents(repository: Path, commit_id: str) -> Contents:
 
 
 def directory_contents(root: Path) -> Contents:
-    """What is below a directory on disk."""
+    """The contents of a directory on disk."""
     top = os.fsencode(root)
     contents: Contents = {}
     for directory, directories, files in os.walk(top):
@@ -60,7 +60,7 @@ def _hash(data: bytes) -> str:
 
 
 def difference(root: Path, repository: Path, commit_id: str) -> str:
-    """The first thing at which a directory is not the commit; empty where there is none."""
+    """The first difference between a directory and a commit, empty if there is none."""
     wanted, found = commit_contents(repository, commit_id), directory_contents(root)
     for path in sorted(wanted.keys() | found.keys()):
         if wanted.get(path) != found.get(path):

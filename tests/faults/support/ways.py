@@ -1,4 +1,4 @@
-"""An agent's only ways to the members of an ensemble: a proxy to each."""
+"""An agent's only ways to the members of an ensemble: one proxy for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.ensemble import Ensemble, Member
 
 
 class Ways:
-    """The proxies, which end with `stack`."""
+    """The proxies to an ensemble, which `stack` closes."""
 
     def __init__(self, ensemble: Ensemble, stack: ExitStack) -> None:
         self.by_number = {
@@ -22,7 +22,7 @@ class Ways:
         return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.by_number.values())
 
     def lead_to(self, member: Member) -> None:
-        """Begin with this member alone."""
+        """Let only this member be reached."""
         for number, proxy in self.by_number.items():
             if number != member.number:
                 proxy.refuse()
@@ -33,12 +33,12 @@ class Ways:
             proxy.refuse()
 
     def swallow(self) -> None:
-        """Pass nothing on, and let nobody know."""
+        """Accept everything, and pass nothing on."""
         for proxy in self.by_number.values():
             proxy.swallow()
 
     def cut(self) -> None:
-        """End every connection; new ones are taken."""
+        """End every connection, and still accept new ones."""
         for proxy in self.by_number.values():
             proxy.cut()
 

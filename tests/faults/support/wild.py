@@ -1,4 +1,4 @@
-"""What may be in a config znode: good releases, nearly good ones, any JSON, any bytes."""
+"""Payloads of a config znode: good releases, nearly good ones, any JSON, any bytes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 LARGEST = 1_000_000
-"""Bytes that ZooKeeper takes, with room for the path."""
+"""Bytes that ZooKeeper accepts, with room for the path."""
 
 TREES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -104,7 +104,7 @@ EXTREMES = st.sampled_from(
 
 
 def payloads(good: dict[str, str]) -> st.SearchStrategy[bytes]:
-    """Payloads around a good release."""
+    """Payloads derived from a good release, and others."""
     return st.one_of(
         _mutations(good), _mutations(good), _cut(good), TREES.map(_encode), st.binary(max_size=200), EXTREMES
     )
