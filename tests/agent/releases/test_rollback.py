@@ -242,10 +242,9 @@ def test_where_a_hook_has_changed_every_earlier_release_the_latest_comes_back_al
     agent = serving_release(health_timeout=0.5)
     first = repository.head
     modify(agent, first)
-    broken = repository.commit({"index.html": "broken\n"})
+    repository.commit({"index.html": "broken\n"})
     status = agent.wait_outcome(release())
     assert (status["state"], agent.live()) == ("rolled_back", first)
-    assert broken != first
 
 
 def test_an_earlier_release_that_these_signers_have_not_signed_does_not_come_back(
