@@ -155,7 +155,7 @@ def test_an_unexpected_error_is_the_problem_of_its_action_and_the_next_change_ac
     assert actions.works
 
 
-def test_an_action_that_can_not_be_started_now_stays_pending_and_is_run_as_soon_as_it_can_be(
+def test_an_action_that_cannot_be_started_now_stays_pending_and_is_run_as_soon_as_it_can_be(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, tries = command._start, list[None]()

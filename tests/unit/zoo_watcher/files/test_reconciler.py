@@ -201,7 +201,7 @@ def test_the_thread_rests_until_it_repeats_a_request_that_the_server_refused(
     wait_for((tmp_path / "a.conf").exists, "it goes on")
 
 
-def test_a_thread_that_can_not_be_started_leaves_no_other_behind(
+def test_a_thread_that_cannot_be_started_leaves_no_other_behind(
     reconciler: FileReconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, before = Thread.start, set(threading.enumerate())

@@ -606,7 +606,7 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
 
 
 def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    """Configure a unit and each hook, which run `script` with their name as $0, and return the file of their notes."""
+    """Configure a unit, and hooks that run `script` with their name as $0. Returns the file in which all note their names."""
     notes, systemctl = tmp_path / "notes", tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
     systemctl.write_text(f"#!/bin/sh\necho unit >> {notes}\n")

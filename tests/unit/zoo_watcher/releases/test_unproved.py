@@ -65,7 +65,7 @@ class Host:
             self.owed = {other: one for other, one in self.owed.items() if other != path and one.needs_use}
 
     def leave(self, path: str) -> None:
-        """Find the live release unhealthy and leave it: it has its outcome, and nothing else has."""
+        """Find the live release unhealthy and keep it: it has its outcome, and nothing else has."""
         if path in self.live:
             self.journal = self.journal.without_release(self.live[path], path)
             self.owed.pop(path, None)
