@@ -332,7 +332,7 @@ class Life:
         return command.Ended("ended with status 1" if commit_id in self.failing else None, "")
 
     def _check_hook(self, commit_id: str) -> None:
-        """Note a second run of the release that took the host down, if the rollout is halted and the stable one works."""
+        """Note a further run of the release that ended the host, if the rollout is halted and the stable one works."""
         if not (self.is_over and self.state and self.state.stable):
             return
         new, stable = self.state.release["commitId"], self.state.stable["commitId"]

@@ -69,7 +69,7 @@ class Loop:
         return self._watcher.board.status.state
 
     def follow_in_vain(self, desired: Desired) -> Desired | None:
-        """Have a release desired whose rollout this host can't follow, as others can't see it; returns what to deploy."""
+        """Have a release desired whose rollout this host can't follow, being invisible; returns what to deploy."""
         self._watcher.desired.current = desired
         with pytest.raises(AgentError):
             self._watcher._follow_rollout()

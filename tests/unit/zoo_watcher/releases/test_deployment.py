@@ -606,7 +606,7 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
 
 
 def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    """Configure a unit, and hooks that run `script` with their name as $0. Returns the file in which all note their names."""
+    """Configure a unit, and hooks that run `script` with their name as $0; returns the file where they note it."""
     notes, systemctl = tmp_path / "notes", tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
     systemctl.write_text(f"#!/bin/sh\necho unit >> {notes}\n")
@@ -718,7 +718,7 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_even_i
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_host_is_deployed_even_if_its_disk_takes_no_journal_which_is_written_later(
+def test_a_deployment_goes_on_and_counts_even_if_the_journal_cannot_be_written_yet(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(_journal: ReleaseJournal, path: Path) -> None:

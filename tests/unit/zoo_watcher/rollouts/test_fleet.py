@@ -26,7 +26,7 @@ def test_every_host_of_a_fleet_gets_the_release(begin: Begin, count: int) -> Non
 LIVES, TESTS = 20, 5
 """The number of fleets in a test, and the number of tests."""
 HANGS = 1e9
-"""Seconds that a deployment takes which never ends."""
+"""Seconds for a deployment that never ends."""
 
 
 def random_rollout(chance: random.Random, count: int) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Events:
         self.fleet.command(verb, force=self.chance.random() < 0.5)
 
     def end(self) -> None:
-        """Mend everything: hosts that are down return, none is held or ill any longer, and nothing hangs."""
+        """Mend what can be mended: hosts that are down return, none is held or ill any longer, and nothing hangs."""
         for host in self.fleet.hosts:
             self._start(host)
             host.is_sick = host.is_blind = False
@@ -289,7 +289,7 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
         is_over = fleet.state is None or fleet.state.phase in {"done", "rolling_back", "rolled_back"}
         assert is_over or not ill - may_be_ill, f"seed {seed}: {ill} are ill, and count as proved"
         events.end()
-        fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # used at once
+        fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # called immediately
         fleet.run(300)
         assert fleet.state, seed
         is_alive = any(host.is_up for host in fleet.hosts)
@@ -299,6 +299,6 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
             assert not there, f"seed {seed}: {there} did not return"
         if fleet.state.phase == "done":
             able = [host for host in fleet.hosts if host.is_up and not host.fails]
-            fleet.run(4000, until=lambda: all(host.has == NEW for host in able))  # used at once
+            fleet.run(4000, until=lambda: all(host.has == NEW for host in able))  # called immediately
             stay = {host.name for host in fleet.hosts if host.is_up and host.has != NEW and not host.fails}
             assert not stay, f"seed {seed}: {stay} did not follow"

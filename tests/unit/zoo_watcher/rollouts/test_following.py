@@ -211,7 +211,7 @@ def test_a_host_that_follows_once_more_has_its_full_turn_again(begin: Begin) -> 
 
 
 def test_an_agent_that_is_restarted_with_the_release_does_not_stand_in_line(begin: Begin) -> None:
-    """All hosts do this at the same time when the agents of a fleet are upgraded whose hosts have all joined since."""
+    """When agents are upgraded, all hosts do this at the same time in a fleet whose hosts have all joined since."""
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10})
     done_without(fleet, [])
     fleet.join()

@@ -21,7 +21,7 @@ LATENCY = 0.02
 
 
 def price_of_a_host(begin: Begin, count: int) -> list[float]:
-    """Median and average of the hosts' requests in a rollout, the same of their watch events, and the most events of one."""
+    """Median and average of the hosts' requests in a rollout, the same of watch events, and the most events of one."""
     fleet = begin(count, count, ROLLOUT)
     fleet.ensemble.latency, fleet.deploys = LATENCY, DEPLOYS
     fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
