@@ -1,4 +1,4 @@
-"""Pauses between tries grow up to the longest, and begin anew when a try came out."""
+"""Pauses between tries grow up to the longest, and start over after a try that succeeded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert list(islice(Backoff(1, 30, jitter=0), 7)) == [1, 2, 4, 8, 16, 30, 30]
 
 
-def test_pauses_grow_by_the_factor_that_is_given() -> None:
+def test_pauses_grow_by_the_given_factor() -> None:
     assert list(islice(Backoff(1, 100, factor=3, jitter=0), 4)) == [1, 3, 9, 27]
 
 
-def test_a_first_pause_over_the_longest_is_as_long_as_that() -> None:
+def test_a_first_pause_over_the_longest_is_limited_to_it() -> None:
     assert next(Backoff(5, 2, jitter=0)) == 2
 
 

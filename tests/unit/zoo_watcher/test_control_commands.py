@@ -1,4 +1,4 @@
-"""What a person is told of a request, whoever else asks at the same time."""
+"""What a person is told about a request, whoever else makes one at the same time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from zoo_watcher.host.layout import Layout
 from zoo_watcher.zookeeper.session_states import SYNC_CONNECTED
 
 OTHERS = {"since": "2000-01-01T00:00:00.000+00:00", "request": "x", "done": False, "message": "nothing to retry"}
-"""The answer to somebody else, who began earlier."""
+"""The answer to the earlier request of another person."""
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Iterator[Layout]:
-    """A base at which an agent seems to run, which answers nobody."""
+    """A base in which an agent seems to run, but answers no request."""
     made = Layout(tmp_path)
     made.make()
     lock = lock_base(made)
@@ -33,12 +33,12 @@ def layout(tmp_path: Path) -> Iterator[Layout]:
 
 
 def tell(layout: Layout, answer: dict[str, Any]) -> None:
-    """Have the status file say what the last request has come to."""
+    """Have the status file report the answer to the last request."""
     layout.status.write_text(json.dumps({RETRY: answer}))
 
 
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_request_whose_place_another_has_taken_is_answered_by_that_and_by_nothing_of_before(
+def test_a_request_that_another_has_replaced_is_answered_by_the_answer_to_that_and_no_earlier_one(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, is_new: bool
 ) -> None:
     def be_overtaken(layout: Layout, name: str, reason: str, by: str) -> Mark:
@@ -63,7 +63,7 @@ def test_a_request_whose_place_another_has_taken_is_answered_by_that_and_by_noth
     [("hold", HELD), ("release", HELD), ("drain", DRAINED), ("undrain", DRAINED), ("retry", RETRY)],
 )
 @pytest.mark.parametrize("is_empty", [True, False])
-def test_a_directory_in_the_place_of_a_marker_is_named_and_stays(
+def test_a_directory_in_place_of_a_marker_is_named_and_stays(
     layout: Layout, command: str, name: str, is_empty: bool
 ) -> None:
     place = layout.control(name)
@@ -79,10 +79,10 @@ def test_a_directory_in_the_place_of_a_marker_is_named_and_stays(
 
 
 @pytest.mark.parametrize("command", ["hold", "release", "drain", "undrain", "retry"])
-def test_what_keeps_the_agent_from_carrying_a_command_out_is_named(
+def test_what_keeps_the_agent_from_carrying_out_a_command_is_named(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    # An agent of before, which was told to hold and to drain.
+    # As an earlier agent has left it that was told to hold and to drain.
     status = {"session": SYNC_CONNECTED, HELD: {}, DRAINED: {}, "troubles": ["/service/b: no permission to delete it"]}
     layout.status.write_text(json.dumps(status))
     monkeypatch.setattr(control_commands, "PATIENCE", 0.05)
@@ -99,7 +99,7 @@ def test_what_keeps_the_agent_from_carrying_a_command_out_is_named(
     ],
     ids=["all is well", "a registration is refused"],
 )
-def test_who_ends_a_drain_is_told_what_is_not_registered_all_the_same(
+def test_the_end_of_a_drain_is_reported_with_what_is_still_not_registered(
     layout: Layout, troubles: list[str], effect: str
 ) -> None:
     status = {"session": SYNC_CONNECTED, "registered": ["/service/a"], "troubles": troubles}

@@ -1,4 +1,4 @@
-"""The desired release is read where it may have changed, and read again where that did not come out."""
+"""The desired release is read when it may have changed, and read again when that failed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COMMIT = "a" * 40
 
 
 def znode(generation: int, **changes: Any) -> Znode:
-    """The config znode as the publisher writes it."""
+    """The config znode as a publisher writes it."""
     release = {"url": "https://git.example/site.git", "commitId": COMMIT, "relativePath": "site", **changes}
     return Znode(json.dumps(release).encode(), SimpleNamespace(mzxid=generation))
 
 
 @dataclass
 class Server:
-    """Has one config znode, and counts how often that is read; perhaps a policy, and rollouts that have begun."""
+    """A server with one config znode whose reads it counts, perhaps a policy, and rollouts that have begun."""
 
     znode: Znode | None = None
     policy: Znode | None = None
@@ -70,19 +70,19 @@ class Server:
 
 @pytest.fixture
 def server() -> Server:
-    """One without a config znode."""
+    """A server without a config znode."""
     return Server()
 
 
 @pytest.fixture
 def wakes() -> list[None]:
-    """Has an item for each time that the loop was woken."""
+    """A list with an item for each time that the loop was woken."""
     return []
 
 
 @pytest.fixture
 def desired(server: Server, wakes: list[None]) -> DesiredRelease:
-    """That of an agent that has just been started."""
+    """The desired release of an agent that has just been started."""
     config = Config.from_object({"hosts": "zk1", "base": "/srv"})
     return DesiredRelease(config, cast(Session, server), lambda: wakes.append(None))
 
@@ -103,14 +103,14 @@ def test_a_release_is_desired_with_its_generation_and_the_number_of_live_agents(
         ({"url": "https://git.example/other.git"}, 'url: "https://git.example/other.git" is below none of the allowed'),
     ],
 )
-def test_what_this_host_may_not_deploy_is_a_problem(changes: dict[str, Any], problem: str) -> None:
+def test_a_release_that_this_host_may_not_deploy_is_a_problem(changes: dict[str, Any], problem: str) -> None:
     desired = Desired.from_znode(znode(7, **changes), 5, ("https", "ssh"), ("https://git.example/site.git",))
     assert desired.release is None
     assert desired.problem is not None
     assert desired.problem.startswith(problem)
 
 
-def test_an_address_that_this_host_allows_is_no_problem() -> None:
+def test_an_address_that_this_host_allows_is_not_a_problem() -> None:
     assert Desired.from_znode(znode(7), 5, ("https",), ("https://git.example/",)).problem is None
 
 
@@ -161,7 +161,7 @@ def test_the_same_generation_stays_as_it_was_first_read(desired: DesiredRelease,
 
 
 @pytest.mark.parametrize(("czxid", "counts"), [(6, True), (8, False)])
-def test_a_policy_counts_as_it_is_for_what_is_published_after_it_was_made(
+def test_a_policy_counts_in_its_present_form_for_a_release_that_is_published_after_its_creation(
     desired: DesiredRelease, server: Server, czxid: int, counts: bool
 ) -> None:
     server.znode, server.policy = znode(7), Znode(b'{"rollout": true}', SimpleNamespace(czxid=czxid, mzxid=9))
@@ -182,7 +182,7 @@ def test_a_rollout_that_has_begun_counts_whatever_the_policy_is_now(desired: Des
     assert not desired.current.may_roll_out
 
 
-def test_a_generation_is_another_release_only_where_an_ensemble_was_rebuilt() -> None:
+def test_a_generation_is_a_different_release_only_where_an_ensemble_was_rebuilt() -> None:
     release = Release("https://git.example/site.git", COMMIT, "site")
     desired, refused = Desired(7, 1, release), Desired(7, 1, problem="the published release is refused: no signature")
     rebuilt = Desired(7, 1, Release("https://git.example/other.git", COMMIT, "site"))

@@ -1,4 +1,4 @@
-"""A frozen dataclass of the agent behaves as one that `dataclasses` makes."""
+"""A frozen dataclass of the agent behaves like one that `dataclasses` makes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo_watcher import frozen
 
 
 class Account:
-    """What dataclasses are made of."""
+    """The fields that the dataclasses are made from."""
 
     name: str
     password: str = field(repr=False)  # pylint: disable=invalid-field-call
@@ -20,7 +20,7 @@ class Account:
 
 
 def made(decorate: Any) -> Any:
-    """A dataclass of it."""
+    """A dataclass made from `Account`."""
     body = {name: value for name, value in vars(Account).items() if name not in {"__dict__", "__weakref__"}}
     return decorate(frozen=True)(type("Account", (), {**body, "__qualname__": "Account"}))
 
@@ -42,7 +42,7 @@ def test_it_is_compared_by_the_fields_that_count() -> None:
 
 
 @pytest.mark.parametrize("kind", [OURS, THEIRS])
-def test_it_can_not_be_changed_but_replaced(kind: Any) -> None:
+def test_it_cannot_be_changed_but_replaced(kind: Any) -> None:
     one = kind("ann", "word")
     with pytest.raises(FrozenInstanceError, match="name"):
         one.name = "bob"

@@ -17,7 +17,7 @@ LONG = 60.0
 
 @pytest.fixture
 def inbox() -> Iterator[Inbox]:
-    """One that signals wake."""
+    """An inbox that is woken by signals."""
     made = Inbox()
     made.be_woken_by_signals()
     yield made

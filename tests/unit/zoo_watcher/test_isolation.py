@@ -1,4 +1,4 @@
-"""A host that was cut off by a release, and has gone back from it, does not try that again once it is connected."""
+"""A host that a release cut off, and that has rolled back from it, does not try it again once it is connected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EARLIER, ISOLATING, OTHER = "a" * 40, "b" * 40, "c" * 40
 
 @pytest.fixture
 def watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watcher:
-    """An agent that no server answers; its host is not healthy, and has two releases."""
+    """An agent that no server answers, whose host is not healthy and has two releases."""
     check = {"type": "tcp", "interval": 0.05, "timeout": 0.05}
     service = {"path": "/service", "port": free_ports(1)[0], "check": check}
     keys = {"hosts": "127.0.0.1:1", "base": str(tmp_path / "base"), "health_timeout": 0.2, "services": [service]}
@@ -38,7 +38,7 @@ def watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watcher:
 
 
 def desire(watcher: Watcher, generation: int, commit_id: str | None) -> Desired:
-    """Have a server answer that this is desired; without a commit, what is published is not valid."""
+    """Have a server answer that this is desired, or, without a commit, that the published release is not valid."""
     release = Release("https://git.example/site.git", commit_id, "site") if commit_id else None
     desired = Desired(generation, 1, release, None if release else "garbage")
     watcher.desired.is_read = True
@@ -47,7 +47,7 @@ def desire(watcher: Watcher, generation: int, commit_id: str | None) -> Desired:
 
 
 def meet(watcher: Watcher) -> None:
-    """What the loop does about the desired release where a server answers."""
+    """Do what the loop does about the desired release when a server answers."""
     watcher._take_messages(0)
     watcher.convergence.journal.forget()
     watcher.controls.refresh()
@@ -84,7 +84,7 @@ def test_a_release_that_was_left_while_no_server_answered_is_not_tried_again(
 
 
 def prove_without_a_limit(watcher: Watcher) -> None:
-    """Have the first release live, never healthy and proved while no server answers; generation 9 has failed here."""
+    """Have the first release live, never healthy and being proved without a server, after generation 9 has failed."""
     activate(watcher.layout, "site", ISOLATING)
     journal = ReleaseJournal().with_place("site", None, None).with_attempt(8, ISOLATING, "site", None)
     journal.with_failure(Failure(9, "failed", "too large", OTHER)).save(watcher.layout.journal)
@@ -103,10 +103,10 @@ def prove_without_a_limit(watcher: Watcher) -> None:
     ("commit_id", "held", "message"),
     [(OTHER, False, "too large"), (OTHER, True, "too large"), (None, False, "garbage"), (None, True, "garbage")],
 )
-def test_what_is_proved_without_a_limit_in_isolation_gives_way_once_there_is_contact(
+def test_a_proof_without_a_limit_in_isolation_gives_way_once_there_is_contact(
     watcher: Watcher, commit_id: str | None, held: bool, message: str
 ) -> None:
-    """The desired release has failed here, or is not valid."""
+    """The desired release has failed on this host, or is not valid."""
     prove_without_a_limit(watcher)
     desire(watcher, 9, commit_id)
     if held:
@@ -138,7 +138,7 @@ def test_a_retry_that_was_asked_for_while_no_server_answered_is_carried_out(watc
     assert wait_for(answer, "it is answered") == "generation 9 is tried again"
 
 
-def test_a_host_that_waits_in_a_rollout_says_what_has_failed_while_no_server_answers(watcher: Watcher) -> None:
+def test_a_host_that_waits_in_a_rollout_reports_what_has_failed_even_while_no_server_answers(watcher: Watcher) -> None:
     layout = watcher.layout
     activate(layout, "site", EARLIER)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(EARLIER, "site", 5)
@@ -158,7 +158,9 @@ def test_a_host_that_waits_in_a_rollout_says_what_has_failed_while_no_server_ans
     assert watcher.board.status == told
 
 
-def test_what_a_hold_has_cancelled_while_no_server_answers_is_not_under_way_any_more(watcher: Watcher) -> None:
+def test_a_deployment_that_a_hold_has_cancelled_while_no_server_answers_is_no_longer_under_way(
+    watcher: Watcher,
+) -> None:
     watcher.config = replace(watcher.config, rollback_when_isolated=0.0)
     watcher.convergence._config = watcher.config
     desire(watcher, 9, OTHER)

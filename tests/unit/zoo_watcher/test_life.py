@@ -1,9 +1,9 @@
-"""Whatever happens in a host's life, and at whatever instant, it does not stay with a release that was never proved.
+"""Whatever happens to a host, and at whatever instant, it does not stay with a release that was never proved.
 
-Nor does what is published wait for ever for something else.
+Nor does a published release wait indefinitely for something else.
 
-The loop's decisions, the deployments and the journal are the real ones, in one thread. Whether the host is healthy is
-told by what is live; publications, controls, restarts and crashes come between two steps, or in the middle of one.
+The loop's decisions, the deployments and the journal are the real ones, in one thread. The live releases determine
+whether the host is healthy. Publications, controls, restarts and crashes come between two steps or within one.
 """
 
 from __future__ import annotations
@@ -53,38 +53,38 @@ from zoo_watcher.wire.rollout_rules import decide
 FIRST, *OTHERS = (letter * 40 for letter in "abcdef")
 PLACES = ("site", "other", "third")
 Begin = Callable[..., Any]
-"""Begins a `Life` by its seed, or one of another class."""
+"""Begins a `Life`, or one of another class, from a seed."""
 ROLLOUT_LIVES = int(os.environ.get("ZOO_ROLLOUT_LIVES", "60"))
 LIVES, TESTS = 50, 4
-"""How many lives a test has, and how many tests there are."""
+"""The number of lives in a test, and the number of tests."""
 STEPS = 200
-"""Steps of the loop after which a life should have come to rest."""
+"""The number of steps of the loop within which a life has to come to rest."""
 CRASHES = 2
-"""How many are held against a release: with fewer, each hook that is owed is run."""
+"""The number of crashes that are held against a release. With fewer, each hook that is owed is run."""
 
 
 class CrashError(BaseException):
-    """The agent ends without a word."""
+    """The agent ends abruptly."""
 
 
 class RestError(BaseException):
-    """Nothing will happen any more: what is under way waits for ever."""
+    """Nothing more will happen: what is under way waits indefinitely."""
 
 
 class Life:
-    """One life, by its `seed`. Some releases are not healthy, the first more rarely, or can't be deployed."""
+    """The life of a host, from a `seed`. Some releases are not healthy, the first more rarely, or can't be deployed."""
 
     def __init__(self, seed: int, base: Path) -> None:
-        self.chance = random.Random(seed)  # nothing to guess
+        self.chance = random.Random(seed)  # need not be unpredictable
         self.unhealthy, self.failing, self.missing, self.refused = map(self._some, (0.4, 0.15, 0.15, 0.1))
-        """Releases that make the host unhealthy, whose hook fails, that nobody has, that are too large."""
+        """Releases that make the host unhealthy, whose hook fails, that no server has, and that are too large."""
         self.demands_contact = self.chance.random() < 0.5
         self.isolating = self._some(0.3) if self.demands_contact else set()
         """Releases that cut the host off from the ensemble."""
         self.is_out = False
         """Whether no server answers, whatever is live."""
         self.shortage = self.chance.choice((0, 0, 0.2))
-        """How often the host lacks what it takes to start a hook."""
+        """How often the host lacks the resources to start a hook."""
         self.unhealthy |= {FIRST} if self.chance.random() < 0.2 else set()
         self.events: list[Callable[[], None]] = [lambda: self._publish(FIRST, PLACES[0])]
         self.events += [self._event() for _number in range(self.chance.randint(2, 7))]
@@ -94,15 +94,15 @@ class Life:
         self.crashes = self.generation = self.spared = 0
         self.desired: Desired | None = None
         self.assigned: Assignment | None = None
-        """What a rollout has the host do instead."""
+        """What a rollout tells the host to do instead."""
         self.state: RolloutRecord | None = None
-        """Of the rollout in which the host is among the first."""
+        """The state of the rollout in which the host is among the first."""
         self.is_lost = self.is_over = False
-        """Whether the agent has ended in that without a word, and whether it was halted when the next one began."""
+        """Whether the agent has ended abruptly in that rollout, and whether it was halted when the next agent began."""
         self.restarting = False
         self.given_up: set[int] = set()
         self.unused: dict[str, str] = {}
-        """What is live at a place, until its hook has been run."""
+        """The live release by place, until its hook has been run."""
         config = Config.from_object({"hosts": "127.0.0.1:1", "base": str(base)})
         hooks = Hooks(("before",), ("after",), ("back",))
         patience = 1.0 if self.demands_contact else 0.0
@@ -139,7 +139,7 @@ class Life:
         self.desired = None
 
     def _roll_out(self) -> None:
-        """A release is published that the host waits for; it has what it had, or the stable release."""
+        """Publish a release that the host waits for, with its present release or the stable one meanwhile."""
         new, stable = self.chance.sample((FIRST, *OTHERS), 2)
         place = self.chance.choice(PLACES)
         self._publish(new, place)
@@ -148,7 +148,7 @@ class Life:
         self.assigned = Assignment(self.chance.choice((None, has)), waits)
 
     def _lead(self) -> None:
-        """A release is published that the host has before others."""
+        """Publish a release that the host gets before others."""
         self._publish(self.chance.choice(OTHERS), PLACES[0])
         assert self.desired
         assert self.desired.release
@@ -181,13 +181,13 @@ class Life:
             self.watcher.convergence.deployment.cancel()
 
     def close(self) -> None:
-        """Give back what the agent's loop has open."""
+        """Close the descriptors of the agent's loop."""
         for descriptor in self._descriptors:
             os.close(descriptor)
         self._descriptors = ()
 
     def _start(self) -> None:
-        """Start an agent, whose deployments run when the loop has begun them."""
+        """Start an agent whose deployments run once the loop has begun them."""
         self.close()
         self.watcher = watcher = Watcher(self.config, "1", lambda: None)
         self._descriptors = (watcher.inbox._readable, watcher.inbox._writable)
@@ -197,13 +197,13 @@ class Life:
         self.is_over = self.is_lost and self._view().is_cut_off
 
     def _lose(self) -> None:
-        """The agent has ended without a word, by which a rollout is halted."""
+        """End the agent abruptly, which halts a rollout, and start the next one."""
         self.is_lost = self.state is not None
         self._halt()
         self._start()
 
     def _view(self) -> HostView:
-        """What a rollout knows of the host."""
+        """The host as a rollout sees it."""
         assert self.desired
         assert self.desired.release
         convergence, release = self.watcher.convergence, self.desired.release
@@ -214,14 +214,14 @@ class Life:
         return HostView("web0", {}, convergence.live(), is_switched, ended=ended, is_held=held, is_cut_off=is_cut_off)
 
     def _take_part(self) -> None:
-        """Have the rollout say what to do."""
+        """Have the rollout assign the host what to do."""
         if self.state and self.desired:
             entry = LOST if self.is_lost else ADMITTED
             made = assign(self.desired, self.state, self.state.parsed_plan(), entry, self._view())
             self.assigned = made if made.standstill else None
 
     def begin(self, deployment: LiveProof) -> None:
-        """As the thread's `start`: it runs when the loop has looked around."""
+        """In place of the thread's `start`: the deployment runs after the loop's step."""
         self.begun = deployment
 
     @property
@@ -231,7 +231,7 @@ class Life:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing that is live makes the host unhealthy."""
+        """Whether no live release makes the host unhealthy."""
         return self.unhealthy.isdisjoint(filter(None, self.live.values()))
 
     @property
@@ -241,37 +241,37 @@ class Life:
 
     @property
     def target(self) -> Desired | None:
-        """What is to be deployed."""
+        """The release that is to be deployed."""
         return self.assigned.desired if self.assigned else self.desired
 
     def crash_perhaps(self) -> None:
-        """While a deployment is under way, the agent may end."""
+        """Let the agent end, perhaps, while a deployment is under way."""
         if self.watcher.convergence.deployment and self.crashes_left and self.chance.random() < self.fragility:
             self.crashes_left -= 1
             self.crashes += 1
             raise CrashError
 
     def _pass_instant(self) -> None:
-        """Something may happen at this instant of a deployment."""
+        """Let something happen, perhaps, at this instant of a deployment."""
         self.crash_perhaps()
         if self.events and self.chance.random() < self.frequency:
             self.events.pop(0)()
             self._look()
 
     def _check(self) -> None:
-        """The deployment sees whether it is cancelled."""
+        """Have the deployment check whether it is cancelled."""
         assert self.watcher.convergence.deployment
         self.watcher.convergence.deployment.handshake.check()
 
     def _wait_for_ever(self, is_over: Callable[[], bool]) -> None:
-        """A deployment waits: other things happen, until there are none."""
+        """Have a deployment wait while other things happen, until there are none."""
         while not is_over():
             self._happen()
             self._look()
             self._check()
 
     def _happen(self) -> None:
-        """Something happens; in the end a server answers again. Raises `RestError` where nothing is left."""
+        """Have the next event happen; in the end a server answers again. Raises `RestError` if nothing is left."""
         if self.events:
             self.events.pop(0)()
         elif self.is_out:
@@ -296,7 +296,7 @@ class Life:
         self._wait_for_ever(lambda: self.is_healthy)
 
     def fetch(self, course: Course) -> bool:
-        """As in `Fetching`: a release is on the disk, or never will be."""
+        """As in `Fetching`: a release is on disk, or never will be."""
         self._pass_instant()
         self._check()
         commit_id = course.target.commit_id
@@ -310,7 +310,7 @@ class Life:
         return False
 
     def swap(self, layout: Layout, place: str, commit_id: str) -> None:
-        """As `activate`."""
+        """Like `activate`."""
         self._pass_instant()
         before = self.live[place]
         activate(layout, place, commit_id)
@@ -319,7 +319,7 @@ class Life:
         self._pass_instant()
 
     def run_hook(self, words: tuple[str, ...], names: Mapping[str, str]) -> command.Ended:
-        """As `command.run`."""
+        """Like `command.run`."""
         commit_id = names["ZOO_COMMIT"]
         if words == self.config.hooks.after_activate:
             self._check_hook(commit_id)
@@ -332,14 +332,14 @@ class Life:
         return command.Ended("ended with status 1" if commit_id in self.failing else None, "")
 
     def _check_hook(self, commit_id: str) -> None:
-        """What has ended the host is not run again where the rollout is halted, and the stable release can be had."""
+        """Note a further run of the release that ended the host, if the rollout is halted and the stable one works."""
         if not (self.is_over and self.state and self.state.stable):
             return
         new, stable = self.state.release["commitId"], self.state.stable["commitId"]
         is_able = stable not in {*self.unhealthy, *self.failing, *self.missing, *self.refused}
         is_free = self.watcher.controls.held is None and not self.demands_contact and not self.shortage
         if commit_id == new and is_able and is_free:
-            # An agent would take an error here for one of its own.
+            # The agent would handle an error raised here as one of its own.
             self.is_begun_again = True
         self.spared += commit_id == stable
 
@@ -366,7 +366,7 @@ class Life:
             self.watcher.convergence.note(made, progress)
 
     def _step(self) -> bool:
-        """Let the loop decide, and what it has begun come to its end; whether there was anything to do."""
+        """Let the loop decide and run what it has begun to its end. Returns whether there was anything to do."""
         if self.watcher.controls.retry:
             self.given_up.clear()
         self._look()
@@ -378,7 +378,7 @@ class Life:
         deployment.run()
         has_ended = not deployment.handshake.is_cancelled() and not deployment.has_yielded
         if has_ended and deployment.handshake.has_gone_back:
-            # A release and what its host has instead fail one after the other.
+            # A release and the stable one that its host has instead fail one after the other.
             self.given_up -= {-deployment.generation}
             self.given_up.add(deployment.generation)
         self._take_messages()
@@ -387,11 +387,11 @@ class Life:
         return True
 
     def run(self) -> None:
-        """Live until nothing happens any more, and see to it that all is well then."""
+        """Live until nothing more happens, and check that all is well then."""
         for _number in range(STEPS):
             try:
                 if self.restarting:
-                    raise CrashError  # noqa: TRY301  # handled as any end
+                    raise CrashError  # noqa: TRY301  # handled like any end
                 if self._step():
                     continue
                 self._check_status()
@@ -407,20 +407,20 @@ class Life:
         self._check_live()
 
     def _check_turn(self) -> None:
-        """What waits for ever is the deployment of what is published, where that may be deployed."""
+        """Check that what waits indefinitely is the deployment of the published release, if that may be deployed."""
         waits = self.watcher.convergence.deployment
         if waits and self.target and self.target.release and self.watcher.controls.held is None and self.is_connected:
             assert waits.generation == self.target.generation, "what is published never gets its turn"
 
     def _check_target(self) -> None:
-        """What is to be deployed has come to an outcome, where nothing is under way and nobody keeps it from that."""
+        """Check that the release to deploy has an outcome, if nothing is under way and nothing keeps it from that."""
         convergence = self.watcher.convergence
         is_free = convergence.deployment is None and self.watcher.controls.held is None and self.is_connected
         if is_free and self.target:
             assert convergence.outcome_of(self.target), "what is to be deployed never is"
 
     def _check_status(self) -> None:
-        """While nothing is under way, the state is true."""
+        """Check that the state is true while nothing is under way."""
         status, release = self.watcher.board.status, self.desired.release if self.desired else None
         told = {"waiting", "halted"} if self.assigned else {"idle", "active", *GAVE_UP}
         assert status.state in told or not self.is_connected
@@ -450,20 +450,20 @@ class Life:
             assert is_used or self.crashes >= CRASHES, f"{commit_id} is not used"
 
     def _is_owed(self, commit_id: str) -> bool:
-        """Whether the status says what the host has lacked for the proof of a release: that is tried with the next."""
+        """Whether the status reports what the host lacked to prove a release, which is tried with the next one."""
         lacked = f"{commit_id}, which was live: hook after_activate {command.NOT_NOW}"
         return lacked in str(self.watcher.board.status.message)
 
 
 class RolloutLife(Life):
-    """A life in rollouts: the rules say what this host has in them, and persons and other hosts move them on."""
+    """A life in rollouts. The rules determine this host's entry in them; people and other hosts move them on."""
 
     entry: str | None = None
-    """What this host has in the rollout."""
+    """The entry of this host in the rollout."""
     moves = 0
-    """Those of the state when it came to that."""
+    """The moves of the state when the host got this entry."""
     told = 0
-    """How often it has told something in this turn."""
+    """How often the host has reported something in this turn."""
 
     def __init__(self, seed: int, base: Path) -> None:
         super().__init__(seed, base)
@@ -521,14 +521,14 @@ class RolloutLife(Life):
         self._start()
 
     def _move(self, event: Event) -> Decision:
-        """Have something happen in the rollout that is not about this host."""
+        """Have an event happen in the rollout."""
         assert self.state
         decision = decide(self.state.parsed_plan(), self.state, event)
         self.state = decision.state
         return decision
 
     def _tell(self, event: Event) -> bool:
-        """Tell the rollout what this host comes to; whether that is anything."""
+        """Report an event of this host to the rollout. Returns whether that changed anything."""
         before = self.state
         entry = self._move(event).entry
         assert self.state
@@ -562,7 +562,7 @@ class RolloutLife(Life):
         self.assigned = made if made.standstill else None
 
     def _tell_next(self, view: HostView) -> bool:
-        """Do what the host does next; whether there may be more to do."""
+        """Do what the host does next. Returns whether there may be more to do."""
         assert self.state
         move = next_move(self.state, self.state.parsed_plan(), self.entry, view)
         if isinstance(move, Wait):
@@ -577,7 +577,7 @@ class RolloutLife(Life):
             super()._check_status()
 
     def check_rollout(self) -> None:
-        """At rest, the host has no place that it does not need, and has returned where it could."""
+        """Check that at rest the host has no place that it does not need, and has returned if it could."""
         if not (self.state and self.state.stable) or self.watcher.controls.held or not self.is_connected:
             return
         is_busy, new, stable = self._view().is_busy, self.state.release, self.state.stable["commitId"]
@@ -589,7 +589,7 @@ class RolloutLife(Life):
 
 @pytest.fixture
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:  # a patch for each kind of instant
-    """Begins a life by its seed."""
+    """Begins a life from a seed."""
     lives: list[Life] = []
     save = ReleaseJournal.save
 
@@ -625,7 +625,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:  
 
 
 @pytest.mark.parametrize("first", range(0, LIVES * TESTS, LIVES))
-def test_a_host_does_not_stay_with_what_was_never_proved(begin: Begin, first: int) -> None:
+def test_a_host_does_not_stay_with_a_release_that_was_never_proved(begin: Begin, first: int) -> None:
     for seed in range(first, first + LIVES):
         life = begin(seed)
         try:
@@ -635,7 +635,7 @@ def test_a_host_does_not_stay_with_what_was_never_proved(begin: Begin, first: in
 
 
 @pytest.mark.parametrize("first", range(0, LIVES * TESTS, LIVES))
-def test_a_host_that_was_lost_does_not_begin_again_with_what_has_ended_it(begin: Begin, first: int) -> None:
+def test_a_host_that_was_lost_does_not_begin_again_with_the_release_that_took_it_down(begin: Begin, first: int) -> None:
     spared = 0
     for seed in range(first, first + LIVES):
         life = begin(seed)
@@ -652,7 +652,7 @@ def test_a_host_that_was_lost_does_not_begin_again_with_what_has_ended_it(begin:
 
 
 @pytest.mark.parametrize("block", range(TESTS))
-def test_a_host_comes_to_rest_in_any_rollout_and_keeps_no_place_and_nothing_that_is_gone_back_from(
+def test_a_host_comes_to_rest_in_any_rollout_without_a_place_or_a_release_that_was_rolled_back(
     begin: Begin, tmp_path: Path, block: int
 ) -> None:
     for seed in range(block * ROLLOUT_LIVES // TESTS, (block + 1) * ROLLOUT_LIVES // TESTS):
@@ -667,7 +667,7 @@ def test_a_host_comes_to_rest_in_any_rollout_and_keeps_no_place_and_nothing_that
 
 @pytest.fixture
 def life(begin: Begin) -> Life:
-    """A life in which all is well, and nothing happens but what a test does."""
+    """A life in which all is well, and nothing happens except what a test does."""
     life: Life = begin(0)
     life.events, life.frequency, life.crashes_left = [], 0, 0
     life.unhealthy, life.failing, life.missing, life.refused, life.isolating = (set() for _kind in range(5))
@@ -676,13 +676,13 @@ def life(begin: Begin) -> Life:
 
 
 def publish(life: Life, commit_id: str, place: str) -> tuple[str, int | None, str]:
-    """Publish a release; the state, its generation and message when nothing happens any more, or all that is waits."""
+    """Publish a release. Returns the state, its generation and message once nothing happens or everything waits."""
     life._publish(commit_id, place)
     return settle(life)
 
 
 def settle(life: Life) -> tuple[str, int | None, str]:
-    """As `publish`, without a publication."""
+    """Like `publish`, without a publication."""
     with contextlib.suppress(RestError):
         while life._step():
             pass
@@ -693,7 +693,7 @@ def settle(life: Life) -> tuple[str, int | None, str]:
 
 
 def leave_unproved(life: Life, *releases: tuple[str, str]) -> None:
-    """Have releases live at their places that an agent has begun and brought to no outcome, the first used last."""
+    """Have releases live that an agent has begun and brought to no outcome, the first of them used last."""
     journal = ReleaseJournal.load(life.watcher.layout.journal)
     life.generation += 1
     begun = []
@@ -705,7 +705,7 @@ def leave_unproved(life: Life, *releases: tuple[str, str]) -> None:
     life._start()
 
 
-def test_that_a_release_has_failed_is_told_though_what_is_live_waits_for_its_health(life: Life) -> None:
+def test_a_failure_is_reported_even_if_the_live_release_waits_for_its_health(life: Life) -> None:
     first, second = FIRST, OTHERS[0]
     life.unhealthy, life.failing = {first}, {second}
     assert publish(life, first, "site")[:2] == ("checking", 1)
@@ -716,7 +716,7 @@ def test_that_a_release_has_failed_is_told_though_what_is_live_waits_for_its_hea
     assert f"{first}, which was live: not healthy" in message
 
 
-def test_that_what_is_published_is_not_valid_is_told_though_what_is_live_waits_for_its_health(life: Life) -> None:
+def test_an_invalid_publication_is_reported_even_if_the_live_release_waits_for_its_health(life: Life) -> None:
     life.unhealthy = {FIRST}
     assert publish(life, FIRST, "site")[:2] == ("checking", 1)
     life._start()
@@ -726,8 +726,8 @@ def test_that_what_is_published_is_not_valid_is_told_though_what_is_live_waits_f
     assert message.startswith(f"garbage; {FIRST}, which was live: not healthy")
 
 
-def test_what_has_failed_stays_failed_for_the_next_agent(life: Life) -> None:
-    """Where the host goes back to what was never proved, and that has failed as well."""
+def test_a_failed_release_stays_failed_for_the_next_agent(life: Life) -> None:
+    """This holds even if the host goes back to a release that was never proved and fails as well."""
     live, other = OTHERS[:2]
     leave_unproved(life, (live, "site"))
     life.failing = {live, other}
@@ -738,10 +738,10 @@ def test_what_has_failed_stays_failed_for_the_next_agent(life: Life) -> None:
     assert settle(life) == told
 
 
-def test_a_host_that_went_back_has_not_failed_for_what_could_not_be_proved_before(
+def test_a_host_that_went_back_has_not_failed_because_of_a_proof_that_was_impossible_before(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The way back is cut off, its end can't be proved for a moment, and then the release fails once more."""
+    """The rollback is interrupted, its end can't be proved for a moment, and then the release fails once more."""
     left = OTHERS[0]
     publish(life, FIRST, "site")
     journal = ReleaseJournal.load(life.watcher.layout.journal)
@@ -760,7 +760,7 @@ def test_a_host_that_went_back_has_not_failed_for_what_could_not_be_proved_befor
 
 
 @pytest.mark.parametrize("event", ["_delete", "_hold"])
-def test_what_is_live_waits_for_its_health_once_nothing_waits_for_it_any_more(life: Life, event: str) -> None:
+def test_a_live_release_waits_for_its_health_once_nothing_else_is_to_be_deployed(life: Life, event: str) -> None:
     live, newer = OTHERS[:2]
     life.unhealthy, life.refused = {live}, {newer}
     assert publish(life, live, "site")[:2] == ("checking", 1)
@@ -773,7 +773,7 @@ def test_what_is_live_waits_for_its_health_once_nothing_waits_for_it_any_more(li
     assert ReleaseJournal.load(life.watcher.layout.journal).healthy == (live,)
 
 
-def test_what_could_not_be_proved_is_used_and_checked_anew_where_the_host_goes_back_to_it(
+def test_an_unproved_release_has_its_hook_run_and_is_checked_again_where_the_host_goes_back_to_it(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, newer = OTHERS[:2]
@@ -794,7 +794,7 @@ def test_what_could_not_be_proved_is_used_and_checked_anew_where_the_host_goes_b
     assert f"{live}, which was live: not healthy" in message
 
 
-def test_a_release_that_is_live_tells_nothing_of_another(life: Life) -> None:
+def test_a_release_that_is_active_reports_nothing_about_another(life: Life) -> None:
     live, other = OTHERS[:2]
     publish(life, FIRST, "other")
     leave_unproved(life, (other, "other"), (live, "site"))
@@ -802,7 +802,7 @@ def test_a_release_that_is_live_tells_nothing_of_another(life: Life) -> None:
     assert publish(life, live, "site") == ("active", 3, "")
 
 
-def test_what_was_held_back_is_deployed_when_the_hold_ends_though_what_is_live_waits_for_its_health(life: Life) -> None:
+def test_a_release_is_deployed_when_the_hold_ends_even_if_the_live_one_waits_for_its_health(life: Life) -> None:
     first, second = FIRST, OTHERS[0]
     life.unhealthy = {first}
     publish(life, first, "site")
@@ -812,7 +812,7 @@ def test_what_was_held_back_is_deployed_when_the_hold_ends_though_what_is_live_w
     assert publish(life, second, "site") == ("active", 2, "")
 
 
-def test_where_nothing_is_live_any_more_the_status_says_so(life: Life) -> None:
+def test_the_status_reports_when_nothing_is_live_any_more(life: Life) -> None:
     publish(life, FIRST, "site")
     life.watcher.layout.place("site").unlink()
     life._publish_garbage()
@@ -820,7 +820,7 @@ def test_where_nothing_is_live_any_more_the_status_says_so(life: Life) -> None:
     assert life.watcher.board.status.commit_id is None
 
 
-def test_where_what_is_live_cannot_be_told_the_status_says_what_it_said_before(
+def test_while_the_live_release_cannot_be_read_the_status_keeps_the_previous_one(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(life, FIRST, "site")
@@ -850,7 +850,7 @@ def test_a_failure_is_counted_in_the_state_in_which_the_release_failed(
 
 
 @pytest.mark.parametrize("event", ["_publish_garbage", "_delete", "_hold"])
-def test_a_deployment_that_ends_says_once_in_the_log_that_it_is_cancelled(
+def test_a_deployment_that_is_cancelled_is_logged_as_such_once(
     life: Life, event: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -860,8 +860,8 @@ def test_a_deployment_that_ends_says_once_in_the_log_that_it_is_cancelled(
     assert told.count(f"cancelled, generation=1 commit={FIRST}") == 1
 
 
-def test_what_a_rollout_has_a_host_return_to_is_deployed_when_the_hold_ends(life: Life) -> None:
-    """That the rollout went back is told while the host is held, and nothing else is to be told when it is not."""
+def test_the_release_to_which_a_rollout_returns_a_host_is_deployed_when_the_hold_ends(life: Life) -> None:
+    """While the host is held its status reports that the rollout went back, and it reports nothing else afterwards."""
     stable, new = OTHERS[:2]
     publish(life, new, "site")
     life._hold()
@@ -874,7 +874,7 @@ def test_what_a_rollout_has_a_host_return_to_is_deployed_when_the_hold_ends(life
     assert life.live["site"] == stable
 
 
-def test_a_release_that_the_host_goes_back_to_is_used_though_it_was_tried_before(
+def test_a_release_that_the_host_goes_back_to_has_its_hook_run_even_if_it_was_tried_before(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live, other = OTHERS[:2]
@@ -892,10 +892,8 @@ def test_a_release_that_the_host_goes_back_to_is_used_though_it_was_tried_before
     assert not life.unused
 
 
-def test_what_went_wrong_on_the_way_back_is_told_by_the_next_agent_too(
-    life: Life, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A unit that does not come up with the earlier release; the agent is restarted while that is checked."""
+def test_an_error_of_a_rollback_is_reported_by_the_next_agent_too(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A unit does not start with the earlier release, and the agent is restarted while that is checked."""
     other = OTHERS[0]
     publish(life, FIRST, "site")
     life.unhealthy, life.failing = {other}, {FIRST}
@@ -916,7 +914,7 @@ def test_what_went_wrong_on_the_way_back_is_told_by_the_next_agent_too(
     assert message == f"not healthy; rolled back to {FIRST}; hook after_activate ended with status 1"
 
 
-def test_a_release_that_could_not_be_used_on_the_way_back_is_used_when_it_is_published_again(life: Life) -> None:
+def test_a_release_whose_hook_failed_in_a_rollback_has_it_run_when_it_is_published_again(life: Life) -> None:
     other = OTHERS[0]
     publish(life, FIRST, "site")
     life.unhealthy, life.failing = {other}, {FIRST}
@@ -926,7 +924,7 @@ def test_a_release_that_could_not_be_used_on_the_way_back_is_used_when_it_is_pub
     assert publish(life, FIRST, "site") == ("active", 4, "")
 
 
-def test_a_way_back_from_another_place_that_was_cut_off_leaves_that_place_too(life: Life) -> None:
+def test_an_interrupted_rollback_from_another_place_leaves_that_place_too(life: Life) -> None:
     left, newer = OTHERS[:2]
     publish(life, FIRST, "site")
     leave_unproved(life, (left, "other"))
@@ -938,7 +936,7 @@ def test_a_way_back_from_another_place_that_was_cut_off_leaves_that_place_too(li
     assert life.live == {"site": FIRST, "other": None, "third": None}
 
 
-def test_what_is_owed_to_a_release_at_another_place_is_told_with_one_that_is_active(
+def test_what_a_release_at_another_place_is_owed_is_reported_with_the_active_one(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = OTHERS[0]

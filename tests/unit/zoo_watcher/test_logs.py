@@ -56,7 +56,7 @@ print_warning("no room\\nat all")
 
 
 def said(path: Path, journal: bool, program: str = SAY) -> list[str]:
-    """What a process writes whose standard error is the file `path`, which may be what JOURNAL_STREAM names."""
+    """The lines that a process writes to its standard error, the file `path`; if `journal`, JOURNAL_STREAM names it."""
     with path.open("wb") as file:
         status = os.fstat(file.fileno())
         stream = f"{status.st_dev}:{status.st_ino}" if journal else "1:1"
@@ -66,12 +66,12 @@ def said(path: Path, journal: bool, program: str = SAY) -> list[str]:
     return path.read_text().splitlines()
 
 
-def test_of_kazoos_lines_only_errors_are_written(tmp_path: Path) -> None:
+def test_only_errors_of_kazoo_are_written(tmp_path: Path) -> None:
     lines = said(tmp_path / "log", journal=False)
     assert [line.partition(" ")[2] for line in lines] == ["ERROR an error of kazoo's", "INFO watching"]
 
 
-def test_where_no_journal_has_the_time_of_a_line_it_is_in_the_line(tmp_path: Path) -> None:
+def test_without_a_journal_each_line_has_its_time(tmp_path: Path) -> None:
     before = datetime.now(timezone.utc) - timedelta(milliseconds=1)
     for line in said(tmp_path / "log", journal=False):
         assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 ", line)
@@ -82,7 +82,7 @@ def test_for_journald_each_line_has_its_priority(tmp_path: Path) -> None:
     assert said(tmp_path / "log", journal=True) == ["<3>ERROR an error of kazoo's", "<6>INFO watching"]
 
 
-def test_a_process_without_a_log_of_its_own_warns_as_the_agent_does(tmp_path: Path) -> None:
+def test_a_process_without_a_log_of_its_own_warns_like_the_agent(tmp_path: Path) -> None:
     assert said(tmp_path / "log", True, WARN) == ["<4>WARNING no room", "<4>at all"]
     first, second = said(tmp_path / "log", False, WARN)
     assert (first.partition(" ")[2], second) == ("WARNING no room", "at all")
@@ -97,12 +97,12 @@ def test_each_line_of_a_record_has_the_priority_of_its_level(level: str, priorit
     assert JournalFormatter("%(message)s").format(record) == f"<{priority}>one\n<{priority}>two"
 
 
-def test_a_descriptor_that_is_closed_is_no_journal() -> None:
+def test_a_closed_descriptor_is_not_a_journal() -> None:
     assert not is_journal(-1)
 
 
-def test_a_warning_that_can_not_be_written_is_lost_and_ends_nothing() -> None:
-    """The apply process warns where it passes a mirror over, and then has to ask the repository itself."""
+def test_a_warning_that_cannot_be_written_is_lost_and_ends_nothing() -> None:
+    """The apply process warns when it skips a mirror, and then still has to fetch from the repository itself."""
     program = f"{WARN}\nprint('gone on')"
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([sys.executable, "-c", program], check=False, stdout=subprocess.PIPE, stderr=full)
@@ -110,10 +110,10 @@ def test_a_warning_that_can_not_be_written_is_lost_and_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("ends", [os.pipe, lambda: [end.detach() for end in socket.socketpair()][::-1]])
-def test_whoever_reads_the_log_and_stands_still_stops_nothing_and_is_told_how_much_is_lost(
+def test_a_log_reader_that_stands_still_stops_nothing_and_is_told_how_much_is_lost(
     ends: Callable[[], Sequence[int]],
 ) -> None:
-    """As journald that hangs, or what a container's log goes to."""
+    """For example journald that hangs, or the reader of a container's log."""
     reader, writer = ends()
     with (
         subprocess.Popen(
@@ -142,8 +142,8 @@ def test_whoever_reads_the_log_and_stands_still_stops_nothing_and_is_told_how_mu
     assert int(told.group(1)) + sum(line.endswith("x" * 60) for line in lines) == 2000
 
 
-def test_what_a_full_disk_does_not_take_is_lost_and_counted(tmp_path: Path) -> None:
-    """A limit stands for the full disk."""
+def test_records_that_a_full_disk_does_not_take_are_lost_and_counted(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk."""
     log = tmp_path / "log"
     with log.open("wb") as file:
         subprocess.run([sys.executable, "-c", ON_A_FULL_DISK], check=True, stderr=file)
@@ -155,7 +155,7 @@ def test_what_a_full_disk_does_not_take_is_lost_and_counted(tmp_path: Path) -> N
 
 
 def test_a_terminal_that_nobody_reads_stops_nothing() -> None:
-    """As that of a container whose log goes to whom hangs: unlike a pipe, it is ready for less than a line."""
+    """As with a container whose log reader hangs. Unlike a pipe, a terminal is ready for less than a line."""
     master, terminal = os.openpty()
     try:
         with subprocess.Popen(
@@ -172,7 +172,7 @@ def test_a_terminal_that_nobody_reads_stops_nothing() -> None:
         os.close(terminal)
 
 
-def test_a_warning_that_nobody_takes_is_lost_and_stops_nothing() -> None:
+def test_a_warning_that_nobody_reads_is_lost_and_stops_nothing() -> None:
     reader, writer = os.pipe()
     try:
         os.set_blocking(writer, False)

@@ -1,4 +1,4 @@
-"""The command line: what it asks for, what it refuses, and its exit statuses."""
+"""The command line: what it requires, what it refuses, and its exit statuses."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from zoo_watcher.host.shortage import NO_THREAD
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """The exit status of `zoo-watcher` with these words."""
+    """Run `zoo-watcher` with these arguments, and return its exit status."""
     monkeypatch.setattr(sys, "argv", ["zoo-watcher", *words])
-    # The signals are this process's, and it is no agent.
+    # The signals are those of this process, which is not an agent.
     monkeypatch.setattr("zoo_watcher.signals.defer", lambda: None)
     try:
         return program.main()
@@ -43,7 +43,7 @@ def test_the_help_of_a_command_says_what_it_does_and_its_exit_statuses(
     assert "  3  noted, and not carried out by the agent yet\n" in text
 
 
-def test_every_command_that_is_offered_is_there() -> None:
+def test_every_command_that_is_offered_exists() -> None:
     assert list(CONTROLS) == list(COMMANDS)
 
 
@@ -62,14 +62,14 @@ def test_nobody_is_held_or_drained_without_a_reason(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("command", ["status", "release", "undrain", "retry"])
-def test_a_configuration_that_is_not_there_is_one_line_and_status_2(
+def test_a_missing_configuration_gives_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, command: str
 ) -> None:
     assert run(monkeypatch, command, "--config", f"{tmp_path}/none.json") == 2
     assert capfd.readouterr().err == f"zoo-watcher: {tmp_path}/none.json: No such file or directory\n"
 
 
-def test_a_host_where_no_agent_has_been_can_not_be_held(
+def test_a_host_where_no_agent_has_run_cannot_be_held(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     config = tmp_path / "shop.json"
@@ -104,7 +104,7 @@ def configured(tmp_path: Path) -> Path:
 
 
 def restarting(tmp_path: Path, own: str) -> Path:
-    """The configuration of an agent that is to restart a unit, here and for a file."""
+    """The configuration of an agent that is to restart its `own` unit, after an activation and for a file."""
     file = configured(tmp_path)
     managed = {"znode": "/a", "dest": f"{tmp_path}/a", "restart_units": [f"{own}.service"]}
     keys = {"restart_units": ["nginx.service", f"{own}.service"], "files": [managed]}
@@ -116,7 +116,7 @@ UNITS = pytest.mark.parametrize(("unit", "own"), [("shop@1.service", "shop@1"), 
 
 
 @UNITS
-def test_an_agent_that_is_to_restart_itself_is_refused_by_the_name_of_its_unit(
+def test_a_configuration_that_restarts_the_agents_own_unit_is_refused(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path, unit: str | None, own: str
 ) -> None:
     file = restarting(tmp_path, own)
@@ -131,7 +131,7 @@ def test_an_agent_that_is_to_restart_itself_is_refused_by_the_name_of_its_unit(
 
 
 @UNITS
-def test_an_agent_whose_configuration_was_taken_by_an_earlier_version_serves_and_does_not_restart_itself(
+def test_an_agent_whose_configuration_an_earlier_version_accepted_serves_and_does_not_restart_itself(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, unit: str | None, own: str
 ) -> None:
     file = restarting(tmp_path, own)
@@ -149,7 +149,7 @@ def test_an_agent_whose_configuration_was_taken_by_an_earlier_version_serves_and
     assert f"left out: restart_units: {own}.service is the unit of this agent" in caplog.text
 
 
-def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_path: Path) -> None:
+def test_an_agent_that_lacks_descriptors_at_its_start_reports_that_in_one_line(tmp_path: Path) -> None:
     source = Path(program.__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-m", "zoo_watcher", "run", "--config", configured(tmp_path)],
@@ -163,8 +163,8 @@ def test_an_agent_that_lacks_descriptors_at_its_start_says_so_in_one_line(tmp_pa
     assert "Too many open files" in done.stderr
 
 
-def test_a_release_waits_while_what_the_apply_process_imports_is_being_replaced(tmp_path: Path) -> None:
-    """As while Python is upgraded."""
+def test_a_release_waits_while_a_module_that_the_apply_process_imports_is_being_replaced(tmp_path: Path) -> None:
+    """As while Python is being upgraded."""
     (tmp_path / "shlex.py").write_text("import what_is_not_there_yet\n")
     source = Path(program.__file__).parent.parent
     done = subprocess.run(
@@ -183,7 +183,7 @@ def test_a_release_waits_while_what_the_apply_process_imports_is_being_replaced(
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(("text", "status"), [(None, 0), ("{}", 2)])
-def test_a_command_with_standard_streams_that_are_closed_does_what_it_is_to_do(
+def test_a_command_works_with_closed_standard_streams(
     tmp_path: Path, closed: str, text: str | None, status: int
 ) -> None:
     path = configured(tmp_path)
@@ -197,7 +197,7 @@ def test_a_command_with_standard_streams_that_are_closed_does_what_it_is_to_do(
     assert done.returncode == status
 
 
-def test_an_agent_that_can_start_no_thread_says_so_in_one_line(
+def test_an_agent_that_can_start_no_thread_reports_that_in_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def run() -> None:
@@ -213,7 +213,7 @@ def test_an_agent_that_can_start_no_thread_says_so_in_one_line(
     assert "Traceback" not in caplog.text
 
 
-def test_a_command_that_is_interrupted_says_nothing(
+def test_a_command_that_is_interrupted_prints_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(_arguments: object) -> int:

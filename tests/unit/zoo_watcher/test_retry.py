@@ -1,4 +1,4 @@
-"""What a retry on a host comes to while a release is rolled out."""
+"""The answer to a retry on a host while a release is rolled out."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OPEN = "step 1 of 1 is open; 0 are on their way, 1 may be"
         ("rolled_back", FAILED, {}, None, f"nothing to retry: the rollout of {NEW} was rolled back: web0 failed"),
     ],
 )  # fmt: skip
-def test_it_says_what_is_true_in_a_rollout(
+def test_the_answer_to_a_retry_is_true_in_a_rollout(
     tmp_path: Path, phase: str, entry: str | None, host: dict[str, Any], failed: tuple[int, str] | None, said: str
 ) -> None:
     keys = {"hosts": "127.0.0.1:1", "base": str(tmp_path / "base")}

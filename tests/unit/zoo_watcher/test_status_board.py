@@ -1,4 +1,4 @@
-"""What the agent shows of itself is written where it has changed, and its name is its own."""
+"""The agent's status is written when it has changed, and never in place of another agent's."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Connected:
 
 
 class Held:
-    """Ephemerals: `values` by path; `owner` is who has taken all of them, if anybody."""
+    """Ephemerals: `values` by path, and the `owner` who has taken all paths, if any."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
@@ -72,13 +72,13 @@ def held() -> Held:
 
 @pytest.fixture
 def board(layout: Layout, session: Connected, held: Held) -> StatusBoard:
-    """That of the agent `web1` of the application `/app`."""
+    """The status board of the agent `web1` of the application `/app`."""
     config = Config.from_object({"hosts": "zk1", "base": str(layout.base), "name": "web1", "app": "/app"})
     return StatusBoard(config, layout, cast(Session, session), cast(Ephemerals, held), "1.0")
 
 
 def shown(layout: Layout) -> dict[str, Any]:
-    """The status file."""
+    """The content of the status file."""
     status: dict[str, Any] = json.loads(layout.status.read_text())
     return status
 
@@ -125,7 +125,7 @@ def test_the_status_is_in_the_agents_znode(board: StatusBoard, held: Held) -> No
 
 
 @pytest.mark.parametrize(("owner", "held_by"), [(0x99, "session 0x99 holds it"), (0, "it is a persistent znode")])
-def test_a_name_that_somebody_else_has_is_no_end_and_said(
+def test_a_name_that_another_agent_has_is_reported_and_does_not_end_this_one(
     board: StatusBoard, held: Held, owner: int, held_by: str
 ) -> None:
     held.owner = owner
@@ -159,7 +159,7 @@ def test_a_status_file_that_cannot_be_written_is_a_trouble_until_it_can(board: S
 @pytest.mark.parametrize(
     ("length", "left"), [(100, {"state", "message"}), (1_000, {"state"})], ids=["it fits", "only without messages"]
 )
-def test_a_status_that_fits_into_no_znode_leaves_the_messages_of_files_out(
+def test_a_status_that_is_too_large_for_a_znode_leaves_out_the_messages_of_files(
     board: StatusBoard, held: Held, length: int, left: set[str]
 ) -> None:
     board.set_files({f"/etc/{number}": {"state": "failed", "message": "x" * length} for number in range(1_000)})
@@ -169,7 +169,7 @@ def test_a_status_that_fits_into_no_znode_leaves_the_messages_of_files_out(
     assert ("troubles" in told) == ("message" not in left)
 
 
-def test_a_status_that_fits_into_no_znode_even_so_leaves_the_files_out_and_says_it(
+def test_a_status_that_is_too_large_even_so_leaves_out_the_files_and_reports_that(
     board: StatusBoard, held: Held, layout: Layout
 ) -> None:
     files = {f"/etc/{number}/{'x' * 1_000}": {"state": "current"} for number in range(1_000)}

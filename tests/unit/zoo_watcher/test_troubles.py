@@ -1,4 +1,4 @@
-"""What keeps the agent from its work is told once."""
+"""What keeps the agent from its work is logged once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from zoo_watcher.troubles import Troubles
 
 
-def test_what_several_steps_of_a_turn_meet_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_trouble_of_several_steps_of_a_turn_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     troubles = Troubles()
     for path in ("/srv/site", "/srv/site/.zoo", "/srv/site"):
         with troubles.noted():

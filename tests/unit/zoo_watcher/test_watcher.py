@@ -1,4 +1,4 @@
-"""What the agent's loop starts for a desired release: a rebuilt ensemble counts its transactions from the beginning."""
+"""What the agent's loop does in its turns: what it deploys, reports, reloads, registers and tries again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from zoo_watcher.zookeeper.session import Session
 
 
 class Loop:
-    """A loop that deploys nothing, but remembers what it would."""
+    """A loop that deploys nothing, but records what it would deploy."""
 
     def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.layout = Layout(base)
@@ -61,7 +61,7 @@ class Loop:
         self._watcher.convergence._enter("queued", desired)
 
     def delete(self) -> str:
-        """Have nothing desired any more; the state afterwards."""
+        """Have nothing desired any more, and return the state afterwards."""
         self.begin_turn()
         self._watcher.desired.is_read = True
         self._watcher.desired.current = None
@@ -69,7 +69,7 @@ class Loop:
         return self._watcher.board.status.state
 
     def follow_in_vain(self, desired: Desired) -> Desired | None:
-        """Have a release desired whose rollout can't be followed, as nobody sees this host; what is to be deployed."""
+        """Have a release desired whose rollout this host can't follow, being invisible; returns what to deploy."""
         self._watcher.desired.current = desired
         with pytest.raises(AgentError):
             self._watcher._follow_rollout()
@@ -81,7 +81,7 @@ class Loop:
         self._watcher.convergence.note(self._watcher.convergence.deployment, None)
 
     def run_started(self) -> list[tuple[str, str | None]]:
-        """Have what was begun come to its end; what it has told."""
+        """Wait for the end of what was begun, and return what it has reported."""
         assert self._watcher.convergence.deployment
         self._watcher.convergence.deployment.join()
         told = []
@@ -91,7 +91,7 @@ class Loop:
         return told
 
     def demand_contact(self, seconds: float) -> None:
-        """Have the ensemble demanded to answer within so many seconds."""
+        """Require that the ensemble answers within this many seconds."""
         self._watcher.convergence._config = replace(self._watcher.config, rollback_when_isolated=seconds)
 
     def has_begun_in_isolation(self) -> bool:
@@ -100,14 +100,14 @@ class Loop:
         return self._watcher.convergence.deployment is not None
 
     def leave_unproved(self, letter: str, before: str, generation: int) -> None:
-        """Have a release live that an earlier agent left unproved; the one before it was healthy."""
+        """Have a release live that an earlier agent left unproved, after one that was healthy."""
         for one in (before, letter):
             self.activate(one)
         journal = ReleaseJournal().with_place("site", None, None).with_healthy(before * 40, "site", 5)
         journal.with_attempt(generation, letter * 40, "site", before * 40).save(self.layout.journal)
 
     def has_ended(self, generation: int, letter: str) -> Callable[[], None]:
-        """Have a deployment end whose last words the loop has not taken yet; what takes them."""
+        """Have a deployment end whose last reports the loop has not taken yet; returns a function that takes them."""
         release = Release("https://git.example/site.git", letter * 40, "site")
         config = self._watcher.config
         told: list[Progress | None] = [Progress("active"), None]
@@ -139,7 +139,7 @@ class Loop:
         return made
 
     def begin_packing(self, generation: int, letter: str) -> Deployment:
-        """Have a release live and active whose deployment packs the object store."""
+        """Have a release live and active whose deployment is still packing the object store."""
         self.converge(generation, letter)
         self.activate(letter)
         deployment = self.begin(generation, letter)
@@ -150,11 +150,11 @@ class Loop:
         return deployment
 
     def begin_turn(self) -> None:
-        """Begin a turn; what was read in the one before is read anew."""
+        """Begin a turn, in which what was read in the previous one is read again."""
         self._watcher.convergence.journal.forget()
 
     def take_steps(self, generation: int, letter: str) -> None:
-        """Take all steps of a turn, though no server answers, with a release desired that may not be deployed."""
+        """Take all steps of a turn with a release desired that may not be deployed, though no server answers."""
         self._watcher.desired.is_read = True
         release = Release("https://git.example/site.git", letter * 40, "site")
         self._watcher.desired.current = Desired(generation, 1, release)
@@ -162,35 +162,35 @@ class Loop:
             step()
 
     def turn(self) -> None:
-        """Look at all that may have changed; no server answers."""
+        """Take a turn of the loop while no server answers."""
         self._watcher._turn()
 
     def said_of_hold(self) -> str | None:
-        """What the status file says of what a hold has come to."""
+        """The effect of a hold, according to the status file."""
         said = json.loads(self.layout.status.read_text()).get("holding")
         return None if said is None else str(said)
 
     def lost(self) -> str | None:
-        """What is said of a live release that is not there any more."""
+        """The report about a live release that has disappeared."""
         return self._watcher.convergence.loss()
 
     @property
     def troubles(self) -> list[str]:
-        """What the status says keeps it from its work."""
+        """The troubles in the status."""
         return list(self._watcher.board.status.troubles or ())
 
     def hold(self) -> None:
-        """Have a person hold it."""
+        """Have a person hold the host."""
         write_mark(self.layout, HELD, "disk swap", "ann")
         self._watcher.controls.refresh()
 
     def release(self) -> None:
-        """Have a person hold it no more."""
+        """Have a person end the hold."""
         remove_mark(self.layout, HELD)
         self._watcher.controls.refresh()
 
     def retry(self) -> str:
-        """Have a person ask to retry; the answer."""
+        """Have a person ask for a retry, and return the answer."""
         self.begin_turn()
         write_mark(self.layout, RETRY, "", "ann")
         self._watcher.controls.refresh()
@@ -205,11 +205,11 @@ class Loop:
         activate(self.layout, "site", letter * 40)
 
     def converge(self, generation: int, letter: str, url: str = "https://git.example/site.git") -> str:
-        """Have a release desired; the state afterwards."""
+        """Have a release desired, and return the state afterwards."""
         return self._converge(Desired(generation, 1, Release(url, letter * 40, "site")))
 
     def refuse(self, generation: int) -> str:
-        """Have something published that this host refuses; the state afterwards."""
+        """Have a release published that this host refuses, and return the state afterwards."""
         return self._converge(Desired(generation, 1, problem="not allowed here"))
 
     def _converge(self, desired: Desired) -> str:
@@ -276,7 +276,7 @@ def test_a_step_that_fails_keeps_no_other_from_its_turn_and_is_a_trouble(
         watcher._take_steps()
 
 
-def test_a_turn_that_an_error_breaks_off_is_tried_again(
+def test_a_turn_that_an_error_interrupts_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
@@ -301,7 +301,7 @@ def test_a_failure_counts_for_the_release_that_failed_and_not_for_another_of_its
     assert loop.deployed == ["b" * 40]
 
 
-def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> None:
+def test_a_held_agent_deploys_nothing_except_a_release_that_is_already_live(loop: Loop) -> None:
     loop.hold()
     assert loop.converge(7, "a") == "idle"
     loop.activate("a")
@@ -310,7 +310,7 @@ def test_a_held_agent_deploys_nothing_but_what_is_live_already(loop: Loop) -> No
     assert loop.deployed == ["a" * 40]
 
 
-def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop) -> None:
+def test_a_hold_cancels_a_release_that_is_not_live_yet_even_if_no_server_answers(loop: Loop) -> None:
     for activated in (False, True):
         deployment = loop.begin(7, "a")
         if activated:
@@ -325,7 +325,7 @@ def test_a_hold_cancels_what_is_not_live_yet_though_no_server_answers(loop: Loop
         )
 
 
-def test_what_is_not_live_yet_is_not_deployed_once_nothing_is_desired_any_more(loop: Loop) -> None:
+def test_a_release_that_is_not_live_yet_is_not_deployed_once_nothing_is_desired(loop: Loop) -> None:
     loop.converge(7, "a")
     deployment = loop.begin(7, "a")
     loop.delete()
@@ -336,7 +336,7 @@ def test_what_is_not_live_yet_is_not_deployed_once_nothing_is_desired_any_more(l
     assert loop.deployed == ["a" * 40] * 2
 
 
-def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(loop: Loop) -> None:
+def test_a_live_release_is_brought_to_its_outcome_even_if_nothing_is_desired_any_more(loop: Loop) -> None:
     loop.converge(7, "a")
     deployment = loop.begin(7, "a")
     deployment.handshake.activate()
@@ -344,7 +344,7 @@ def test_what_is_live_is_brought_to_its_end_though_nothing_is_desired_any_more(l
     assert not deployment.handshake.is_cancelled()
 
 
-def test_what_is_refused_is_told_though_the_object_store_is_packed_which_may_take_long(loop: Loop) -> None:
+def test_a_refused_release_is_reported_even_while_the_object_store_is_packed(loop: Loop) -> None:
     deployment = loop.begin_packing(7, "a")
     assert loop.converge(7, "a") == "active"
     loop.delete()
@@ -355,7 +355,9 @@ def test_what_is_refused_is_told_though_the_object_store_is_packed_which_may_tak
     assert loop.refuse(8) == "failed"
 
 
-def test_what_is_live_no_more_is_told_and_retried_though_the_object_store_is_packed(loop: Loop) -> None:
+def test_a_live_release_that_disappears_is_reported_and_retried_even_while_the_object_store_is_packed(
+    loop: Loop,
+) -> None:
     deployment = loop.begin_packing(7, "a")
     loop.hold()
     loop.turn()
@@ -369,7 +371,7 @@ def test_what_is_live_no_more_is_told_and_retried_though_the_object_store_is_pac
     assert deployment.handshake.is_cancelled()
 
 
-def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_what_is_desired_no_more(
+def test_the_state_is_idle_where_a_hold_has_cancelled_a_release_that_is_no_longer_desired(
     loop: Loop,
 ) -> None:
     loop.converge(7, "a")
@@ -380,7 +382,7 @@ def test_the_state_says_that_nothing_is_under_way_where_a_hold_has_cancelled_wha
     assert loop.delete() == "idle"
 
 
-def test_what_a_generation_that_failed_left_unproved_is_settled_by_the_next_agent(loop: Loop) -> None:
+def test_a_release_that_a_failed_generation_left_unproved_is_settled_by_the_next_agent(loop: Loop) -> None:
     loop.leave_unproved("b", "a", 8)
     failure = Failure(9, "rolled_back", "not healthy; went back", "c" * 40)
     ReleaseJournal.read(loop.layout.journal).with_failure(failure).save(loop.layout.journal)
@@ -391,13 +393,13 @@ def test_what_a_generation_that_failed_left_unproved_is_settled_by_the_next_agen
     assert loop.deployed == []
 
 
-def test_a_host_that_was_cut_off_while_a_release_was_proved_proves_it_though_no_server_answers(loop: Loop) -> None:
+def test_a_host_that_was_cut_off_during_the_proof_of_a_release_proves_it_even_if_no_server_answers(loop: Loop) -> None:
     loop.leave_unproved("b", "a", 8)
     loop.demand_contact(0.1)
     wait_for(loop.has_begun_in_isolation, "what is live is proved")
 
 
-def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(loop: Loop) -> None:
+def test_the_outcome_of_a_deployment_is_reported_before_anything_takes_its_place(loop: Loop) -> None:
     take_last_words = loop.has_ended(7, "a")
     loop.hold()
     loop.converge(8, "b")
@@ -405,7 +407,7 @@ def test_what_a_deployment_has_come_to_is_told_before_anything_takes_its_place(l
     assert loop.converge(8, "b") == "active"
 
 
-def test_where_what_is_live_can_not_be_looked_at_the_status_says_what_it_said_and_nothing_is_begun(
+def test_while_the_live_release_cannot_be_read_the_status_stays_as_it_was_and_nothing_is_begun(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop.activate("a")
@@ -441,7 +443,7 @@ def test_the_journal_is_read_once_in_a_turn(loop: Loop, monkeypatch: pytest.Monk
         assert len(read) == times
 
 
-def test_an_outcome_that_can_not_be_noted_is_noted_later_and_counts_meanwhile(
+def test_an_outcome_that_cannot_be_written_is_written_later_and_counts_meanwhile(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = ReleaseJournal.save
@@ -465,7 +467,7 @@ def test_an_outcome_that_can_not_be_noted_is_noted_later_and_counts_meanwhile(
     assert loop.troubles == []
 
 
-def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: Loop) -> None:
+def test_a_failed_release_is_tried_again_only_when_a_person_asks_for_it(loop: Loop) -> None:
     ReleaseJournal().with_failure(Failure(7, "rolled_back", "not healthy", "a" * 40)).save(loop.layout.journal)
     assert loop.converge(7, "a") == "rolled_back"
     assert loop.retry() == "generation 7 is tried again"
@@ -475,7 +477,7 @@ def test_what_failed_is_tried_again_where_a_person_says_so_and_only_then(loop: L
     assert not loop.layout.control(RETRY).exists()
 
 
-def test_a_retry_waits_for_the_proof_of_what_the_host_has_gone_back_to(loop: Loop) -> None:
+def test_a_retry_waits_for_the_proof_of_the_release_that_the_host_has_gone_back_to(loop: Loop) -> None:
     loop.leave_unproved("b", "a", 6)
     failure = Failure(7, "rolled_back", "not healthy", "c" * 40)
     ReleaseJournal.load(loop.layout.journal).with_failure(failure).save(loop.layout.journal)
@@ -486,7 +488,7 @@ def test_a_retry_waits_for_the_proof_of_what_the_host_has_gone_back_to(loop: Loo
     assert loop.retry() == "generation 7 is tried again"
 
 
-def test_a_journal_that_can_not_be_read_is_not_wiped_by_a_retry(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_that_cannot_be_read_is_not_wiped_by_a_retry(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = ReleaseJournal().with_healthy("b" * 40, "site", 5).with_failure(Failure(7, "failed", "x", "a" * 40))
     journal.save(loop.layout.journal)
     loop.converge(7, "a")
@@ -501,7 +503,7 @@ def test_a_journal_that_can_not_be_read_is_not_wiped_by_a_retry(loop: Loop, monk
     assert loop.layout.journal.read_bytes() == before
 
 
-def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said(loop: Loop) -> None:
+def test_a_failure_that_cannot_be_forgotten_is_not_tried_again_and_the_answer_says_so(loop: Loop) -> None:
     ReleaseJournal().with_failure(Failure(7, "failed", "not healthy", "a" * 40)).save(loop.layout.journal)
     loop.converge(7, "a")
     loop.layout.journal.with_name(".new.journal.json").mkdir()
@@ -509,7 +511,7 @@ def test_a_failure_that_can_not_be_forgotten_is_not_tried_again_and_that_is_said
     assert loop.converge(7, "a") == "failed"
 
 
-def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
+def test_a_reload_for_which_this_host_lacks_something_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "agent.json"
@@ -533,10 +535,10 @@ def test_a_reload_that_this_host_lacks_something_for_is_tried_again(
 
 
 @pytest.mark.parametrize("what", ["python", "packages", "packages' files"])
-def test_a_reload_while_the_agent_could_not_be_begun_anew_changes_nothing(
+def test_a_reload_while_the_agent_could_not_be_restarted_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    """As while it is being installed: it would end, and what it holds with it."""
+    """As while the agent is being installed. It would end, and with it the ephemerals that it holds."""
     file = tmp_path / "agent.json"
     file.write_text(json.dumps({"hosts": "127.0.0.1:1", "base": str(tmp_path / "base")}))
     config = Config.from_file(str(file))
@@ -565,7 +567,7 @@ def test_sigterm_that_comes_while_another_signal_is_handled_ends_the_agent(tmp_p
     lines: list[int] = []
 
     def interrupt_at(place: int) -> Watcher:
-        """Handle the signal, and SIGTERM before the line of this place runs."""
+        """Handle the signal, and SIGTERM before the handler's line with this number runs."""
         watcher = Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
         lines.clear()
 
@@ -610,7 +612,7 @@ def test_a_lack_at_a_reload_is_forgotten_once_the_configuration_is_wrong(tmp_pat
 def test_a_service_manager_that_took_nothing_is_told_again_that_the_agent_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was busy for a moment, with more to read than it has room for; it would end the agent."""
+    """The manager was busy for a moment and its queue full. Without the notification it would end the agent."""
     loop = Loop(tmp_path / "base", monkeypatch)
     place = str(tmp_path / "notify")
     with (
@@ -641,7 +643,7 @@ def _received(manager: socket.socket) -> list[bytes]:
 
 @pytest.fixture
 def watcher(tmp_path: Path) -> Watcher:
-    """An agent that has not begun."""
+    """An agent that has not started."""
     return Watcher(Config.from_object({"hosts": "127.0.0.1:1", "base": str(tmp_path)}), "1", lambda: None)
 
 
@@ -660,7 +662,7 @@ def begun(watcher: Watcher, end: Callable[[Deployment], None]) -> Deployment:
     return made
 
 
-def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
+def test_a_report_of_a_deployment_that_cannot_be_taken_spoils_no_other(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(made: Deployment) -> None:
@@ -680,7 +682,7 @@ def test_a_word_of_a_deployment_that_can_not_be_taken_takes_no_other_with_it(
     assert (entered, watcher.convergence.deployment) == (["checking", "active"], None)
 
 
-def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_tried_again(
+def test_a_deployment_whose_thread_ends_without_its_last_report_has_ended_and_is_tried_again(
     watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watcher.layout.make()
@@ -709,7 +711,7 @@ def test_a_deployment_whose_thread_ends_without_its_last_word_has_ended_and_is_t
         (KeyError("x"), "unexpected KeyError('x')"),
     ],
 )
-def test_a_reload_whose_check_breaks_off_is_told_once_and_keeps_the_loop_from_no_turn(
+def test_a_reload_whose_check_fails_unexpectedly_is_logged_once_and_costs_the_loop_no_turn(
     watcher: Watcher, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def check() -> None:
@@ -724,7 +726,7 @@ def test_a_reload_whose_check_breaks_off_is_told_once_and_keeps_the_loop_from_no
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
-def test_a_journal_that_may_not_be_read_is_one_line_with_its_path(
+def test_a_journal_that_may_not_be_read_is_reported_in_one_line_with_its_path(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
 ) -> None:
     real = os.open
@@ -756,7 +758,7 @@ def test_no_watch_is_trusted_for_longer_than_a_minute(watcher: Watcher, monkeypa
     assert len(looks) == 3
 
 
-def test_a_host_that_can_not_take_part_in_a_rollout_stays_as_it_is(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_cannot_take_part_in_a_rollout_stays_as_it_is(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     def report(_board: object) -> None:
         raise AgentError("no status of server1: another agent holds it")
 
@@ -806,7 +808,7 @@ def test_a_rollout_that_is_not_followed_keeps_no_processor_busy(
     assert watcher._reconcile() > 0
 
 
-def test_a_rollout_that_no_znode_can_hold_is_begun_anew_after_a_while_only(
+def test_a_rollout_that_is_too_large_for_a_znode_is_tried_again_only_after_a_while(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, now = [], [1000.0]
@@ -827,7 +829,7 @@ def test_a_rollout_that_no_znode_can_hold_is_begun_anew_after_a_while_only(
     assert begun == [2000.0, 2000.0 + participation.REFUSED_PLAN]
 
 
-def test_a_host_that_is_to_try_again_is_not_admitted_while_its_status_can_not_be_written(
+def test_a_host_that_is_to_try_again_is_not_admitted_while_its_status_cannot_be_written(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def report(_board: object) -> None:
@@ -840,14 +842,14 @@ def test_a_host_that_is_to_try_again_is_not_admitted_while_its_status_can_not_be
     watcher.rollout = Participation(facts, watcher.session, desired, watcher.wake, resumes=False)
     state = replace(begin(release, True, replace(release, commit_id="b" * 40), 3), phase="halted")
     watcher.rollout._sight.view = View(state, 0, HostEntry("failed"))
-    # What has failed here before was kept; a person has had that forgotten.
+    # The earlier failure was recorded here, and a person has had it forgotten.
     watcher.rollout.assignment = Assignment(desired)
     with pytest.raises(SessionTroubleError):
         watcher._follow_rollout()
     assert watcher.convergence._assigned != desired
 
 
-def test_a_hold_is_shown_though_what_is_live_can_not_be_told(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_is_shown_even_if_the_live_release_cannot_be_read(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> str | None:
         raise OSError(errno.EIO, os.strerror(errno.EIO), "/srv/site")
 
@@ -866,7 +868,7 @@ def test_a_hold_is_shown_though_what_is_live_can_not_be_told(loop: Loop, monkeyp
     ],
 )
 @pytest.mark.parametrize("is_live", [False, True], ids=["a deployment", "a proof"])
-def test_what_no_thread_can_be_started_for_is_told_and_begun_as_soon_as_one_can_be(
+def test_a_deployment_for_which_no_thread_can_be_started_is_reported_and_begun_as_soon_as_one_can_be(
     watcher: Watcher, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str, is_live: bool
 ) -> None:
     def refuse(_thread: threading.Thread) -> None:
@@ -887,7 +889,7 @@ def test_what_no_thread_can_be_started_for_is_told_and_begun_as_soon_as_one_can_
     monkeypatch.setattr(Session, "usable", True)
     monkeypatch.setattr(watcher, "_take_steps", converge)
     watcher.desired.is_read = True
-    # What is not valid is not deployed.
+    # An invalid release is not deployed.
     release = None if is_live else Release("https://git.example/site.git", "a" * 40, "site")
     watcher.desired.current = Desired(7, 1, release, "garbage" if is_live else None)
     with monkeypatch.context() as patch:
@@ -906,7 +908,7 @@ def test_what_no_thread_can_be_started_for_is_told_and_begun_as_soon_as_one_can_
 
 
 class Service:
-    """What one service is registered as."""
+    """An agent with one service, and the value that the service is registered with."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, base: Path, **keys: Any) -> None:
         service = {"path": "/service", "port": 80, "id": "web1", **keys}
@@ -942,7 +944,7 @@ class Service:
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether who drains is told that nothing is registered."""
+        """Whether the status tells the person who drains that nothing is registered."""
         self.watcher.board.show()
         return json.loads(self.watcher.layout.status.read_text()).get("withdrawn") is True
 
@@ -983,7 +985,7 @@ def test_a_drain_that_begins_while_registrations_are_looked_at_is_answered_once_
     assert made.handshake.wait_answered(0)
 
 
-def test_who_drains_a_host_is_told_so_only_once_everything_is_withdrawn(
+def test_a_drain_is_reported_as_done_only_once_everything_is_withdrawn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     service = Service(monkeypatch, tmp_path, address="192.0.2.7")

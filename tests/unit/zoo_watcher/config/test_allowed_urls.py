@@ -1,4 +1,4 @@
-"""Which addresses are below an allowed one: the same server and user, and a path below it, however it is written."""
+"""Which addresses are below an allowed one: same server, same user, and a path below it, however it is written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEMES = ("https", "ssh", "git", "http", "file")
 
 
 def is_allowed(url: str, *beginnings: str) -> bool:
-    """Whether a host with these beginnings deploys from an address."""
+    """Whether a host that allows these beginnings deploys from an address."""
     return find_problem(url, SCHEMES, beginnings) is None
 
 
@@ -115,7 +115,7 @@ def test_an_address_below_an_allowed_one_is_allowed(beginning: str, url: str) ->
         (SHOP, "https://git.example.org:+443/shop"),
         (SHOP, "https://git.example.org:99999999/shop"),
         ("ssh://git@git.example.org/shop", "ssh://git@git.example.org:2222/shop"),
-        # The configuration of ssh may have another port, or another name, for the host as it is written.
+        # The configuration of ssh may set another port, or another host name, for the host as written.
         ("ssh://git@git.example.org/shop", "ssh://git@git.example.org:22/shop"),
         ("ssh://git@git.example.org:22/shop", "ssh://git@git.example.org/shop"),
         ("git@git.example.org:/shop", "ssh://git@git.example.org:22/shop"),
@@ -183,7 +183,7 @@ def test_an_address_below_an_allowed_one_is_allowed(beginning: str, url: str) ->
         ("git@git.example.org:shop", "[git@git.example.org:22]:shop/web.git"),
         ("git@git.example.org:shop", "git@git.example.org/x:shop"),
         ("ssh://git.example.org/srv", "ssh://git.example.org/~root/srv"),
-        # Files of the host.
+        # Files on the host.
         ("/srv/git", "/srv/git-evil"),
         ("/srv/git", "file://evil/srv/git"),
         ("/srv/git", "file://localhost/srv/git/web.git"),
@@ -193,7 +193,7 @@ def test_an_address_below_an_allowed_one_is_allowed(beginning: str, url: str) ->
         ("/srv/git", "."),
     ],
 )
-def test_whatever_else_looks_like_an_allowed_one_is_refused(beginning: str, url: str) -> None:
+def test_an_address_that_only_looks_like_an_allowed_one_is_refused(beginning: str, url: str) -> None:
     assert is_allowed(beginning, beginning)
     problem = find_problem(url, SCHEMES, [beginning])
     assert problem is not None
@@ -210,7 +210,7 @@ def test_without_beginnings_every_address_of_the_allowed_protocols_is_allowed() 
     )
 
 
-def test_a_protocol_that_is_not_allowed_is_refused_also_below_an_allowed_address() -> None:
+def test_a_protocol_that_is_not_allowed_is_refused_even_below_an_allowed_address() -> None:
     assert "git is not allowed" in str(find_problem("git://a/b", ("https",), ("git://a/",)))
 
 
@@ -247,7 +247,7 @@ def test_a_refusal_says_what_to_do_and_shows_no_user_and_not_every_beginning() -
         ("ftp://git.example.org/", "ftp is not in allowed_schemes"),
     ],
 )
-def test_a_beginning_that_says_nothing_for_certain_is_a_mistake(beginning: str, text: str) -> None:
+def test_a_beginning_that_is_ambiguous_or_invalid_is_a_mistake(beginning: str, text: str) -> None:
     with pytest.raises(InvalidRecord) as refused:
         check_beginning(beginning, SCHEMES)
     assert text in str(refused.value)

@@ -1,4 +1,4 @@
-"""The agent's configuration file: what is taken, what is refused, and what the `check` command says."""
+"""The agent's configuration file: what is accepted, what is refused, and what the `check` command prints."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ OBJECTS = st.one_of(
 
 
 def mistakes(**changes: Any) -> list[str]:
-    """What is said of the smallest configuration with these changes."""
+    """The mistakes that are reported for the smallest configuration with these changes."""
     with pytest.raises(ConfigError) as refused:
         Config.from_object({**SMALLEST, **changes})
     return refused.value.mistakes
@@ -250,7 +250,7 @@ def test_a_mistake_is_named_by_its_key(changes: dict[str, Any], key: str, text: 
     assert "\n" not in mistake
 
 
-def test_all_mistakes_are_named_at_once() -> None:
+def test_all_mistakes_are_reported_together() -> None:
     lines = mistakes(base="here", keep_releases=0, nonsense=1, services=[{"port": 0, "check": {"fall": "x"}}])
     assert [mistake.split(":")[0] for mistake in lines] == [
         "base",
@@ -263,7 +263,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 
 @pytest.mark.parametrize("key", ["digest_password", "sasl_password", "tls_key_password"])
-def test_a_password_is_shown_in_no_mistake_and_in_no_description(key: str) -> None:
+def test_no_mistake_and_no_repr_shows_a_password(key: str) -> None:
     assert "secret" not in "".join(mistakes(**{key: ["secret"]}))
     config = Config.from_object({**SMALLEST, "digest_username": "agent", "digest_password": "x", key: "secret"})
     assert "secret" not in repr(config)
@@ -276,18 +276,18 @@ def test_a_base_that_no_file_system_can_have_is_a_mistake(base: str) -> None:
 
 
 @pytest.mark.parametrize("hosts", ["zk1:port", "zk1:99999999"])
-def test_a_port_of_the_ensemble_that_is_none_is_a_mistake(hosts: str) -> None:
+def test_an_invalid_port_of_the_ensemble_is_a_mistake(hosts: str) -> None:
     (mistake,) = mistakes(hosts=hosts)
     assert mistake.startswith("hosts: ")
 
 
 @pytest.mark.parametrize("hosts", ["zk1", "zk1:2181, zk2:2181/chroot", "[::1]:2181", "[::1]", "::1", "10.0.0.1:1"])
-def test_the_forms_that_an_ensembles_address_may_have_are_taken(hosts: str) -> None:
+def test_every_form_of_an_ensembles_address_is_accepted(hosts: str) -> None:
     assert Config.from_object({**SMALLEST, "hosts": hosts}).connection.hosts == hosts
 
 
 @given(OBJECTS)
-def test_no_json_object_is_met_with_anything_but_a_configuration_or_its_mistakes(document: dict[str, Any]) -> None:
+def test_every_json_object_yields_a_configuration_or_its_mistakes(document: dict[str, Any]) -> None:
     config, problems = taken(document)
     assert (config is None) == bool(problems)
     assert all("\n" not in mistake for mistake in problems)
@@ -332,7 +332,7 @@ def test_check_names_every_mistake_on_a_line_of_its_own(tmp_path: Path) -> None:
         (b"9" * 10_000, "not JSON"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_one_line_and_exit_status_2(
+def test_a_file_that_is_not_a_configuration_gives_one_line_and_exit_status_2(
     tmp_path: Path, content: bytes | None, text: str
 ) -> None:
     file = tmp_path / "agent.json"
@@ -345,7 +345,7 @@ def test_a_file_that_is_no_configuration_is_one_line_and_exit_status_2(
         assert text in line
 
 
-def test_a_base_that_cannot_be_made_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_created_gives_one_line_and_exit_status_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     file = tmp_path / "agent.json"
     file.write_text(json.dumps({**SMALLEST, "base": str(tmp_path / "file" / "base")}))

@@ -1,4 +1,4 @@
-"""What systemd hands over to the agent takes the place of keys of its configuration."""
+"""Credentials that systemd passes to the agent replace keys of its configuration."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(credentials: Any, **keys: Any) -> Config:
 
 
 def mistakes(credentials: Any, **keys: Any) -> list[str]:
-    """What is wrong with it."""
+    """What is wrong with the configuration with these credentials and keys."""
     with pytest.raises(ConfigError) as raised:
         read(credentials, **keys)
     return str(raised.value).splitlines()
@@ -54,24 +54,24 @@ def test_without_credentials_no_directory_is_needed(monkeypatch: pytest.MonkeyPa
     assert said in mistakes(["tls_key"])
 
 
-def test_one_that_is_not_there_is_named_with_its_place(directory: Path) -> None:
+def test_a_missing_credential_is_named_with_its_path(directory: Path) -> None:
     assert f"credentials: {directory}/tls_key: No such file or directory" in mistakes(["tls_key"])
 
 
-def test_a_fifo_in_the_place_of_one_is_named_and_not_waited_for(directory: Path) -> None:
+def test_a_fifo_in_place_of_a_credential_is_named_and_not_waited_for(directory: Path) -> None:
     os.mkfifo(directory / "tls_key_password")
     said = f"credentials: {directory}/tls_key_password: not a regular file"
     assert said in mistakes(["tls_key_password"])
 
 
-def test_one_that_is_empty_or_no_text_is_refused_and_not_shown(directory: Path) -> None:
+def test_a_credential_that_is_empty_or_not_text_is_refused_and_not_shown(directory: Path) -> None:
     (directory / "sasl_password").write_bytes(b"\n")
     assert "sasl_password: expected a string" in mistakes(["sasl_password"])
     (directory / "sasl_password").write_bytes(b"\xff\xfes3cret")
     assert f"credentials: {directory}/sasl_password: not UTF-8" in mistakes(["sasl_password"])
 
 
-def test_what_is_in_the_configuration_too_is_refused(directory: Path) -> None:
+def test_a_credential_that_the_configuration_also_has_is_refused(directory: Path) -> None:
     (directory / "sasl_password").write_text("s3cret")
     said = mistakes(["sasl_password"], sasl_password="another")
     assert said == ["sasl_password: given here, and among the credentials; leave one of them out"]

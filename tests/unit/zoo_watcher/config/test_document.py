@@ -1,4 +1,4 @@
-"""The file of a configuration: a symlink may lead to it, and nothing in its place is waited for."""
+"""The configuration file: it may be a symlink, and anything else in its place is not waited for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_symlink_to_a_configuration_is_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "why"), [(os.mkfifo, "not a regular file"), (os.mkdir, "(not a regular file|Is a directory)")]
 )
-def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, make: object, why: str) -> None:
+def test_anything_but_a_file_is_named_and_not_waited_for(tmp_path: Path, make: object, why: str) -> None:
     path = tmp_path / "agent.json"
     make(path)  # type: ignore[operator]
     with pytest.raises(ConfigError, match=f"^{path}: {why}$"):
@@ -31,7 +31,7 @@ def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, make: objec
     ("text", "key"),
     [('{"base": "/srv/a", "base": "/srv/b"}', "base"), ('{"services": [{"check": {"port": 1, "port": 2}}]}', "port")],
 )
-def test_a_key_that_is_twice_in_an_object_is_refused_by_its_name(tmp_path: Path, text: str, key: str) -> None:
+def test_a_duplicate_key_is_refused_by_its_name(tmp_path: Path, text: str, key: str) -> None:
     path = tmp_path / "agent.json"
     path.write_text(text)
     with pytest.raises(ConfigError) as refused:

@@ -1,4 +1,4 @@
-"""What the environment says of the connection counts where the configuration says nothing of it."""
+"""The environment sets those options of the connection that the configuration leaves out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRETS = ["digest_password", "sasl_password", "tls_key_password"]
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is set but what a test sets."""
+    """Only the ZK_ variables that a test sets are set."""
     for name in list(os.environ):
         if name.startswith("ZK_"):
             monkeypatch.delenv(name)
@@ -32,13 +32,13 @@ def connection(**keys: Any) -> Connection:
 
 
 def mistakes(**keys: Any) -> list[str]:
-    """What is wrong with it."""
+    """What is wrong with a configuration with these keys."""
     with pytest.raises(ConfigError) as raised:
         connection(**keys)
     return str(raised.value).splitlines()
 
 
-def test_every_option_has_the_variable_that_modules_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_option_has_the_same_variable_as_in_the_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {
         **{field.name: f"given-{field.name}" for field in dataclasses.fields(Connection)},
         "hosts": "zk1:2181,zk2:2181/shop",
@@ -57,7 +57,7 @@ def test_every_option_has_the_variable_that_modules_take(monkeypatch: pytest.Mon
     assert [variable(name) for name in shared] == [environment_variable(name) for name in shared]
 
 
-def test_what_the_configuration_says_counts_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_takes_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"hosts": "zk9:2181", "tls": "perhaps", "session_timeout": "long"}.items():
         monkeypatch.setenv(variable(name), value)
     found = connection(hosts="zk1:2181", tls=False, session_timeout=7)
@@ -65,7 +65,7 @@ def test_what_the_configuration_says_counts_before_it(monkeypatch: pytest.Monkey
     assert connection(hosts=None, tls=False, session_timeout=7).hosts == "zk9:2181"
 
 
-def test_an_empty_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in dataclasses.fields(Connection):
         monkeypatch.setenv(variable(field.name), "")
     for name in FILE_VARIABLES:
@@ -75,7 +75,7 @@ def test_an_empty_one_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_word_is_true_or_false_as_ansible_has_it(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_word_is_true_or_false_as_in_ansible(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from ansible.module_utils.parsing.convert_bool import boolean  # noqa: PLC0415
 
     monkeypatch.setenv("ZK_TLS", word.upper())
@@ -83,7 +83,7 @@ def test_a_word_is_true_or_false_as_ansible_has_it(word: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("name", "expected"), [("tls", "true or false"), ("session_timeout", "seconds")])
-def test_one_that_is_nothing_of_its_kind_is_named(name: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_with_an_invalid_value_is_named(name: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable(name), "perhaps")
     assert mistakes(hosts="zk1:2181") == [f'{variable(name)}: expected {expected}, got "perhaps"']
 
@@ -102,7 +102,9 @@ def test_a_secret_may_be_in_a_file_that_a_variable_names(
     assert getattr(connection(**keys, **{name: "third"}), name) == "third"
 
 
-def test_a_file_that_has_no_secret_is_named_and_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_a_usable_secret_is_named_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "secret"
     monkeypatch.setenv("ZK_SASL_PASSWORD_FILE", str(file))
     assert mistakes(hosts="zk1:2181") == [f"ZK_SASL_PASSWORD_FILE: {file}: No such file or directory"]
@@ -115,7 +117,7 @@ def test_a_file_that_has_no_secret_is_named_and_never_shown(tmp_path: Path, monk
     assert mistakes(hosts="zk1:2181") == [f"ZK_SASL_PASSWORD_FILE: {file}: not a regular file"]
 
 
-def test_what_is_missing_among_the_credentials_is_taken_from_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_credential_is_taken_from_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     monkeypatch.setenv("ZK_SASL_PASSWORD", "s3cret")
     assert [text.partition(":")[0] for text in mistakes(hosts="zk1:2181", credentials=["sasl_password"])] == [
@@ -123,5 +125,5 @@ def test_what_is_missing_among_the_credentials_is_taken_from_nowhere_else(monkey
     ]
 
 
-def test_no_secret_is_inherited_by_what_the_agent_starts() -> None:
+def test_no_secret_is_inherited_by_the_agents_commands() -> None:
     assert set(SECRET_VARIABLES) <= set(NOT_INHERITED)

@@ -1,4 +1,4 @@
-"""Which agent of a host a command is about, also for who may not read its configuration."""
+"""Which of a host's agents a command is about, even for a user who may not read its configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def configure(directory: Path, instance: str, **keys: object) -> Path:
     return path
 
 
-def test_a_configuration_is_found_by_its_name_and_the_only_one_without(tmp_path: Path) -> None:
+def test_a_configuration_is_found_by_its_name_and_the_only_one_without_a_name(tmp_path: Path) -> None:
     configure(tmp_path, "shop", app="/app/shop", name="web1", digest_password="secret")
     (tmp_path / "shop.json.12.2026-11-22@01:02:03~").touch()
     (tmp_path / "shop.base").symlink_to("/srv/shop")
@@ -32,13 +32,13 @@ def test_a_configuration_is_found_by_its_name_and_the_only_one_without(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["blog", "../shop", "", "shop.json"])
-def test_a_name_that_is_none_is_told_which_there_are(tmp_path: Path, name: str) -> None:
+def test_an_unknown_name_is_answered_with_the_names_there_are(tmp_path: Path, name: str) -> None:
     configure(tmp_path, "shop")
     with pytest.raises(ConfigError, match=r"^no agent .* on this host, only shop$"):
         Instance.named(str(tmp_path), name)
 
 
-def test_a_host_without_a_configuration_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_without_a_configuration_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"^{tmp_path}: no configuration; name one with --config FILE$"):
         Instance.named(str(tmp_path), None)
     with pytest.raises(ConfigError, match=f"^{tmp_path}/none: No such file or directory; name a configuration with"):
@@ -56,7 +56,7 @@ def test_a_host_without_a_configuration_says_where_it_was_looked_for(tmp_path: P
         ('{"base": "//."}', "base: expected a directory for the releases alone, got the root directory"),
     ],
 )
-def test_a_configuration_that_names_no_base_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+def test_a_configuration_without_a_valid_base_gives_one_line(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "shop.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"^{path}: {words}") as raised:
@@ -64,12 +64,12 @@ def test_a_configuration_that_names_no_base_is_one_line(tmp_path: Path, text: st
     assert len(raised.value.mistakes) == 1
 
 
-def test_a_mistake_elsewhere_in_a_configuration_keeps_nobody_from_its_base(tmp_path: Path) -> None:
+def test_a_mistake_elsewhere_in_a_configuration_does_not_hide_its_base(tmp_path: Path) -> None:
     path = configure(tmp_path, "shop", keep_releases="many", app=7, name=None)
     assert Instance.of_file(str(path)).app == "/app/business"
 
 
-def test_without_the_right_to_read_it_the_link_beside_it_says_where_the_base_is(
+def test_where_a_configuration_may_not_be_read_the_link_beside_it_names_the_base(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = configure(tmp_path, "shop")

@@ -1,4 +1,4 @@
-"""What follows changed files: once for all that changed together, in its turn, and never forgotten."""
+"""Actions after files have changed: once for all that changed together, at their interval, and never forgotten."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def noting(path: Path, then: str = "true") -> tuple[str, ...]:
 
 
 def noted(path: Path) -> list[list[str]]:
-    """What was noted."""
+    """The words of each line that was noted."""
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def change(actions: Actions, *dests: str) -> None:
-    """Files change."""
+    """Announce a change of files and request its actions, as after a write."""
     actions.journal.record_intent({}, actions.announce(dests))
     actions.request(dests)
 
 
 def pending(tmp_path: Path) -> list[str]:
-    """The files whose actions are pending by the journal on the disk."""
+    """The files whose actions are pending according to the journal on disk."""
     return list(json.loads((tmp_path / "journal.json").read_text())["owed"])
 
 
-def test_a_change_while_the_action_runs_gets_one_of_its_own_after_the_interval(run: Run, tmp_path: Path) -> None:
+def test_a_change_while_the_action_runs_gets_a_run_of_its_own_after_the_interval(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     actions = run(ManagedFile("/a", "/etc/a", on_change=noting(notes, "sleep 0.5"), min_interval=1.0))
     change(actions, "/etc/a")
@@ -120,7 +120,7 @@ def test_an_announced_change_stays_in_the_journal_when_an_earlier_action_ends(ru
     assert pending(tmp_path) == ["/etc/a"], "the file may be in place at any instant now"
 
 
-def test_commands_come_before_restarts_and_a_clock_that_was_set_back_holds_nothing_for_ever(
+def test_commands_come_before_restarts_and_a_clock_that_was_set_back_delays_nothing_for_long(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = tmp_path / "notes"
@@ -155,7 +155,7 @@ def test_an_unexpected_error_is_the_problem_of_its_action_and_the_next_change_ac
     assert actions.works
 
 
-def test_an_action_that_can_not_be_started_now_stays_pending_and_is_run_as_soon_as_it_can_be(
+def test_an_action_that_cannot_be_started_now_stays_pending_and_is_run_as_soon_as_it_can_be(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, tries = command._start, list[None]()
@@ -190,7 +190,7 @@ def test_an_action_that_is_killed_has_failed_the_third_time_in_a_row(
     assert actions.problem("/etc/a") == problem
 
 
-def test_an_action_that_ends_counts_no_end_of_an_agent(run: Run, tmp_path: Path) -> None:
+def test_an_action_that_has_ended_is_not_counted_as_interrupted(run: Run, tmp_path: Path) -> None:
     file = ManagedFile("/a", "/etc/a", on_change=("sh", "-c", "exit 7"))
     for _agent in range(5):
         actions = run(file)
@@ -203,8 +203,8 @@ def test_an_action_that_ends_counts_no_end_of_an_agent(run: Run, tmp_path: Path)
         actions.join(20)
 
 
-def test_an_action_that_is_configured_no_more_is_pending_no_more(run: Run, tmp_path: Path) -> None:
-    """Neither is it forgotten what is still to follow."""
+def test_an_action_that_is_no_longer_configured_is_no_longer_pending(run: Run, tmp_path: Path) -> None:
+    """One that is still configured is not forgotten."""
     kept = ManagedFile("/b", "/etc/b", on_change=("sh", "-c", "exit 7"))
     actions = run(ManagedFile("/a", "/etc/a", on_change=("sh", "-c", "exit 7")), kept)
     change(actions, "/etc/a", "/etc/b")
@@ -216,7 +216,7 @@ def test_an_action_that_is_configured_no_more_is_pending_no_more(run: Run, tmp_p
     assert pending(tmp_path) == ["/etc/b"]
 
 
-def test_what_is_begun_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path) -> None:
+def test_an_action_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     script = f"cp {tmp_path}/journal.json {notes}.new; mv {notes}.new {notes}"
     file = ManagedFile("/a", "/etc/a", on_change=("sh", "-c", script))
@@ -225,7 +225,7 @@ def test_what_is_begun_is_in_the_journal_before_it_runs(run: Run, tmp_path: Path
     assert list(json.loads(notes.read_text())["begun"].values()) == [1]
 
 
-def test_an_action_runs_without_the_names_of_more_files_than_can_be_named(run: Run, tmp_path: Path) -> None:
+def test_an_action_after_changes_of_too_many_files_runs_without_their_names(run: Run, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     command = ("sh", "-c", f'echo "${{ZOO_FILES-unset}}" | wc -l >> {notes}; echo "${{ZOO_ZNODES-unset}}" >> {notes}')
     files = [ManagedFile("/z", f"/etc/{number:0140}", on_change=command) for number in range(1000)]
@@ -236,7 +236,7 @@ def test_an_action_runs_without_the_names_of_more_files_than_can_be_named(run: R
     assert noted(notes) == [["1"], *[["/z"]] * 1000]
 
 
-def test_no_file_changes_before_a_journal_could_be_read_that_is_there(
+def test_no_file_changes_until_an_existing_journal_has_been_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "journal.json"

@@ -1,4 +1,4 @@
-"""What one batch makes of snapshots: which files are written, in which state they are then, and what is recorded."""
+"""What a batch makes of snapshots: the files it writes, their states afterwards, and what it records."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Host:
         self.layout = Layout(root / "base")
 
     def apply(self, snapshot: Snapshot, *others: tuple[FileState, Snapshot]) -> str:
-        """Run a batch, also of other files; the state of the file afterwards."""
+        """Run a batch, with other files if given, and return the state of the file afterwards."""
         self.actions._by_file.update({state.file.dest: [] for state, _snapshot in others})
         batch = Batch(self.journal, self.actions, self.layout, 10)
         batch.plan([*others, (self.state, snapshot)])
@@ -50,7 +50,7 @@ def host(tmp_path: Path) -> Host:
 
 
 def value(data: bytes, zxid: int = 11) -> Snapshot:
-    """A snapshot of a znode that was written by `zxid`."""
+    """A snapshot of a znode that the transaction `zxid` has written."""
     return Snapshot({"": Znode(data, SimpleNamespace(mzxid=zxid, version=0))}, zxid, zxid)
 
 
@@ -60,11 +60,11 @@ def test_a_new_value_is_written_and_pending_until_its_action_has_run(host: Host)
     assert (host.journal.pending, host.journal.created) == ({host.file.dest}, {host.file.dest: {""}})
 
 
-def test_a_value_whose_validate_is_killed_each_time_is_given_up_as_an_action_is(host: Host) -> None:
+def test_a_value_whose_validate_is_killed_each_time_is_given_up_like_an_action(host: Host) -> None:
     host.state.file = replace(host.file, validate=("sh", "-c", "kill -9 $$"))
 
     def tries(snapshot: Snapshot) -> list[bool]:
-        """Whether it is tried again after each of some tries."""
+        """Whether it will be tried again, after each of as many tries as are allowed."""
         return [host.apply(snapshot) == "failed" and host.state.retry_at is not None for _time in range(MOST_KILLED)]
 
     again = [True] * (MOST_KILLED - 1)
@@ -101,7 +101,7 @@ def test_a_read_that_fails_for_the_first_time_is_tried_again_before_it_is_report
     assert host.apply(snapshot) == "failed"
 
 
-def test_what_failed_for_good_is_not_tried_again_until_its_znodes_change(host: Host) -> None:
+def test_a_permanent_failure_is_not_tried_again_until_its_znodes_change(host: Host) -> None:
     snapshot = Snapshot(problem=FileError("name: ..."))
     assert host.apply(snapshot) == "failed"
     problem = host.state.problem
@@ -111,7 +111,7 @@ def test_what_failed_for_good_is_not_tried_again_until_its_znodes_change(host: H
     assert host.dest.read_bytes() == b"one"
 
 
-def test_nothing_is_written_while_the_journal_cannot_be(host: Host) -> None:
+def test_no_file_is_written_while_the_journal_cannot_be_written(host: Host) -> None:
     host.journal.path.mkdir()
     assert host.apply(value(b"one")) == "failed"
     assert not [path for path in host.dest.parent.iterdir() if "journal" not in path.name]

@@ -13,7 +13,7 @@ from zoo_watcher.files.file_state import FileState
 from zoo_watcher.files.snapshot import Snapshot
 
 
-def test_what_may_pass_is_tried_again_later_and_later_but_for_ever() -> None:
+def test_a_transient_failure_is_retried_indefinitely_with_growing_pauses() -> None:
     state = FileState(ManagedFile("/a", "/etc/a"))
     pauses = []
     for _try in range(5_000):
@@ -24,14 +24,14 @@ def test_what_may_pass_is_tried_again_later_and_later_but_for_ever() -> None:
     assert all(20.0 < pause <= LONGEST_PAUSE for pause in pauses[10:])
 
 
-def test_what_will_not_pass_is_not_tried_again() -> None:
+def test_a_permanent_failure_is_not_retried() -> None:
     state = FileState(ManagedFile("/a", "/etc/a"))
     state.fail(TransientFileError("the disk is full"))
     state.fail(FileError("validate ended with status 1"))
     assert state.retry_at is None
 
 
-def test_a_subtree_that_changes_all_the_time_is_written_as_it_is_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subtree_that_never_stops_changing_is_written_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     state = FileState(ManagedFile("/a", "/etc/a", "json"))

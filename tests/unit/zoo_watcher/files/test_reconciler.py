@@ -1,4 +1,4 @@
-"""An unexpected error is in the status and tried again after a pause; it ends neither the thread nor the agent."""
+"""An unexpected error is in the status and retried after a pause. It ends neither the thread nor the agent."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from zoo_watcher.zookeeper.session import Session, Znode
 
 Start = Callable[[], FileReconciler]
 SESSION = SimpleNamespace(usable=True, mark=lambda: 10, catch_up=lambda: 10)
-"""One that answers always."""
+"""A session that always answers."""
 
 
 @pytest.fixture
 def reconciler(tmp_path: Path) -> FileReconciler:
-    """The thread of an agent with one file, which is not started."""
+    """The thread of an agent with one file, not started yet."""
     layout = Layout(tmp_path / "base")
     layout.make()
     files = [{"znode": "/a", "dest": str(tmp_path / "a.conf")}]
@@ -40,7 +40,7 @@ def reconciler(tmp_path: Path) -> FileReconciler:
     return FileReconciler(config, layout, cast(Session, SESSION), lambda: None)
 
 
-def test_what_an_earlier_agent_has_left_to_be_run_is_run_once_the_journal_can_be_read(
+def test_actions_that_an_earlier_agent_left_pending_run_once_the_journal_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = Layout(tmp_path / "base")
@@ -72,7 +72,7 @@ def test_what_an_earlier_agent_has_left_to_be_run_is_run_once_the_journal_can_be
 
 @pytest.fixture
 def start(reconciler: FileReconciler) -> Iterator[Start]:
-    """Starts it."""
+    """Starts the thread."""
 
     def begin() -> FileReconciler:
         reconciler.start()
@@ -83,12 +83,12 @@ def start(reconciler: FileReconciler) -> Iterator[Start]:
 
 
 def answer(_session: Any, files: Iterable[ManagedFile], _watch: Any, floor: int) -> dict[ManagedFile, Snapshot]:
-    """As `take`: there is a value."""
+    """Like `take`, where every znode has a value."""
     node = Znode(b"one", SimpleNamespace(mzxid=9, version=0))
     return {file: Snapshot({"": node}, 9, floor) for file in files}
 
 
-def test_an_error_of_a_whole_batch_is_in_the_status_and_tried_again_after_a_pause(
+def test_an_error_of_an_entire_batch_is_in_the_status_and_retried_after_a_pause(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[None] = []
@@ -127,7 +127,7 @@ def test_an_error_at_the_start_does_not_end_the_thread(
     wait_for((tmp_path / "a.conf").exists, "it goes on")
 
 
-def test_all_is_read_again_after_a_while_whatever_watches_say(
+def test_everything_is_read_again_after_a_while_even_if_no_watch_fires(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[None] = []
@@ -149,7 +149,7 @@ def test_all_is_read_again_after_a_while_whatever_watches_say(
     wait_for(is_read_again, "it is read again at one of the loop's turns")
 
 
-def test_what_is_read_again_for_no_cause_and_is_as_it_was_changes_no_status(
+def test_a_periodic_read_that_finds_nothing_new_changes_no_status(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
@@ -176,7 +176,7 @@ def test_what_is_read_again_for_no_cause_and_is_as_it_was_changes_no_status(
     wait_for(lambda: reconciler.statuses[dest]["zxid"] > status["zxid"], "that has a cause")
 
 
-def test_nothing_is_done_until_what_a_server_has_refused_is_asked_for_again(
+def test_the_thread_rests_until_it_repeats_a_request_that_the_server_refused(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions: list[None] = []
@@ -201,7 +201,7 @@ def test_nothing_is_done_until_what_a_server_has_refused_is_asked_for_again(
     wait_for((tmp_path / "a.conf").exists, "it goes on")
 
 
-def test_a_thread_that_can_not_be_started_leaves_no_other_behind(
+def test_a_thread_that_cannot_be_started_leaves_no_other_behind(
     reconciler: FileReconciler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, before = Thread.start, set(threading.enumerate())

@@ -1,4 +1,4 @@
-"""What znodes hold as one file: whatever is in them comes back by a reader that is not ours, or is refused by name."""
+"""Znodes rendered as one file: an independent reader gets back whatever is in them, or it is refused by name."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TEXTS = st.one_of(
 
 
 def trees(names: st.SearchStrategy[str], texts: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of texts, nested, as a subtree can be: no object in another is empty."""
+    """Nested objects of strings, as a subtree can be: no object within another is empty."""
     return st.recursive(
         st.dictionaries(names, texts, max_size=4),
         lambda inner: st.dictionaries(names, st.one_of(texts, inner.filter(bool)), max_size=4),
@@ -62,7 +62,7 @@ def trees(names: st.SearchStrategy[str], texts: st.SearchStrategy[str]) -> st.Se
 
 
 def as_values(tree: dict[str, Any]) -> dict[str, bytes]:
-    """The values of the subtree that a tree is."""
+    """The values of the subtree that a tree represents."""
     values = {"": b""}
 
     def add(prefix: str, inner: dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ def as_values(tree: dict[str, Any]) -> dict[str, bytes]:
 
 
 def flat(tree: dict[str, Any], between: str) -> list[tuple[str, str]]:
-    """The paths of a tree, joined, and the texts at them."""
+    """The joined paths of a tree, and the strings at them."""
     texts = []
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -110,7 +110,7 @@ def test_properties_come_back_or_two_keys_are_the_same(tree: dict[str, Any]) -> 
 
 
 def load_properties(text: str) -> dict[str, str]:
-    r"""What `java.util.Properties.load` reads, by its documentation."""
+    r"""What `java.util.Properties.load` reads, according to its documentation."""
     logical, properties = "", {}
     for natural in re.split(r"\r\n|\r|\n", text):
         line = natural.lstrip(" \t\f")
@@ -140,7 +140,7 @@ def unescaped(text: str) -> str:
 
 @settings(max_examples=60)
 @given(trees(WORDS, TEXTS))
-def test_what_env_holds_a_shell_can_source_or_it_is_refused(tree: dict[str, Any]) -> None:
+def test_a_shell_can_source_an_env_file_or_its_values_are_refused(tree: dict[str, Any]) -> None:
     expected = {re.sub("[-./]", "_", path).upper(): text for path, text in flat(tree, "/")}
     values = as_values(tree)
     if len(expected) < len(leaves(values)):
@@ -154,7 +154,7 @@ def test_what_env_holds_a_shell_can_source_or_it_is_refused(tree: dict[str, Any]
 
 
 def sourced(rendered: bytes, keys: dict[str, str]) -> dict[str, str]:
-    """The variables that a shell has after it has sourced a file."""
+    """The variables that a shell has after sourcing a file."""
     script = rendered + b"".join(b"printf '%s=%s\\0' " + key.encode() + b' "$' + key.encode() + b'"\n' for key in keys)
     done = subprocess.run(["sh", "-eu"], input=script, capture_output=True, check=True, env={})
     assert done.stderr == b""
@@ -207,26 +207,26 @@ def test_a_name_that_no_file_of_ours_can_have_is_refused(name: str) -> None:
 
 
 @given(NAMES)
-def test_any_other_name_is_taken(name: str) -> None:
+def test_any_other_name_is_accepted(name: str) -> None:
     assume(len(name.encode()) <= 255 and not name.startswith(".zoo-"))
     assume(not any("\x7f" <= letter <= "\x9f" or letter < " " for letter in name))
     assert check_name(name) == name
 
 
-def test_an_env_file_says_to_systemd_what_it_says_to_a_shell(tmp_path: Path) -> None:
+def test_an_env_file_is_quoted_for_systemd_as_for_a_shell(tmp_path: Path) -> None:
     values = {"": b"", "plain": b"a/b:1", "quoted": b'it\'s "so" $x `y` \\z', "empty": b""}
     (tmp_path / "env").write_bytes(render("env", values))
     assert (tmp_path / "env").read_text() == 'EMPTY=\nPLAIN=a/b:1\nQUOTED="it\'s \\"so\\" \\$x \\`y\\` \\\\z"\n'
 
 
 def chain(levels: int) -> dict[str, bytes]:
-    """The values of a subtree of one znode a level."""
+    """The values of a subtree with one znode on each level."""
     paths = ["/".join("a" * level) for level in range(1, levels + 1)]
     return {"": b"", **dict.fromkeys(paths, b""), paths[-1]: b"deepest"}
 
 
 @pytest.mark.parametrize("form", ["json", "yaml", "properties", "env"])
-def test_a_subtree_has_a_limit_of_its_depth(form: str) -> None:
+def test_the_depth_of_a_subtree_is_limited(form: str) -> None:
     assert b"deepest" in render(form, chain(MAX_DEPTH))
     for levels in (MAX_DEPTH + 1, 1_500):
         with pytest.raises(InvalidRecord, match=r"^more than 100 levels of znodes: expected at most 100$"):

@@ -1,4 +1,4 @@
-"""What a snapshot guarantees when znodes change between two reads: no real server can be stopped at that instant."""
+"""What a snapshot guarantees when znodes change between two reads. A real server can't be stopped at that instant."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Change = Callable[["Server"], None]
 
 @dataclass
 class Stat:
-    """What is read of a `ZnodeStat`."""
+    """The fields of a `ZnodeStat` that are read."""
 
     mzxid: int
     pzxid: int
@@ -131,14 +131,14 @@ def test_a_deletion_after_the_mark_counts_too() -> None:
 
 @pytest.mark.parametrize("number", range(2, 7))
 def test_a_znode_that_is_created_before_the_last_request_is_found(number: int) -> None:
-    # The sixth request sets the watch for its creation: of one that is there by then, that watch would never tell.
+    # The sixth request sets the watch for its creation, which would never fire for a znode that exists by then.
     server = Server({number: lambda server: server.put("/a", b"new")})
     snapshot = snapshot_of(server)
     assert (snapshot.zxid, snapshot.values) == (11, {"": b"new"})
 
 
 @pytest.mark.parametrize("number", range(2, 9))
-def test_a_subtree_is_what_it_was_at_one_transaction_whenever_that_falls(number: int) -> None:
+def test_a_subtree_is_as_it_was_at_one_transaction_whenever_changes_happen(number: int) -> None:
     def both(server: Server) -> None:
         server.put("/a/b", b"new")
         server.put("/a/c", b"new")
@@ -238,7 +238,7 @@ def test_a_name_that_no_file_can_have_is_the_problem_of_its_subtree_alone() -> N
     assert snapshots[good].values == {"": b"x"}
 
 
-def test_a_session_that_does_not_answer_is_the_problem_of_no_file() -> None:
+def test_a_session_that_does_not_answer_is_not_reported_as_a_files_problem() -> None:
     def silent(_server: Server) -> None:
         raise SessionTroubleError("no answer within 10 s")
 

@@ -1,4 +1,4 @@
-"""What becomes of a new file that is not renamed yet: nobody can put anything of theirs in its place."""
+"""New files that are not renamed into place yet: whatever somebody puts in their place is not used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPLACED = "the new file was replaced by another before it was in place: it is n
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    """Somebody else's file, which nothing may happen to."""
+    """Somebody else's file, which must stay as it is."""
     path = tmp_path / "foreign"
     path.write_bytes(b"foreign")
     path.chmod(0o604)
@@ -64,7 +64,7 @@ def test_a_directory_that_replaces_that_of_a_new_file_is_not_written_to(tmp_path
 
 
 def directory_writer(dest: Path) -> DirectoryWriter:
-    """Writes one file two levels below."""
+    """A writer of one file two levels below `dest`."""
     file = ManagedFile("/a", str(dest), "directory")
     return DirectoryWriter(file, {"": b"", "sub": b"", "sub/a.conf": b"one"}, set(), dest.parent / "proof", 10)
 
@@ -84,7 +84,7 @@ def test_a_directory_that_replaces_that_of_new_files_is_not_used(tmp_path: Path)
     assert os.listdir(dest) == []
 
 
-def test_a_directory_of_somebody_elses_in_place_of_a_new_one_is_not_used(
+def test_somebody_elses_directory_in_place_of_a_new_one_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest = tmp_path / "conf.d"
@@ -99,7 +99,7 @@ def test_a_directory_of_somebody_elses_in_place_of_a_new_one_is_not_used(
     assert os.listdir(tmp_path) == []
 
 
-def test_files_of_a_directory_are_written_with_no_symlink_of_dest_followed(tmp_path: Path) -> None:
+def test_files_of_a_directory_are_not_written_through_a_symlink_at_dest(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / STAGING).mkdir(parents=True)
     dest = tmp_path / "conf.d"
     dest.symlink_to("elsewhere")
@@ -125,9 +125,7 @@ def test_a_validate_that_changes_the_file_it_is_shown_puts_nothing_in_place(tmp_
     [("kill -9 $$", True), ("sh -c 'kill -9 $$'; exit $?", True), ("sleep 60", False), ("exit 1", False)],
     ids=["killed", "killed below a shell", "too long", "refused"],
 )
-def test_a_validate_that_somebody_else_has_killed_refuses_no_value_for_good(
-    tmp_path: Path, script: str, may_pass: bool
-) -> None:
+def test_only_a_validate_that_was_killed_may_pass_later(tmp_path: Path, script: str, may_pass: bool) -> None:
     file = ManagedFile("/a", str(tmp_path / "a"), validate=("sh", "-c", script))
     with pytest.raises(FileError) as caught:
         validate(file, file.dest, 0.5)
@@ -147,7 +145,7 @@ def test_somebody_elses_files_where_a_file_belongs_are_named(tmp_path: Path) -> 
     assert (dest / "x/foreign").exists()
 
 
-def test_what_is_wrong_with_one_file_of_a_directory_is_told_with_its_path(
+def test_a_problem_of_one_file_of_a_directory_is_reported_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dest = tmp_path / "conf.d"

@@ -1,4 +1,4 @@
-"""One agent works in a base: the second ends, and whoever looks sees whether one runs."""
+"""Only one agent works in a base: a second one ends, and any user can see whether one is running."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from zoo_watcher.host.layout import Layout
 
 @contextlib.contextmanager
 def locking(script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process, by a script that says `locked` once it holds a base."""
+    """Another process, whose script prints `locked` once it holds a base."""
     with subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(SOURCE)},
@@ -60,7 +60,7 @@ def test_a_base_is_locked_until_its_agent_lets_go(tmp_path: Path) -> None:
     os.close(lock_base(layout))
 
 
-def test_a_lock_that_is_passed_on_is_taken_up_for_its_own_base_and_let_go_for_another(tmp_path: Path) -> None:
+def test_a_lock_that_is_passed_on_is_reused_for_its_base_and_released_for_another(tmp_path: Path) -> None:
     layout, other = Layout(tmp_path / "base"), Layout(tmp_path / "other")
     lock = lock_base(layout)
     pass_on(lock)
@@ -73,7 +73,7 @@ def test_a_lock_that_is_passed_on_is_taken_up_for_its_own_base_and_let_go_for_an
     assert not is_locked(other)
 
 
-def test_a_lock_that_is_passed_on_and_was_removed_meanwhile_is_not_taken_for_the_one_that_is_there(
+def test_a_lock_that_is_passed_on_but_was_removed_meanwhile_is_not_mistaken_for_the_present_one(
     tmp_path: Path,
 ) -> None:
     layout = Layout(tmp_path / "base")
@@ -84,7 +84,7 @@ def test_a_lock_that_is_passed_on_and_was_removed_meanwhile_is_not_taken_for_the
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_another_user_sees_that_an_agent_runs_and_can_not_keep_one_from_it(open_path: Path) -> None:
+def test_another_user_sees_that_an_agent_runs_and_cannot_take_its_lock(open_path: Path) -> None:
     layout = Layout(open_path / "base")
     lock = lock_base(layout)
     assert seen_by_nobody(layout) == (True, False)
@@ -95,7 +95,7 @@ def test_another_user_sees_that_an_agent_runs_and_can_not_keep_one_from_it(open_
 
 
 def seen_by_nobody(layout: Layout) -> tuple[bool, bool]:
-    """Whether another user than the agent's sees that one runs, and can open its lock."""
+    """Whether a user other than the agent's sees that it is running, and whether that user can open its lock."""
     os.seteuid(NOBODY)
     try:
         return is_locked(layout), os.access(layout.lock, os.R_OK, effective_ids=True)
@@ -103,7 +103,7 @@ def seen_by_nobody(layout: Layout) -> tuple[bool, bool]:
         os.seteuid(0)
 
 
-def test_a_lock_that_everybody_could_hold_is_made_the_agents_alone(tmp_path: Path) -> None:
+def test_a_lock_that_everybody_could_hold_is_made_private_to_the_agent(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     layout.make()
     layout.lock.touch(mode=0o644)
@@ -111,7 +111,7 @@ def test_a_lock_that_everybody_could_hold_is_made_the_agents_alone(tmp_path: Pat
     assert layout.lock.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
+def test_the_kernel_reports_which_process_holds_the_lock(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     assert agent_pid(layout) is None
     script = "import sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
@@ -122,9 +122,7 @@ def test_the_kernel_tells_which_process_holds_the_lock(tmp_path: Path) -> None:
     assert agent_pid(layout) is None
 
 
-def test_an_agent_in_another_pid_namespace_is_nobody_that_could_be_woken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agent_in_another_pid_namespace_has_no_pid_to_wake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(tmp_path / "base")
     os.close(lock_base(layout))
     held = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
@@ -139,13 +137,13 @@ def test_a_lock_that_is_only_held_for_an_instant_is_waited_for(tmp_path: Path) -
     os.close(lock_base(layout))
 
 
-def test_a_base_that_can_not_be_made_is_named(tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AgentError, match=f"^base: {tmp_path}/file/base: Not a directory$"):
         lock_base(Layout(tmp_path / "file" / "base"))
 
 
-def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_in_place_of_the_lock_is_named_and_not_waited_for(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     layout.make()
     os.mkfifo(layout.lock)
@@ -155,7 +153,7 @@ def test_what_is_in_the_place_of_the_lock_is_named_and_not_waited_for(tmp_path: 
     assert agent_pid(layout) is None
 
 
-def test_what_is_in_the_place_of_the_lock_of_a_running_agent_is_a_mistake_before_a_reload(tmp_path: Path) -> None:
+def test_anything_else_in_place_of_a_running_agents_lock_is_a_mistake_before_a_reload(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     lock = lock_base(layout)
     try_base(layout, layout)
@@ -168,7 +166,7 @@ def test_what_is_in_the_place_of_the_lock_of_a_running_agent_is_a_mistake_before
     os.close(lock)
 
 
-def test_a_lock_that_could_only_be_read_tells_who_holds_it_once_a_reload_could_write_it(tmp_path: Path) -> None:
+def test_a_lock_that_was_opened_read_only_reveals_its_holder_once_a_reload_can_write_it(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     script = "import fcntl, os, sys; from pathlib import Path; from zoo_watcher.host.base_lock import *\n"
     script += f"layout = Layout(Path({str(layout.base)!r})); layout.make(); layout.lock.touch()\n"
@@ -182,7 +180,7 @@ def test_a_lock_that_could_only_be_read_tells_who_holds_it_once_a_reload_could_w
 
 @pytest.mark.parametrize("name", ["", ".zoo", ".zoo/releases", ".zoo/manifests", ".zoo/staging"])
 @pytest.mark.parametrize("kind", ["file", "symlink"])
-def test_what_is_in_the_place_of_a_directory_is_named_with_what_to_do(tmp_path: Path, name: str, kind: str) -> None:
+def test_anything_else_in_place_of_a_directory_is_named_with_what_to_do(tmp_path: Path, name: str, kind: str) -> None:
     place = tmp_path / "base" / name
     place.parent.mkdir(parents=True, exist_ok=True)
     place.symlink_to("nowhere") if kind == "symlink" else place.touch()
@@ -191,7 +189,7 @@ def test_what_is_in_the_place_of_a_directory_is_named_with_what_to_do(tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["agent.lock", ""])
-def test_an_agent_serves_though_its_files_may_not_be_written_now(tmp_path: Path, name: str) -> None:
+def test_an_agent_serves_even_while_its_files_cannot_be_written(tmp_path: Path, name: str) -> None:
     layout = Layout(tmp_path / "base")
     os.close(lock_base(layout))
     layout.staging.rmdir()
@@ -202,7 +200,7 @@ def test_an_agent_serves_though_its_files_may_not_be_written_now(tmp_path: Path,
 
 
 @pytest.mark.parametrize("name", ["releases", "manifests", "staging"])
-def test_an_agent_serves_though_something_else_is_in_the_place_of_a_directory(tmp_path: Path, name: str) -> None:
+def test_an_agent_serves_even_with_something_else_in_place_of_a_directory(tmp_path: Path, name: str) -> None:
     layout = Layout(tmp_path / "base")
     os.close(lock_base(layout))
     (layout.own / name).rmdir()
@@ -213,7 +211,7 @@ def test_an_agent_serves_though_something_else_is_in_the_place_of_a_directory(tm
 
 
 @pytest.mark.parametrize("base", ["/proc/zoo", "/sys/zoo/a", "/etc/passwd", "/etc/passwd/base"])
-def test_a_base_that_can_be_nobodys_is_refused(base: str) -> None:
+def test_a_base_that_cannot_exist_is_refused(base: str) -> None:
     with pytest.raises(AgentError, match=r"^base: "):
         check_base(Layout(Path(base)))
 
@@ -231,14 +229,14 @@ def test_a_base_in_which_no_release_could_be_renamed_is_refused(tmp_path: Path, 
     check_base(layout)
 
 
-def test_to_check_a_base_makes_nothing_and_asks_for_no_right(tmp_path: Path) -> None:
+def test_checking_a_base_creates_nothing_and_needs_no_permission(tmp_path: Path) -> None:
     check_base(Layout(tmp_path / "a" / "base"))
     assert not list(tmp_path.iterdir())
     tmp_path.chmod(0o500)
     check_base(Layout(tmp_path / "base"))
 
 
-def test_to_try_the_base_of_the_running_agent_leaves_its_lock_whole(tmp_path: Path) -> None:
+def test_trying_the_base_of_the_running_agent_leaves_its_lock_intact(tmp_path: Path) -> None:
     running = Layout(tmp_path / "base")
     lock = lock_base(running)
     (tmp_path / "link").symlink_to("base")
@@ -253,7 +251,7 @@ def test_to_try_the_base_of_the_running_agent_leaves_its_lock_whole(tmp_path: Pa
     os.close(lock)
 
 
-def test_a_lock_that_was_removed_is_made_anew_and_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lock_that_was_removed_is_recreated_and_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     layout = Layout(tmp_path / "base")
     lock = lock_base(layout)
     assert keep_lock(layout, lock) == lock
@@ -267,7 +265,7 @@ def test_a_lock_that_was_removed_is_made_anew_and_held(tmp_path: Path, caplog: p
     assert not is_locked(layout)
 
 
-def test_a_lock_that_another_agent_has_made_anew_is_that_ones(tmp_path: Path) -> None:
+def test_a_lock_that_another_agent_has_recreated_belongs_to_that_agent(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     lock = lock_base(layout)
     layout.lock.unlink()
@@ -277,7 +275,7 @@ def test_a_lock_that_another_agent_has_made_anew_is_that_ones(tmp_path: Path) ->
     os.close(other)
 
 
-def test_a_lock_that_can_not_be_made_anew_now_is_an_error_that_passes(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_recreated_now_is_an_error_that_passes(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "base")
     lock = lock_base(layout)
     shutil.rmtree(layout.base)

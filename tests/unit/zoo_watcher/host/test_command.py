@@ -1,4 +1,4 @@
-"""Commands of the host's own configuration."""
+"""Commands from the host's own configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo_watcher.host import command
 UNIT = SOURCE.parent / "templates" / "zoo-watcher@.service.j2"
 
 
-def test_a_command_runs_also_where_no_temporary_file_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_runs_even_where_no_temporary_file_can_be_created(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_words: Any) -> None:
         raise OSError(30, "Read-only file system")
 
@@ -32,10 +32,10 @@ def test_a_command_runs_also_where_no_temporary_file_can_be_made(monkeypatch: py
     assert ended == ("ended with status 3", "said\n")
 
 
-def test_a_command_may_say_something_also_where_the_disk_of_temporary_files_is_full(
+def test_a_command_may_print_something_even_where_the_disk_for_temporary_files_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A file can be made there, and nothing be written into it: what is well, and says so, would end with a failure."""
+    """A file can be created there but not written to, so a healthy command that prints something would fail."""
     full = os.memfd_create("full", os.MFD_ALLOW_SEALING)
     fcntl.fcntl(full, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
     with os.fdopen(full, "w+b") as file:
@@ -45,7 +45,7 @@ def test_a_command_may_say_something_also_where_the_disk_of_temporary_files_is_f
     assert ended == (None, "all is well\n")
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_is_not_a_failure_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def starve(*_words: Any, **_options: Any) -> None:
         raise MemoryError
 
@@ -55,7 +55,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyP
     assert ended.found_shortage
 
 
-def test_a_command_has_nothing_of_what_is_set_for_the_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_inherits_none_of_the_agents_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     of_the_unit = re.findall(r"^Environment=(\w+)=", UNIT.read_text(), re.MULTILINE)
     assert of_the_unit
     for name in (*of_the_unit, "NOTIFY_SOCKET", "WATCHDOG_USEC"):
@@ -66,7 +66,7 @@ def test_a_command_has_nothing_of_what_is_set_for_the_agent(monkeypatch: pytest.
     assert found & {*of_the_unit, "NOTIFY_SOCKET", "WATCHDOG_USEC"} == set()
 
 
-def test_empty_lines_of_an_output_are_no_lines_of_the_log() -> None:
+def test_empty_lines_of_an_output_are_not_logged() -> None:
     ended = command.run(["/bin/sh", "-c", "echo first; yes '' | head -c 1000; echo '  '; echo '  last'"], 10)
     assert ended.lines == ["first", "  last"]
 
@@ -79,7 +79,7 @@ def test_the_last_lines_of_a_long_output_are_in_the_log(count: int, first: str, 
     assert (ended.lines[0], ended.lines[-1], len(ended.lines)) == (first, str(count - 1), lines)
 
 
-def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
+def test_what_is_quoted_of_an_output_is_short_and_printable() -> None:
     long = "x" * 5000
     assert command.Ended("failed", f"first\n{long}\nlast\n").tail == f"first\n{'x' * 197}...\nlast"
     many = "\n".join(f"{number} {long}" for number in range(20))
@@ -89,15 +89,15 @@ def test_what_is_quoted_of_an_output_is_short_and_can_be_shown() -> None:
     assert command.Ended("failed", "").tail == ""
 
 
-def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
+def test_the_end_of_the_agent_ends_its_commands_without_a_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Put back at the end: this process has other tests to run.
+    # Restored at the end, because this process runs other tests.
     monkeypatch.setattr(command, "_agent_ends", False)
     heard: list[command.Ended] = []
 
     def listen(words: Sequence[str]) -> None:
-        with contextlib.suppress(SystemExit):  # pytest warns of it
+        with contextlib.suppress(SystemExit):  # pytest would warn about it
             heard.append(command.run(words, 60))
 
     def run(*words: str) -> threading.Thread:
@@ -110,7 +110,7 @@ def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
     wait_for(pid.exists, "the command runs")
     command.end_all()
     running.join(30)
-    # Waited for too: there is no zombie.
+    # It has also been waited for: there is no zombie.
     assert subprocess.run(["ps", "-p", pid.read_text().strip()], check=False, capture_output=True).returncode == 1
     late = run("/bin/sh", "-c", f"touch {tmp_path}/late; sleep 50")
     late.join(30)
@@ -119,7 +119,7 @@ def test_the_end_of_the_agent_ends_its_commands_and_nobody_hears_of_it(
 
 
 def test_a_command_that_is_just_being_started_is_waited_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that begins anew is the same process: what it has not waited for by then stays a zombie."""
+    """An agent that restarts itself stays the same process: a command it has not waited for would stay a zombie."""
     monkeypatch.setattr(command, "_agent_ends", False)
     begun, may_start, start = threading.Event(), threading.Event(), subprocess.Popen
     made: list[subprocess.Popen[bytes]] = []

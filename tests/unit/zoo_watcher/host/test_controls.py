@@ -30,13 +30,13 @@ from zoo_watcher.host.layout import Layout
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """A base in which no agent has been yet."""
+    """A base in which no agent has run yet."""
     (tmp_path / "base").mkdir()
     return Layout(tmp_path / "base")
 
 
 def refreshed(layout: Layout) -> Controls:
-    """What a new agent reads."""
+    """The controls as a new agent reads them."""
     controls = Controls(layout)
     controls.refresh()
     return controls
@@ -81,7 +81,7 @@ def test_a_damaged_marker_counts_and_is_a_trouble(layout: Layout, text: str) -> 
     assert read_mark(layout.control(DRAINED)) == controls.drained, "it says the same as long as it is the same"
 
 
-def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
+def test_anything_but_a_regular_file_is_a_damaged_marker_too(layout: Layout) -> None:
     layout.control(HELD).mkdir(parents=True)
     os.mkfifo(layout.control(DRAINED))
     layout.control(RETRY).symlink_to("nowhere")
@@ -94,7 +94,7 @@ def test_what_is_no_file_is_a_damaged_marker_too(layout: Layout) -> None:
     ]
 
 
-def test_a_file_in_the_place_of_their_directory_is_a_trouble_and_no_marker(layout: Layout) -> None:
+def test_a_file_in_place_of_the_directory_is_a_trouble_and_not_a_marker(layout: Layout) -> None:
     layout.own.mkdir()
     layout.controls.touch()
     controls = refreshed(layout)
@@ -102,7 +102,7 @@ def test_a_file_in_the_place_of_their_directory_is_a_trouble_and_no_marker(layou
     assert controls.troubles == [f"{layout.controls}: not a directory; move it away"]
 
 
-def test_a_file_that_takes_the_place_of_their_directory_ends_no_hold(layout: Layout) -> None:
+def test_a_file_that_replaces_the_directory_ends_no_hold(layout: Layout) -> None:
     mark = write_mark(layout, HELD, "disk swap", "ann")
     controls = refreshed(layout)
     layout.controls.rename(layout.own / "aside")
@@ -111,16 +111,14 @@ def test_a_file_that_takes_the_place_of_their_directory_ends_no_hold(layout: Lay
     assert (controls.held, controls.drained) == (mark, None)
 
 
-def test_a_damaged_request_is_a_trouble_and_no_request(layout: Layout) -> None:
+def test_a_damaged_request_is_a_trouble_and_not_a_request(layout: Layout) -> None:
     write_mark(layout, HELD, "x", "ann")
     layout.control(RETRY).write_text("{")
     controls = refreshed(layout)
     assert (controls.retry, len(controls.troubles)) == (None, 1)
 
 
-def test_a_marker_that_can_not_be_read_now_says_what_it_said_before(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_marker_that_cannot_be_read_now_counts_as_before(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = write_mark(layout, HELD, "disk swap", "ann")
     controls = refreshed(layout)
 
@@ -131,13 +129,13 @@ def test_a_marker_that_can_not_be_read_now_says_what_it_said_before(
     controls.refresh()
     assert (controls.held, controls.drained, controls.retry) == (mark, None, None)
     assert controls.troubles[0] == f"{layout.control(HELD)}: Too many open files"
-    # Who has never read it is on the safe side.
+    # An agent that has never read it stays on the safe side.
     new = refreshed(layout)
     assert new.held is not None
     assert new.drained is not None
 
 
-def test_a_request_is_answered_once_even_where_it_can_not_be_deleted(
+def test_a_request_is_answered_once_even_where_it_cannot_be_deleted(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = write_mark(layout, RETRY, "", "ann")
@@ -193,14 +191,14 @@ def test_a_request_that_comes_while_another_is_put_back_is_not_overwritten(
     assert os.listdir(layout.controls) == [RETRY]
 
 
-def test_of_two_people_who_make_a_marker_at_once_the_second_gets_that_of_the_first(
+def test_when_two_people_make_a_marker_at_the_same_time_the_second_gets_that_of_the_first(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first: list[Mark] = []
     link = os.link
 
     def link_late(source: Path, target: Path) -> None:
-        # Another process, with another name for what it writes.
+        # As another process, which writes to a file of another name.
         with monkeypatch.context() as other:
             other.setattr(os, "getpid", lambda: 0)
             first.append(write_mark(layout, HELD, "disk swap", "ann"))
@@ -212,7 +210,7 @@ def test_of_two_people_who_make_a_marker_at_once_the_second_gets_that_of_the_fir
     assert os.listdir(layout.controls) == [HELD]
 
 
-def test_a_damaged_marker_is_made_anew(layout: Layout) -> None:
+def test_a_damaged_marker_is_replaced(layout: Layout) -> None:
     write_mark(layout, HELD, "disk swap", "ann")
     layout.control(HELD).write_text("{")
     mark = make_mark(layout, HELD, "audit", "bob")
@@ -274,7 +272,7 @@ def test_only_what_failed_is_retried_and_only_where_nobody_holds_the_host(
     assert refuse_retry(held, generation, state, has_failed=has_failed) == refusal
 
 
-def test_two_requests_of_one_instant_are_two(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_requests_of_the_same_instant_are_told_apart(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "now", lambda: "2026-11-24T10:15:30.412+00:00")
     first = write_mark(layout, RETRY, "", "ann")
     controls = refreshed(layout)

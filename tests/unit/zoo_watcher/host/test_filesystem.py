@@ -1,4 +1,4 @@
-"""Files are written whole, removed without following links, and read back where that can be."""
+"""Files are written atomically, removed without following links, and read back where possible."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_removing_a_link_leaves_what_it_points_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_durably, write_durably_though_full])
-def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(
+def test_a_reader_gets_the_complete_old_text_while_a_file_is_replaced(
     tmp_path: Path, write: Callable[[Path, str], None]
 ) -> None:
     file = tmp_path / "journal.json"
@@ -54,7 +54,7 @@ def test_who_reads_while_a_file_is_replaced_has_the_old_text_whole(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be two users")
 @pytest.mark.parametrize("mode", [0o600, 0o666])
-def test_what_another_user_has_kept_is_not_written_over_but_replaced(open_path: Path, mode: int) -> None:
+def test_a_file_of_another_user_is_replaced_and_not_overwritten(open_path: Path, mode: int) -> None:
     file, kept = open_path / "journal.json", open_path / ".old.journal.json"
     with other_user(open_path):
         for text in ("first", "second"):
@@ -71,7 +71,7 @@ def test_what_another_user_has_kept_is_not_written_over_but_replaced(open_path: 
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_write_that_is_cut_off_at_any_instant_leaves_the_text_whole_also_for_the_next_write(
+def test_a_write_that_is_cut_off_at_any_instant_leaves_the_text_intact_for_the_next_write_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     file = tmp_path / "journal.json"
@@ -101,7 +101,7 @@ def test_a_write_that_is_cut_off_at_any_instant_leaves_the_text_whole_also_for_t
     assert file.read_text() == "fourth"
 
 
-def test_a_file_is_written_with_the_mode_that_is_asked_for_also_over_another(tmp_path: Path) -> None:
+def test_a_file_is_written_with_the_requested_mode_even_over_another(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     write_durably(file, "old")
     write_durably(file, "new", mode=0o600)
@@ -140,7 +140,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     "text",
     ["", "{", "[]", "{}", "null", '{"count": null}', '{"count": "x"}', "[" * 100_000, b"\xff", '{"count": Infinity}'],
 )
-def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp_path: Path, text: str | bytes) -> None:
+def test_a_file_that_is_unreadable_or_malformed_counts_as_missing(tmp_path: Path, text: str | bytes) -> None:
     (tmp_path / "file").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert load_json(tmp_path / "file", count_of, 7) == 7
     assert load_json(tmp_path / "none", count_of, 7) == 7
@@ -148,7 +148,7 @@ def test_what_can_not_be_read_or_has_another_form_is_as_if_it_were_not_there(tmp
     assert read_json(tmp_path / "none", count_of, 7) == 7
 
 
-def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
+def test_a_file_that_cannot_be_read_now_does_not_count_as_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_path: Path, _flags: int, _mode: int) -> int:
@@ -168,13 +168,13 @@ def test_what_is_there_and_can_not_be_read_now_is_not_as_if_it_were_missing(
         *((number, DeployError) for number in (errno.ENOTDIR, errno.ENAMETOOLONG)),
     ],
 )
-def test_what_may_be_otherwise_the_next_time_is_tried_again(number: int, kind: type[DeployError]) -> None:
+def test_only_an_error_that_may_pass_is_a_passing_error(number: int, kind: type[DeployError]) -> None:
     with pytest.raises(DeployError, match=r"^staging: /srv/a: ") as raised, disk_errors("staging"):
         raise OSError(number, os.strerror(number), "/srv/a")
     assert isinstance(raised.value, PassingError) == (kind is PassingError)
 
 
-def test_of_two_paths_that_an_error_is_about_both_are_named(tmp_path: Path) -> None:
+def test_an_error_about_two_paths_names_both(tmp_path: Path) -> None:
     made, wanted = tmp_path / "made", tmp_path / "missing" / "place"
     made.touch()
     text = f"^activating: {made} to {wanted}: No such file or directory$"
@@ -233,7 +233,7 @@ def test_a_directory_that_somebody_moves_meanwhile_takes_nothing_else_with_it(
     assert (tmp_path / "top" / "moved").is_dir()
 
 
-def test_what_can_not_be_removed_stays_and_the_rest_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_removed_stays_and_the_rest_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "top" / "stuck").mkdir(parents=True)
     (tmp_path / "top" / "stuck" / "file").write_text("x")
     (tmp_path / "top" / "other").mkdir()
@@ -250,7 +250,7 @@ def test_what_can_not_be_removed_stays_and_the_rest_is_removed(tmp_path: Path, m
 
 
 def put(kind: str, path: Path) -> None:
-    """Something else than a regular file at a path, which whoever may write in the directory can have made."""
+    """Put something other than a regular file at a path, as anybody who may write in the directory could."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "symlink":
@@ -288,7 +288,7 @@ except OSError as exc:
 
 
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_what_is_no_regular_file_is_neither_waited_for_nor_followed_but_as_if_it_were_not_there(
+def test_anything_but_a_regular_file_is_neither_waited_for_nor_followed_and_counts_as_missing(
     open_path: Path, kind: str
 ) -> None:
     path = open_path / "file"
@@ -302,7 +302,7 @@ def test_what_is_no_regular_file_is_neither_waited_for_nor_followed_but_as_if_it
 
 @pytest.mark.parametrize("write", ["write_whole", "write_durably", "write_durably_though_full"])
 @pytest.mark.parametrize("kind", OTHER_KINDS)
-def test_what_is_in_the_way_of_a_file_that_is_written_is_named_and_left_as_it_is(
+def test_whatever_is_in_the_way_of_a_new_file_is_named_and_left_as_it_is(
     open_path: Path, kind: str, write: str
 ) -> None:
     beside = open_path / ".new.file"

@@ -1,4 +1,4 @@
-"""What is beside a path on the way down, which is what Landlock is told to allow; and what it then denies."""
+"""What is beside a path on each level, which Landlock is told to allow, and what it then denies."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def place(tmp_path: Path) -> Path:
     return tmp_path.resolve()
 
 
-def test_all_but_a_path_is_beside_it_and_no_symlink_which_may_lead_to_it(place: Path) -> None:
+def test_everything_but_a_path_is_beside_it_except_symlinks_which_may_lead_to_it(place: Path) -> None:
     assert beside(place / "secret") == {f"{place}/open"}
     assert beside(place / "open", place / "secret/key") == set()
     assert set(landlock.beside(["/proc"])) >= {"/usr", "/dev"}
 
 
-def test_what_is_hidden_twice_is_hidden_as_a_whole(place: Path) -> None:
-    """As a key among the credentials that systemd hands over."""
+def test_what_is_hidden_twice_is_hidden_entirely(place: Path) -> None:
+    """For example a key among the credentials that systemd passes."""
     (place / "secret/password").touch()
     assert beside(place / "secret", place / "secret/key") == {f"{place}/open"}
 
 
-def test_a_path_that_is_not_there_has_those_beside_it_that_are(place: Path) -> None:
+def test_a_path_that_does_not_exist_has_those_beside_it_that_do(place: Path) -> None:
     assert beside(place / "none", place / "open/none") == {f"{place}/secret", f"{place}/open/file"}
 
 
@@ -50,13 +50,13 @@ def test_a_symlink_to_a_secret_hides_what_it_leads_to(place: Path) -> None:
     assert beside(place / "link") == {f"{place}/open"}
 
 
-def test_the_mount_of_a_server_is_not_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_mount_is_not_looked_at(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "_remote_mounts", lambda: {f"{place}/open"})
     assert beside(place / "secret") == set()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
-def test_a_kernel_or_a_filter_of_system_calls_without_it_has_nothing_of_it(
+def test_a_kernel_or_a_system_call_filter_without_landlock_has_version_0(
     monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_words: object) -> int:
@@ -66,7 +66,7 @@ def test_a_kernel_or_a_filter_of_system_calls_without_it_has_nothing_of_it(
     assert landlock.version() == 0
 
 
-def test_the_first_version_by_which_nothing_could_be_moved_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_version_which_forbids_all_moves_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for present, found in {1: 0, 2: 2, 7: 7}.items():
         monkeypatch.setattr(linux, "system_call", lambda *_words, present=present: present)
         assert landlock.version() == found
@@ -90,8 +90,8 @@ print("NoNewPrivs:\\t1" in Path("/proc/self/status").read_text())
 
 
 @pytest.mark.skipif(landlock.version() == 0, reason="this kernel has no Landlock")
-def test_what_is_hidden_is_denied_but_for_what_is_needed(place: Path) -> None:
-    """That a directory above is said to be needed opens nothing in it."""
+def test_what_is_hidden_is_denied_except_for_what_is_needed(place: Path) -> None:
+    """That a directory above is also needed opens nothing in it."""
     (place / "secret/needed").write_text("needed")
     (place / "other").write_text("other")
     words = [sys.executable, "-c", SCRIPT, str(place)]

@@ -1,4 +1,4 @@
-"""A base's directories: the agent's own are in one, and what is left over is removed."""
+"""The directories of a base: the agent's own are all in one, and leftovers are removed."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_staging_is_emptied_whatever_is_in_it(layout: Layout) -> None:
     assert layout.staged() == [COMMIT]
 
 
-def test_what_is_staged_is_at_a_name_that_nothing_is_at(layout: Layout) -> None:
-    """What can not be removed at a name that is always the same would keep a release away for good."""
+def test_a_release_is_staged_at_an_unused_name(layout: Layout) -> None:
+    """At a fixed name, a leftover that can't be removed would keep a release from being staged for good."""
     names = {layout.unused(COMMIT) for _time in range(3)}
     assert len(names) == 3
     assert {(name.parent, name.name[: len(COMMIT)]) for name in names} == {(layout.staging, COMMIT)}

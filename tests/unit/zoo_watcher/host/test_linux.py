@@ -1,4 +1,4 @@
-"""What the kernel is asked for: paths that change places, blocks that are shared, errors that carry their number."""
+"""System calls: exchanging two paths, syncing a file system, and errors that carry their number."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ def test_two_directories_change_places(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "new") == ["old"]
 
 
-def test_what_can_not_change_places_is_named(tmp_path: Path) -> None:
+def test_a_path_that_cannot_change_places_is_named(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     with pytest.raises(FileNotFoundError, match=str(tmp_path / "old")):
         linux.exchange(tmp_path / "new", tmp_path / "old")
 
 
-def test_what_the_c_library_does_not_have_is_an_error_of_the_system(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_that_the_c_library_lacks_is_a_system_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as renameat2 in glibc before 2.28, and in musl."""
     monkeypatch.setattr(ctypes, "CDLL", lambda *_words, **_options: SimpleNamespace())
     with pytest.raises(OSError, match="Function not implemented"):

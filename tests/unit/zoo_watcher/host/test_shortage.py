@@ -1,4 +1,4 @@
-"""What a host may lack for a moment is known, also behind what it has led to."""
+"""A temporary shortage on a host is recognised, even behind the errors it has led to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LACK = OSError(errno.EMFILE, "Too many open files")
         ([ConfigError(["x"]), OSError(errno.EACCES, "Permission denied")], False),
     ],
 )
-def test_a_lack_is_known_behind_what_it_has_led_to(causes: list[BaseException], comes: bool) -> None:
+def test_a_shortage_is_recognised_behind_the_errors_it_has_led_to(causes: list[BaseException], comes: bool) -> None:
     for error, cause in zip(causes, [*causes[1:], None]):
         error.__cause__ = cause
     assert comes_of_shortage(causes[0]) == comes

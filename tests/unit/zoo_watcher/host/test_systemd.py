@@ -1,4 +1,4 @@
-"""What the service manager tells an agent of its unit."""
+"""What the service manager tells an agent about its unit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo_watcher.host import systemd
 
 
 @pytest.mark.parametrize(("said", "unit"), [("zoo-watcher@shop.service", "zoo-watcher@shop"), ("", None), (None, None)])
-def test_the_unit_is_the_one_that_the_unit_says(
+def test_the_unit_is_the_one_that_its_environment_names(
     monkeypatch: pytest.MonkeyPatch, said: str | None, unit: str | None
 ) -> None:
     monkeypatch.delenv("ZOO_WATCHER_UNIT", raising=False)
@@ -23,17 +23,17 @@ def test_the_unit_is_the_one_that_the_unit_says(
 
 
 @pytest.mark.parametrize(("granted", "interval"), [("30000000", 10.0), ("", None), ("0", None), ("x", None)])
-def test_of_the_signs_of_life_one_may_be_lost(
+def test_one_watchdog_notification_may_be_lost(
     monkeypatch: pytest.MonkeyPatch, granted: str, interval: float | None
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", granted)
     assert systemd.watchdog_interval() == interval
 
 
-def test_a_service_manager_that_takes_nothing_is_not_waited_for(
+def test_a_service_manager_that_accepts_nothing_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As one that hangs, or has crashed and stands still: what it manages goes on."""
+    """For example one that hangs, or has crashed and stands still, while the services it manages go on."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))

@@ -1,4 +1,4 @@
-"""A thread that gets no memory ends before it can say that it has begun: whoever starts it must not wait for ever."""
+"""A thread that gets no memory ends before it reports that it has begun: its starter must not wait indefinitely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo_watcher.zookeeper.session import Session
 
 
 class Starter(threading.Thread):
-    """Starts another thread, and keeps what that raises."""
+    """Starts another thread, and keeps the error that this raises."""
 
     def __init__(self, thread: threading.Thread) -> None:
         super().__init__(daemon=True)
@@ -37,7 +37,7 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def end_at_once(_thread: threading.Thread) -> None:
-    """What a thread comes to in which Python has no memory for its first call."""
+    """Do nothing, like a thread in which Python has no memory for its first call."""
 
 
 def test_a_thread_that_ends_before_it_has_begun_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_a_thread_that_ends_before_it_has_begun_is_not_waited_for(monkeypatch: p
     assert not thread.is_alive()
 
 
-def test_a_thread_that_is_held_to_have_failed_does_not_begin_later() -> None:
+def test_a_thread_that_counts_as_failed_does_not_begin_later() -> None:
     ran: list[str] = []
     ended, slow = threading.Event(), threading.Event()
     thread = Thread(target=ran.append, args=("late",), daemon=True)
@@ -90,7 +90,7 @@ def test_a_client_of_zookeeper_whose_threads_get_no_memory_is_replaced_later(mon
 
 
 def threads_of_python(path: Path) -> bool:
-    """Whether a file makes threads that are waited for without a limit."""
+    """Whether a file creates threads whose start is waited for without a limit."""
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     uses = [node for node in nodes if isinstance(node, (ast.Call, ast.ClassDef))]
     made = [one for use in uses for one in ([use.func] if isinstance(use, ast.Call) else use.bases)]

@@ -1,4 +1,4 @@
-"""Disk use is what is really on the disk, and measuring it takes no more than a hundredth of the time."""
+"""Disk use is the space really used on disk, and measuring it takes no more than a hundredth of the time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def layout(tmp_path: Path) -> Layout:
     return made
 
 
-def test_what_releases_share_counts_once(layout: Layout) -> None:
+def test_a_file_that_releases_share_counts_once(layout: Layout) -> None:
     for commit_id in ("a" * 40, "b" * 40):
         layout.release(commit_id).mkdir(parents=True)
     big = layout.release("a" * 40) / "big"
@@ -34,7 +34,7 @@ def test_what_releases_share_counts_once(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("name", ["two\nlines", "a\ttab", os.fsdecode(b"\xff")])
-def test_the_name_of_the_base_may_be_any(tmp_path: Path, name: str) -> None:
+def test_the_base_may_have_any_name(tmp_path: Path, name: str) -> None:
     layout = Layout(tmp_path / name)
     layout.make()
     found = measure(layout)
@@ -42,7 +42,7 @@ def test_the_name_of_the_base_may_be_any(tmp_path: Path, name: str) -> None:
     assert found.releases > 0
 
 
-def test_what_is_not_there_takes_no_room(tmp_path: Path) -> None:
+def test_a_base_that_does_not_exist_uses_no_space(tmp_path: Path) -> None:
     found = measure(Layout(tmp_path / "nothing"))
     assert found is not None
     assert (found.object_store, found.releases) == (0, 0)
@@ -55,7 +55,7 @@ def test_what_is_not_there_takes_no_room(tmp_path: Path) -> None:
         ("printf '4096\\t%s\\n' /elsewhere", "du gave no sizes: 4096"),
     ],
 )
-def test_a_host_whose_du_is_another_has_no_figure_and_says_so(
+def test_a_host_with_an_incompatible_du_has_no_figure_and_logs_why(
     layout: Layout,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -71,7 +71,7 @@ def test_a_host_whose_du_is_another_has_no_figure_and_says_so(
     assert f"disk use not measured: {said}" in caplog.text
 
 
-def test_a_file_that_is_deleted_under_du_is_no_reason_to_have_no_figure(
+def test_there_is_a_figure_even_if_a_file_is_deleted_while_du_runs(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "du"

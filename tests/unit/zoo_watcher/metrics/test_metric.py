@@ -1,4 +1,4 @@
-"""A scrape tells what is true now, and nothing of the past."""
+"""A scrape reports what is true now, and nothing of the past."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD, NEW = "a" * 40, "b" * 40
 
 
 def facts(**changes: object) -> Facts:
-    """Those of an agent that has just been started, with some changes of its status."""
+    """The facts of an agent that has just been started, with some changes to its status."""
     status = AgentStatus(name="web1", version="1.0").with_changes(**changes)
     return Facts(
         "/app/shop", 1000.0, Turn(1001.0, status), SessionFacts(SYNC_CONNECTED, 10.0, 1002.0, Counter()), Tally()
@@ -60,7 +60,7 @@ def test_exactly_one_state_is_true() -> None:
     assert told["state_entered_timestamp_seconds"] == 1795515330.412
 
 
-def test_what_is_counted_begins_at_zero_for_everything_that_may_come() -> None:
+def test_every_counter_begins_at_zero_for_every_label_it_may_get() -> None:
     told = samples(facts())
     counted = {name: value for name, value in told.items() if "_total " in name}
     assert set(counted.values()) == {0}
@@ -80,14 +80,14 @@ def test_each_service_has_its_check_and_its_registration() -> None:
     assert told["check_verdict_timestamp_seconds service=/s/b"] == 0
 
 
-def test_files_are_counted_by_state_also_where_none_is_in_it() -> None:
+def test_files_are_counted_by_state_even_where_none_is_in_it() -> None:
     files = {"/etc/a": {"state": "current"}, "/etc/b": {"state": "failed"}, "/etc/c": {"state": "failed"}}
     told = samples(facts(files=files))
     assert [told[f"files state={state}"] for state in ("current", "missing", "pending", "failed")] == [1, 0, 0, 2]
 
 
 @pytest.mark.parametrize("name", ["object_store_bytes", "disk_use_timestamp_seconds", "base_free_bytes"])
-def test_what_is_not_known_has_no_sample(name: str) -> None:
+def test_a_figure_that_is_not_known_has_no_sample(name: str) -> None:
     assert name not in samples(facts())
     known = replace(facts(), disk_use=DiskUse(1000.0, 1, 2), file_system=FileSystem(100, 10, 50, 5))
     assert name in samples(known)

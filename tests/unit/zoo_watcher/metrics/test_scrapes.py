@@ -1,4 +1,4 @@
-"""Clients of the metrics that say nothing, or are too many, keep neither a thread nor a scrape."""
+"""Metrics clients that send nothing, or are too many, hold up neither a thread nor a scrape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Connect = Callable[[], socket.socket]
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Where a metric is served to two clients at once."""
+    """The port on which a metric is served to two clients at the same time."""
     monkeypatch.setattr(scrapes, "MOST", 2)
     monkeypatch.setattr(scrapes._Handler, "timeout", 0.5)
     registry = CollectorRegistry()
@@ -36,13 +36,13 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.fixture
 def connect(port: int) -> Iterator[Connect]:
-    """Makes a client that says nothing."""
+    """Connects a client that sends nothing."""
     with ExitStack() as clients:
         yield lambda: clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
 
 
 def scrape(port: int) -> bytes:
-    """What is told; nothing where nobody answers."""
+    """The response to a scrape, empty if there is none."""
     try:
         with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             return bytes(answer.read())
@@ -50,7 +50,7 @@ def scrape(port: int) -> bytes:
         return b""
 
 
-def test_a_client_that_says_nothing_is_hung_up_on_without_a_word(
+def test_a_client_that_does_not_finish_its_request_is_disconnected_silently(
     port: int, connect: Connect, capfd: pytest.CaptureFixture[str]
 ) -> None:
     client = connect()
@@ -60,7 +60,7 @@ def test_a_client_that_says_nothing_is_hung_up_on_without_a_word(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_client_whose_thread_gets_no_memory_takes_no_other_scrape_with_it(
+def test_a_client_whose_thread_gets_no_memory_spoils_no_other_scrape(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zoo_watcher.host.thread.LONGEST_START", 0.05)
@@ -71,7 +71,7 @@ def test_a_client_whose_thread_gets_no_memory_takes_no_other_scrape_with_it(
         assert b"example 7.0" in scrape(port)
 
 
-def test_one_client_too_many_is_hung_up_on_at_once_and_the_others_give_their_places_back(
+def test_one_client_too_many_is_disconnected_and_the_others_give_their_places_back(
     port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scrapes._Handler, "timeout", 3600)
@@ -97,7 +97,7 @@ def test_a_place_is_free_again_where_no_thread_could_be_started_for_it(
 
 
 @pytest.mark.parametrize("where", ["get_request", "verify_request"])
-def test_a_moment_without_memory_does_not_end_what_answers(
+def test_a_moment_without_memory_does_not_end_the_server(
     port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     lacked: list[str] = []
@@ -115,7 +115,7 @@ def test_a_moment_without_memory_does_not_end_what_answers(
 
 
 def test_no_name_is_looked_up_for_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Name servers that say nothing would keep the agent from its session for as long."""
+    """Name servers that don't answer would delay the agent's session for as long."""
     asked: list[object] = []
     monkeypatch.setattr(socket, "gethostbyaddr", asked.append)
     (free,) = free_ports(1)
@@ -125,7 +125,7 @@ def test_no_name_is_looked_up_for_the_address(monkeypatch: pytest.MonkeyPatch) -
     assert asked == []
 
 
-def test_a_client_that_no_descriptor_is_left_for_is_not_asked_for_without_a_pause(
+def test_without_a_descriptor_for_a_client_the_server_pauses_before_it_accepts_again(
     port: int, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -143,7 +143,7 @@ def test_a_client_that_no_descriptor_is_left_for_is_not_asked_for_without_a_paus
     wait_for(lambda: b"example 7.0" in scrape(port), "a scrape is answered")
 
 
-def test_clients_that_send_a_byte_now_and_then_are_hung_up_on_all_the_same(port: int, connect: Connect) -> None:
+def test_clients_that_send_a_byte_now_and_then_are_disconnected_too(port: int, connect: Connect) -> None:
     def drip(client: socket.socket) -> None:
         with suppress(OSError):
             while not done.wait(0.1):
@@ -162,7 +162,7 @@ def test_clients_that_send_a_byte_now_and_then_are_hung_up_on_all_the_same(port:
         thread.join(20)
 
 
-def test_a_client_that_does_not_take_its_answer_is_hung_up_on_without_a_word(
+def test_a_client_that_does_not_read_its_response_is_disconnected_silently(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(scrapes, "MOST", 1)

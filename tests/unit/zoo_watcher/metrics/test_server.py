@@ -24,7 +24,7 @@ DESIRED = Desired(7, 1, Release("https://git.example/site.git", COMMIT, "site"))
 
 
 class Parts:
-    """The parts of an agent with one service, as far as metrics look at them."""
+    """The parts of an agent with one service that the metrics look at."""
 
     def __init__(self, base: Path) -> None:
         services = [{"path": "/service", "id": "web1", "port": 8080}]
@@ -47,13 +47,13 @@ class Parts:
         )
 
     def show(self, **status: Any) -> None:
-        """The loop has looked around."""
+        """Show a status, as the loop does after each turn."""
         self.metrics.show(AgentStatus(name="web1").with_changes(**status), [])
 
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Parts:
-    """Those of an agent that has just been started."""
+    """The parts of an agent that has just been started."""
     return Parts(tmp_path)
 
 
@@ -73,14 +73,14 @@ def test_a_host_is_converged_when_it_has_proved_what_is_desired(parts: Parts) ->
     assert parts.told("release_info", desired_commit=COMMIT) == 1
 
 
-def test_what_is_published_and_can_not_be_read_is_not_proved(parts: Parts) -> None:
+def test_a_published_release_that_cannot_be_read_is_not_proved(parts: Parts) -> None:
     parts.desired.current = Desired(8, 1, problem="the published release is not valid")
     parts.show(state="failed", generation=8)
     assert parts.told("converged") == 0
     assert parts.told("release_info", desired_commit="") == 1
 
 
-def test_a_session_begins_when_it_is_another(parts: Parts) -> None:
+def test_the_start_of_a_session_changes_only_with_the_session(parts: Parts) -> None:
     parts.show()
     assert parts.told("session_start_timestamp_seconds") == 0
     parts.session.client_id = (1, b"secret")
@@ -97,7 +97,7 @@ def test_a_session_begins_when_it_is_another(parts: Parts) -> None:
     assert parts.told("session_start_timestamp_seconds") > first
 
 
-def test_verdict_and_session_are_told_as_they_are_while_the_loop_rests(parts: Parts) -> None:
+def test_verdict_and_session_are_up_to_date_while_the_loop_rests(parts: Parts) -> None:
     parts.show()
     assert (parts.told("check_healthy"), parts.told("check_verdict_timestamp_seconds")) == (0, 0)
     begin = time.time()

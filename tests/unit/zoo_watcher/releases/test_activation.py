@@ -1,4 +1,4 @@
-"""The symlink that says which release is live: swapped in one step, and never put where something else is."""
+"""The symlink to the live release: it is swapped in one step, and never replaces anything else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def layout(tmp_path: Path) -> Layout:
     return made
 
 
-def test_what_was_activated_last_is_live(layout: Layout) -> None:
+def test_the_release_that_was_activated_last_is_live(layout: Layout) -> None:
     assert live_commit(layout, "site") is None
     for commit_id in (OLD, NEW, OTHER, OLD):
         activate(layout, "site", commit_id)
@@ -77,14 +77,14 @@ def test_a_reader_finds_the_old_release_or_the_new_one_at_every_instant(layout: 
     assert set(seen) == {OLD, NEW}
 
 
-def test_two_places_of_one_base_are_live_beside_each_other(layout: Layout) -> None:
+def test_two_places_of_one_base_may_be_live_at_the_same_time(layout: Layout) -> None:
     activate(layout, "one", OLD)
     activate(layout, "two", NEW)
     assert (live_commit(layout, "one"), live_commit(layout, "two")) == (OLD, NEW)
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-def test_what_stands_where_the_link_belongs_is_left_alone_and_named(layout: Layout, kind: str) -> None:
+def test_what_is_where_the_link_belongs_is_left_alone_and_named(layout: Layout, kind: str) -> None:
     place = layout.base / "site"
     if kind == "directory":
         place.mkdir()
@@ -107,7 +107,7 @@ def test_a_link_that_points_at_nothing_or_elsewhere_is_replaced(layout: Layout, 
         assert live_commit(layout, "site") == NEW
 
 
-def test_a_parent_that_is_a_link_leads_nowhere(layout: Layout, tmp_path: Path) -> None:
+def test_a_parent_that_is_a_link_is_not_followed(layout: Layout, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (layout.base / "way").symlink_to(outside)
@@ -116,7 +116,7 @@ def test_a_parent_that_is_a_link_leads_nowhere(layout: Layout, tmp_path: Path) -
     assert list(outside.iterdir()) == []
 
 
-def test_a_release_is_put_below_no_live_release(layout: Layout) -> None:
+def test_no_release_is_put_below_a_live_one(layout: Layout) -> None:
     activate(layout, "site", OLD)
     with pytest.raises(DeployError, match="is a symlink"):
         activate(layout, "site/inner", NEW)
@@ -130,7 +130,7 @@ def test_a_parent_that_is_a_file_is_named(layout: Layout) -> None:
     assert (layout.base / "srv").read_text() == "mine"
 
 
-def test_a_release_that_is_gone_from_disk_is_not_live(layout: Layout) -> None:
+def test_a_release_that_is_no_longer_on_disk_is_not_live(layout: Layout) -> None:
     activate(layout, "site", OLD)
     (layout.release(OLD) / "commit").unlink()
     layout.release(OLD).rmdir()
@@ -138,7 +138,7 @@ def test_a_release_that_is_gone_from_disk_is_not_live(layout: Layout) -> None:
 
 
 @pytest.mark.parametrize("link", [None, "/srv/elsewhere"])
-def test_a_place_becomes_again_what_it_was(layout: Layout, link: str | None) -> None:
+def test_a_place_is_restored_as_it_was(layout: Layout, link: str | None) -> None:
     if link:
         (layout.base / "site").symlink_to(link)
     assert read_link(layout, "site") == link
@@ -176,7 +176,7 @@ def test_every_symlink_below_the_base_counts_whoever_made_it(layout: Layout) -> 
 @pytest.mark.parametrize(
     "number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOMEM]
 )
-def test_what_can_not_be_looked_at_now_is_not_taken_for_nothing(
+def test_a_link_that_cannot_be_read_now_is_not_mistaken_for_none(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
     activate(layout, "site", NEW)
@@ -196,14 +196,14 @@ def test_what_can_not_be_looked_at_now_is_not_taken_for_nothing(
     assert live_commit(layout, "site/below/it") is None
 
 
-def test_a_staging_directory_that_a_hook_has_removed_is_made_anew(layout: Layout) -> None:
+def test_a_staging_directory_that_a_hook_has_removed_is_recreated(layout: Layout) -> None:
     layout.staging.rmdir()
     activate(layout, "site", NEW)
     assert live_commit(layout, "site") == NEW
 
 
 @pytest.mark.parametrize("name", [".zoo/staging", "."])
-def test_what_is_immutable_for_a_moment_is_no_failure_of_the_release(layout: Layout, name: str) -> None:
+def test_a_directory_that_is_immutable_for_a_moment_is_not_a_failure_of_the_release(layout: Layout, name: str) -> None:
     activate(layout, "site", OLD)
     with immutable(layout.base / name), pytest.raises(PassingError, match=r"^activating site: .* not permitted$"):
         activate(layout, "site", NEW)

@@ -1,4 +1,4 @@
-"""The apply process runs the same package as the agent that starts it."""
+"""The apply process: how it runs, what limits it, and what becomes of it when it or the agent ends."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_package_that_is_a_link_is_imported_by_the_name_of_the_link(tmp_path: 
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, script: str, tmp_path: Path, **config: object) -> ApplyProcess:
-    """An apply process that is a shell's script instead."""
+    """An apply process that is replaced by a shell script."""
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -89,7 +89,7 @@ def test_a_process_that_ends_without_a_result_says_how(
     ("kind", "error", "reason"),
     [("final", DeployError, None), ("disk", PassingError, "disk"), ("killed", KilledError, "killed")],
 )
-def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
+def test_an_error_that_the_process_reports_is_raised_as_its_kind(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, error: type[DeployError], reason: str | None
 ) -> None:
     said = f'{{"error": "no room", "kind": "{kind}"}}'
@@ -101,7 +101,7 @@ def test_what_the_process_says_is_wrong_is_an_error_of_its_kind(
 
 
 def apply_without_a_reader(job: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the apply process with this on its standard input, and nobody who reads what it says."""
+    """Run the apply process with `job` on its standard input, and no reader of its output."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -121,7 +121,7 @@ def apply_without_a_reader(job: str, **environment: str) -> subprocess.Completed
 
 @pytest.mark.parametrize("sent", [1.0, 0.5, 0.0], ids=["all of the job", "half of it", "nothing"])
 @pytest.mark.parametrize("tidy", [True, False], ids=["packing", "staging"])
-def test_a_process_whose_agent_was_gone_before_it_could_ask_to_die_with_it_does_nothing(
+def test_a_process_whose_agent_ended_before_it_could_ask_to_die_with_it_does_nothing(
     tmp_path: Path, tidy: bool, sent: float
 ) -> None:
     base, marker = tmp_path / "base", tmp_path / "git-was-started"
@@ -140,10 +140,10 @@ def test_a_process_whose_agent_was_gone_before_it_could_ask_to_die_with_it_does_
     assert not marker.exists()
 
 
-def test_a_process_whose_parent_is_not_its_agent_any_more_does_nothing(tmp_path: Path) -> None:
+def test_a_process_whose_parent_is_no_longer_its_agent_does_nothing(tmp_path: Path) -> None:
     base = tmp_path / "base"
     job = tidy_job(Config.from_object({"hosts": "zk1", "base": str(base)}))
-    # The shell is in the place of whoever has become the parent; this process can read what is said.
+    # The shell stands for whatever process has become the parent. This process can read the output.
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m zoo_watcher apply; exit $?"],
         input=json.dumps({**job, "agent": os.getpid()}),
@@ -164,7 +164,7 @@ def test_the_process_is_told_which_agent_is_its_own(monkeypatch: pytest.MonkeyPa
     assert json.loads(job.read_text()) == {"tidy": True, "agent": os.getpid()}
 
 
-def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Path, repository: GitRepository) -> None:
+def test_the_error_of_a_release_that_is_too_large_names_the_option(tmp_path: Path, repository: GitRepository) -> None:
     keys = {"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"], "max_release_bytes": 1}
     config = Config.from_object(keys)
     release = Release(url=repository.url, commit_id=repository.head, relative_path="site")
@@ -172,7 +172,7 @@ def test_a_release_that_is_larger_than_any_may_be_names_the_option(tmp_path: Pat
         ApplyProcess(config).run(stage_job(config, release, []))
 
 
-def test_all_releases_are_packed_together_though_each_may_have_no_more_bytes_than_that(
+def test_all_releases_are_packed_together_even_if_the_pack_is_larger_than_a_release_may_be(
     tmp_path: Path, repository: GitRepository
 ) -> None:
     keys = {"allowed_schemes": ["file"], "max_release_bytes": 8_000_000, "min_free_bytes": 0}
@@ -211,7 +211,9 @@ sys.exit(main())
 """
 
 
-def test_a_host_without_a_process_to_spare_is_asked_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_host_that_can_start_no_further_process_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
     start = apply_process._start
 
@@ -246,7 +248,7 @@ git.wait()
 """
 
 
-def test_git_ends_with_the_agent_also_where_that_is_killed() -> None:
+def test_git_ends_with_the_agent_even_if_that_is_killed() -> None:
     words = [sys.executable, "-c", PARENT, CHILD]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=apply_process._environment()) as agent:
         assert agent.stdout is not None
@@ -266,8 +268,8 @@ ApplyProcess(config).run(stage_job(config, Release(url=sys.argv[2], commit_id="a
 """
 
 
-def test_what_has_given_up_its_rights_ends_with_the_agent_too(tmp_path: Path) -> None:
-    """A process that may send no signal to the agent's gets the one for the agent's end all the same."""
+def test_a_process_that_has_given_up_its_rights_ends_with_the_agent_too(tmp_path: Path) -> None:
+    """A process that may not send signals to the agent still gets the one for the agent's end."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"git://127.0.0.1:{silent.getsockname()[1]}/site.git"
         words = [sys.executable, "-c", FETCHING, str(tmp_path / "base"), url]
@@ -287,7 +289,7 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_process_that_ends_because_the_agent_is_being_installed_says_nothing_of_the_release(
+def test_a_process_that_ends_because_the_agent_is_being_installed_is_not_a_failure_of_the_release(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def start() -> subprocess.Popen[str]:
@@ -302,7 +304,7 @@ def test_a_process_that_ends_because_the_agent_is_being_installed_says_nothing_o
     assert lacks.value.reason == "process"
 
 
-def test_a_process_that_can_not_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_process_that_cannot_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(*_words: object, **_options: object) -> None:
         raise BlockingIOError(11, os.strerror(11))
 
@@ -346,7 +348,7 @@ def test_what_is_in_the_way_of_the_agents_own_files_is_named_until_it_is_removed
 
 
 class Immortal:
-    """Apply processes that go on where they are killed, as one that waits for a broken disk does."""
+    """Apply processes that don't end when they are killed, like one that waits for a broken disk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         self.process = replaced(monkeypatch, "cat >/dev/null; exec sleep 600", tmp_path, fetch_timeout=1)
@@ -359,12 +361,12 @@ class Immortal:
         monkeypatch.setattr(os, "killpg", lambda _group, _number: None)
 
     def start(self) -> subprocess.Popen[str]:
-        """Start one."""
+        """Start a process."""
         self.started.append(self._start())
         return self.started[-1]
 
     def die(self) -> None:
-        """Have those that were started end now: the disk has answered."""
+        """End the processes that were started, as when the disk has answered."""
         for process in self.started:
             if process.poll() is None:
                 self._killpg(process.pid, signal.SIGKILL)
@@ -373,13 +375,13 @@ class Immortal:
 
 @pytest.fixture
 def immortal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Immortal]:
-    """One of them, which is out of time after a second."""
+    """Such a process, which times out after a second."""
     made = Immortal(monkeypatch, tmp_path)
     yield made
     made.die()
 
 
-def test_a_process_that_can_not_be_killed_is_told_and_no_other_is_started_beside_it(
+def test_a_process_that_cannot_be_killed_is_reported_and_no_other_is_started_beside_it(
     immortal: Immortal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(PassingError) as stuck:
@@ -400,7 +402,7 @@ def test_a_process_that_can_not_be_killed_is_told_and_no_other_is_started_beside
     assert process_after.run({}) == {"done": {}}
 
 
-def test_a_newer_release_does_not_wait_for_a_process_that_can_not_be_killed(
+def test_a_newer_release_does_not_wait_for_a_process_that_cannot_be_killed(
     immortal: Immortal,
 ) -> None:
     immortal.process.timeout = 600
@@ -423,13 +425,13 @@ def test_a_newer_release_does_not_wait_for_a_process_that_can_not_be_killed(
 
 
 def _limits(pid: int) -> dict[str, str]:
-    """The hard limits of a process by their names, see proc_pid_limits(5)."""
+    """The hard limits of a process by name, see proc_pid_limits(5)."""
     lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
     return {line[:26].strip(): line[47:68].strip() for line in lines[1:]}
 
 
 def _tree(pid: int) -> list[int]:
-    """A process and all that it has started, directly or not."""
+    """A process and all its descendants."""
     text = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
     return [pid, *(one for child in text.split() for one in _tree(int(child)))]
 
@@ -468,7 +470,7 @@ def _run_to_its_end(process: ApplyProcess, job: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("refuses", [False, True], ids=["verified", "refused"])
 @pytest.mark.parametrize("change", [Path.unlink, Path.touch], ids=["removed", "changed"])
-def test_what_was_verified_while_the_file_of_signers_changed_is_verified_anew(
+def test_a_commit_that_was_verified_while_the_file_of_signers_changed_is_verified_again(
     tmp_path: Path, change: Callable[[Path], None], refuses: bool
 ) -> None:
     class Verifying(Repository):

@@ -1,4 +1,4 @@
-"""Whose SSH signature of a commit counts: by when a key may sign, and by an authority; git and ssh-keygen are real."""
+"""Which SSH signatures of a commit count, by the time of a key or an authority, with the real git and ssh-keygen."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Stage = Callable[[str], None]
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    """The files of those who may sign, and of revoked keys; the second is empty."""
+    """The file of allowed signers and the file of revoked keys, which is empty."""
     (tmp_path / "revoked").touch()
     return tmp_path / "signers", tmp_path / "revoked"
 
 
 @pytest.fixture
 def stage(tmp_path: Path, files: tuple[Path, Path], repository: GitRepository) -> Stage:
-    """Stages a commit, where its signature counts."""
+    """Stages a commit on a host that demands signatures."""
 
     def run(commit_id: str) -> None:
         named = dict(zip(("require_signature", "revoked_signers"), map(str, files)))
@@ -42,7 +42,7 @@ def stage(tmp_path: Path, files: tuple[Path, Path], repository: GitRepository) -
 
 
 def line(signer: Signer, options: str) -> str:
-    """The line of a signer with options."""
+    """The line of a signer, with options added."""
     name, key = signer.line.split(" ", 1)
     return f"{name} {options} {key}"
 
@@ -55,7 +55,7 @@ def line(signer: Signer, options: str) -> str:
         ('namespaces="zoo.deploy"', "not permitted for use in signature namespace"),
     ],
 )
-def test_a_key_signs_commits_while_it_may_and_for_what_it_may(
+def test_a_key_signs_commits_only_at_the_times_and_for_the_purposes_that_are_allowed(
     stage: Stage, files: tuple[Path, Path], repository: GitRepository, tmp_path: Path, options: str, reason: str
 ) -> None:
     author = Signer(tmp_path, "author")

@@ -1,4 +1,4 @@
-"""Which ports git needs, what is hidden from it, and that a host where less is possible says so."""
+"""The ports git needs, what is hidden from it, and that a host which can't confine it says so."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_git_needs_the_ports_of_its_servers_and_proxies(
     assert connected_ports(addresses, f"ssh -F {tmp_path}/config", environment) == ports
 
 
-def test_where_ssh_does_not_say_its_port_any_is_allowed() -> None:
+def test_any_port_is_allowed_where_ssh_does_not_report_its_port() -> None:
     assert connected_ports(["git@git.example.org:site.git"], "false", {}) is None
     assert connected_ports(["git@git.example.org:site.git"], "/nowhere/ssh", {}) is None
 
@@ -74,8 +74,8 @@ def test_credentials_session_and_configuration_are_secrets(tmp_path: Path, monke
     assert not set(apply_process.NOT_FOR_GIT) & apply_process._environment().keys()
 
 
-def test_a_secret_is_hidden_also_where_its_path_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The apply process has the root for its current directory, and not the agent's."""
+def test_a_secret_is_hidden_even_where_its_path_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current directory of the apply process is the root, and not the agent's."""
     monkeypatch.chdir(tmp_path)
     for name in apply_process.NOT_FOR_GIT:
         monkeypatch.delenv(name, raising=False)
@@ -99,7 +99,7 @@ def test_keys_and_tickets_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert apply_process.secrets(kerberos) == [*tickets, "/etc/agent.pem", "/etc/agent.key"]
 
 
-def test_what_the_kernel_can_not_take_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_kernel_cannot_confine_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[object] = []
     monkeypatch.setattr(landlock, "confine", lambda *words: taken.append(words))
     answers = {}
@@ -112,7 +112,7 @@ def test_what_the_kernel_can_not_take_is_said(tmp_path: Path, monkeypatch: pytes
     assert len(taken) == 4
 
 
-def test_what_an_apply_process_says_of_its_rights_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_apply_process_reports_about_its_rights_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     apply_process._note_unconfined.cache_clear()
     for why in ("no Landlock", "no Landlock"):

@@ -1,4 +1,4 @@
-"""What a deployment makes of the errors that come up on its way."""
+"""How a deployment deals with the errors that it meets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def told() -> list[Progress | None]:
 
 @pytest.fixture
 def deployment(tmp_path: Path, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    """One that never pauses."""
+    """A deployment that never pauses."""
     config = Config.from_object({"hosts": "zk1", "base": str(tmp_path / "base"), "allowed_schemes": ["file"]})
     release = Release(url="file:///srv/site.git", commit_id=COMMIT, relative_path="site")
     made = Deployment(
@@ -89,7 +89,7 @@ def test_a_process_that_is_killed_again_and_again_is_a_failure(
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread"), OSError(11, "again")])
-def test_an_error_that_nobody_has_thought_of_is_in_the_status(
+def test_an_unexpected_error_is_in_the_status(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def run(*_words: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def test_a_fleet_spreads_by_its_size_and_rate(
 
 
 @pytest.mark.parametrize(("is_here", "longest"), [(False, 100.0), (True, 20.0)], ids=["fetched", "on the disk"])
-def test_a_release_that_is_on_the_disk_spreads_by_the_rate_of_activations_and_one_that_is_fetched_by_that_of_fetches(
+def test_a_fleet_spreads_by_the_activation_rate_where_the_release_is_on_disk_and_by_the_fetch_rate_elsewhere(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, is_here: bool, longest: float
 ) -> None:
     slept: list[float] = []
@@ -143,7 +143,7 @@ def test_a_release_that_is_on_the_disk_spreads_by_the_rate_of_activations_and_on
 
 
 @pytest.mark.parametrize(("moment", "has_yielded", "waited"), [(0.5, False, 0.5), (1.5, True, 1.0)])
-def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_spreads(
+def test_the_proof_of_the_live_release_does_not_wait_too_long_for_a_fleet_that_spreads(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, moment: float, has_yielded: bool, waited: float
 ) -> None:
     slept: list[float] = []
@@ -156,7 +156,7 @@ def test_what_is_live_waits_for_its_proof_no_longer_than_it_may_while_a_fleet_sp
     assert (slept, deployment.has_yielded) == ([waited], has_yielded)
 
 
-def test_what_a_rollout_has_a_host_return_to_is_fetched_from_an_allowed_repository_only(
+def test_a_release_to_return_to_is_fetched_from_an_allowed_repository_only(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(deployment.course.config, allowed_urls=("file:///srv/git",))
@@ -170,7 +170,7 @@ def test_what_a_rollout_has_a_host_return_to_is_fetched_from_an_allowed_reposito
     assert asked == []
 
 
-def test_what_is_on_disk_already_needs_no_repository_to_return_to(
+def test_a_release_to_return_to_that_is_on_disk_needs_no_allowed_repository(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deployment.course, "config", replace(deployment.course.config, allowed_urls=("file:///git",)))
@@ -199,7 +199,7 @@ def test_a_full_disk_under_the_swap_is_waited_out(
 
 
 def drain_without_loop(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Have a deployment drain though no loop answers; whether it withholds registrations, at each pause."""
+    """Have a deployment drain though no loop answers. Returns whether it withholds registrations, for each pause."""
     withheld: list[bool] = []
     monkeypatch.setattr(deployment, "_drain", lambda: deployment.handshake.enter(Phase.DRAINING))
     monkeypatch.setattr(
@@ -238,7 +238,7 @@ def test_a_host_serves_while_a_disk_that_became_read_only_after_the_drain_is_wai
     assert notes.read_text().split() == ["before_activate", "after_activate", "unit"], "what succeeded is not repeated"
 
 
-def test_a_host_serves_while_a_hook_can_not_be_started(
+def test_a_host_serves_while_a_hook_cannot_be_started(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stage(deployment, COMMIT)
@@ -250,7 +250,7 @@ def test_a_host_serves_while_a_hook_can_not_be_started(
     assert withheld == [False]
 
 
-def test_a_host_does_not_serve_while_a_swap_is_made_durable_that_may_have_come_about(
+def test_a_host_does_not_serve_while_it_retries_a_swap_that_may_have_happened(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(deployment, COMMIT)
@@ -268,7 +268,7 @@ def test_a_host_does_not_serve_while_a_swap_is_made_durable_that_may_have_come_a
     assert withheld == [True]
 
 
-def test_what_was_prepared_is_prepared_anew_as_the_disk_may_have_become_read_only(
+def test_a_swap_is_prepared_again_as_the_disk_may_have_become_read_only(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = deployment.course.layout
@@ -282,7 +282,7 @@ def test_what_was_prepared_is_prepared_anew_as_the_disk_may_have_become_read_onl
         prepare(layout, "site", COMMIT)
 
 
-def test_a_deployment_that_is_cancelled_does_not_go_back_and_reports_nothing_more(
+def test_a_deployment_that_is_cancelled_does_not_roll_back_and_reports_nothing_more(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(deployment, COMMIT)
@@ -317,13 +317,13 @@ def test_a_deployment_that_fails_after_it_was_cancelled_has_not_failed(
     assert ReleaseJournal.load(deployment.course.layout.journal).failure is None
 
 
-def test_a_deployment_that_has_come_to_its_outcome_is_not_said_to_be_cancelled(
+def test_a_deployment_that_has_its_outcome_is_not_reported_as_cancelled(
     deployment: Deployment,
     told: list[Progress | None],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Its object store is still packed when a newer release is published."""
+    """A newer release is published while the object store is still being packed."""
     caplog.set_level(logging.INFO)
     stage(deployment, COMMIT)
     monkeypatch.setattr(deployment, "_tidy", deployment.cancel)
@@ -402,7 +402,7 @@ def test_a_lack_of_descriptors_is_waited_out_and_nothing_is_forgotten(
 
 @contextmanager
 def uninstalled() -> Iterator[None]:
-    """A part of a test in which the files of the agent's package are away."""
+    """While the block runs, the files of the agent's package are missing."""
     before, releases.__path__ = releases.__path__, []
     try:
         yield
@@ -415,7 +415,7 @@ def uninstalled() -> Iterator[None]:
     [(starved, "Too many open files"), (uninstalled, "is it being installed?")],
     ids=["files", "package"],
 )
-def test_a_lack_of_what_it_takes_to_import_a_part_of_the_agent_is_waited_out(
+def test_a_lack_that_keeps_a_part_of_the_agent_from_being_imported_is_waited_out(
     deployment: Deployment,
     told: list[Progress | None],
     monkeypatch: pytest.MonkeyPatch,
@@ -504,7 +504,7 @@ def test_a_full_disk_under_a_rollback_is_waited_out(
     assert [str(progress.message).startswith(said) for progress in told if progress].count(True) == 2
 
 
-def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_it_is(
+def test_a_missing_file_of_signers_delays_a_rollback_until_it_is_there(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     signers = tmp_path / "signers"
@@ -532,7 +532,7 @@ def test_a_file_of_signers_that_is_not_there_keeps_a_host_from_going_back_until_
 
 
 @pytest.mark.parametrize("problem", [None, PassingError("no process", "process"), DeployError("not signed by anybody")])
-def test_a_host_goes_back_also_once_others_may_sign_to_what_is_verified_anew(
+def test_after_a_change_of_signers_a_host_rolls_back_to_a_release_that_is_verified_again(
     deployment: Deployment,
     told: list[Progress | None],
     monkeypatch: pytest.MonkeyPatch,
@@ -606,7 +606,7 @@ def test_a_rollback_that_waits_for_the_disk_is_ended_by_a_newer_release(
 
 
 def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
-    """Configure each hook, and a unit, with a script that gets its name and may note it; the notes."""
+    """Configure a unit, and hooks that run `script` with their name as $0; returns the file where they note it."""
     notes, systemctl = tmp_path / "notes", tmp_path / "bin" / "systemctl"
     systemctl.parent.mkdir()
     systemctl.write_text(f"#!/bin/sh\necho unit >> {notes}\n")
@@ -619,7 +619,7 @@ def have_commands(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def starve_commands(monkeypatch: pytest.MonkeyPatch, is_starved: Callable[[int], bool]) -> None:
-    """Have the host lack descriptors for each command, by its number, of which `is_starved` says so."""
+    """Have the host lack descriptors for each command for whose number `is_starved` is true."""
     real, started = command.run, []
 
     def run(*words: Any) -> command.Ended:
@@ -630,7 +630,7 @@ def starve_commands(monkeypatch: pytest.MonkeyPatch, is_starved: Callable[[int],
     monkeypatch.setattr(command, "run", run)
 
 
-def test_hooks_and_units_that_the_host_lacks_the_means_to_start_are_waited_for(
+def test_hooks_and_units_that_the_host_lacks_descriptors_to_start_are_waited_for(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stage(deployment, COMMIT)
@@ -650,7 +650,7 @@ def test_hooks_and_units_that_the_host_lacks_the_means_to_start_are_waited_for(
 def go_back_starved(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, last: int | None
 ) -> list[str]:
-    """Run a deployment whose release fails in its hook, and whose way back lacks descriptors; what was run."""
+    """Run a deployment whose release fails in its hook and whose way back lacks descriptors; returns what was run."""
     stage(deployment, COMMIT)
     stage(deployment, OLD)
     activate(deployment.course.layout, "site", OLD)
@@ -661,7 +661,7 @@ def go_back_starved(
     return notes.read_text().split()
 
 
-def test_on_the_way_back_the_link_does_not_wait_for_the_means_to_start_a_hook_and_the_rest_does(
+def test_in_a_rollback_the_swap_does_not_wait_until_a_hook_can_be_started_but_the_rest_does(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran = go_back_starved(deployment, monkeypatch, tmp_path, 5)
@@ -674,7 +674,7 @@ def test_on_the_way_back_the_link_does_not_wait_for_the_means_to_start_a_hook_an
     assert all(f"rolled back to {OLD}; hook after_activate can't be started now" in str(one.message) for one in waited)
 
 
-def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer_release(
+def test_a_rollback_that_waits_until_a_hook_can_be_started_is_ended_by_a_newer_release(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def cancelled(_seconds: float) -> None:
@@ -686,7 +686,7 @@ def test_a_way_back_that_waits_for_the_means_to_start_a_hook_is_ended_by_a_newer
     assert live_commit(deployment.course.layout, "site") == OLD
 
 
-def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_where_the_disk_is_full(
+def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_even_if_the_disk_is_full(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stage(deployment, COMMIT)
@@ -718,7 +718,7 @@ def test_that_a_release_took_the_agent_down_is_noted_before_a_hook_is_run_also_w
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_host_is_mended_though_its_disk_takes_no_note_of_it_which_counts_and_is_owed(
+def test_a_deployment_goes_on_and_counts_even_if_the_journal_cannot_be_written_yet(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(_journal: ReleaseJournal, path: Path) -> None:
@@ -747,7 +747,7 @@ def test_a_host_is_mended_though_its_disk_takes_no_note_of_it_which_counts_and_i
     assert ReleaseJournal.load(deployment.course.layout.journal).healthy == (COMMIT,)
 
 
-def test_why_a_step_failed_is_told_until_it_has_succeeded(
+def test_the_reason_why_a_step_failed_is_reported_until_it_has_succeeded(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = [
@@ -780,7 +780,7 @@ def test_why_a_step_failed_is_told_until_it_has_succeeded(
 
 
 @pytest.mark.parametrize("signers", [None, "signers"])
-def test_a_live_release_that_a_hook_has_built_in_is_used_at_another_place_as_it_is(
+def test_a_live_release_that_a_hook_has_built_in_is_used_unchanged_at_another_place(
     deployment: Deployment, told: list[Progress | None], tmp_path: Path, signers: str | None
 ) -> None:
     stage(deployment, COMMIT)
@@ -826,7 +826,7 @@ def test_a_deployment_that_yields_ends_where_it_waits_for_too_long_and_only_befo
         pytest.param(None, "file:///other/", [True, True], id="is another's mirror"),
     ],
 )
-def test_a_mirror_is_said_to_be_passed_over_only_where_the_next_try_does_so(
+def test_the_log_reports_a_mirror_as_skipped_only_where_the_next_try_skips_it(
     deployment: Deployment,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -871,7 +871,7 @@ def test_a_deployment_whose_release_is_live_already_yields_to_nothing(
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_a_swap_that_waits_for_too_long_is_no_attempt_that_counts(deployment: Deployment, ends: bool) -> None:
+def test_a_swap_that_waits_for_too_long_does_not_count_as_an_attempt(deployment: Deployment, ends: bool) -> None:
     stage(deployment, COMMIT)
     errors = [PassingError("activating site: No space left on device", "disk")]
 
@@ -889,7 +889,7 @@ def test_a_swap_that_waits_for_too_long_is_no_attempt_that_counts(deployment: De
     assert live_commit(deployment.course.layout, "site") == (None if ends else COMMIT)
 
 
-def test_what_has_come_of_another_release_is_told_until_this_one_is_live(
+def test_the_outcome_of_another_release_is_reported_until_this_one_is_live(
     deployment: Deployment, told: list[Progress | None]
 ) -> None:
     stage(deployment, COMMIT)
@@ -901,7 +901,7 @@ def test_what_has_come_of_another_release_is_told_until_this_one_is_live(
 
 @pytest.fixture
 def unproved(deployment: Deployment) -> Deployment:
-    """A host on which a release is live whose proof was broken off; the one before it was healthy."""
+    """A host whose live release has an interrupted proof, after an earlier release that was healthy."""
     stage(deployment, OLD)
     stage(deployment, UNPROVED)
     journal = ReleaseJournal().with_place("site", None, None).with_healthy(OLD, "site", 5)
@@ -911,7 +911,7 @@ def unproved(deployment: Deployment) -> Deployment:
 
 
 def proof_of_what_is_live(deployment: Deployment, told: list[Progress | None]) -> LiveProof:
-    """Its proof, before something else is deployed."""
+    """The proof of the live release, before something else is deployed."""
     config, layout = deployment.course.config, deployment.course.layout
     journal = ReleaseJournal.load(layout.journal)
     found = find_unproved(live_releases(layout, journal), journal)
@@ -919,7 +919,7 @@ def proof_of_what_is_live(deployment: Deployment, told: list[Progress | None]) -
 
 
 @pytest.mark.parametrize("healthy", [False, True])
-def test_the_proof_of_what_is_live_forgets_no_failure_of_what_is_desired(
+def test_the_proof_of_the_live_release_forgets_no_failure_of_the_desired_one(
     unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, healthy: bool
 ) -> None:
     layout = unproved.course.layout
@@ -949,7 +949,7 @@ def test_the_proof_of_what_is_live_forgets_no_failure_of_what_is_desired(
         assert journal.healthy == (OLD,)
 
 
-def test_a_proof_that_ends_and_has_nothing_to_go_back_to_says_so_and_leaves_all_as_it_is(
+def test_a_proof_that_ends_without_a_release_to_go_back_to_says_so_and_changes_nothing(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = deployment.course.layout
@@ -966,7 +966,7 @@ def test_a_proof_that_ends_and_has_nothing_to_go_back_to_says_so_and_leaves_all_
     assert (attempt.times, attempt.is_used) == (1, True)
 
 
-def test_going_back_to_what_was_never_proved_leaves_that_to_a_proof_of_its_own(
+def test_a_rollback_to_a_release_that_was_never_proved_leaves_its_proof_to_be_done(
     unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = unproved.course.layout
@@ -985,7 +985,7 @@ def test_going_back_to_what_was_never_proved_leaves_that_to_a_proof_of_its_own(
     assert journal.failed(7, COMMIT)
 
 
-def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
+def test_a_disk_that_cannot_be_read_for_a_moment_causes_no_rollback(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(deployment, COMMIT)
@@ -1009,7 +1009,7 @@ def test_a_disk_that_can_not_be_read_for_a_moment_is_no_reason_to_go_back(
 
 
 @pytest.mark.parametrize("closed", ["base", "own", "releases"])
-def test_a_directory_that_is_closed_for_a_moment_while_a_release_is_checked_is_no_reason_to_go_back(
+def test_a_directory_that_is_closed_for_a_moment_while_a_release_is_checked_causes_no_rollback(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, closed: str
 ) -> None:
     layout = deployment.course.layout
@@ -1026,7 +1026,7 @@ def test_a_directory_that_is_closed_for_a_moment_while_a_release_is_checked_is_n
         assert str(find(PlacedRelease(OLD, "site"))).startswith(f"{layout.base}/site does not lead to release {OLD}")
 
 
-def test_what_a_host_may_go_back_to_is_looked_for_once_the_way_to_it_is_open(
+def test_an_earlier_release_is_looked_for_once_the_directory_it_is_in_can_be_read(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = deployment.course.layout
@@ -1041,7 +1041,7 @@ def test_what_a_host_may_go_back_to_is_looked_for_once_the_way_to_it_is_open(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
-def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_can_not_be_read(
+def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_cannot_be_read(
     deployment: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     layout = deployment.course.layout
@@ -1056,7 +1056,7 @@ def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_can_not
         if path == layout.manifest(OLD):
             tries.append(path)
             if len(tries) > 1000:
-                deployment.cancel()  # it would be tried again for ever
+                deployment.cancel()  # it would be tried again indefinitely
             time.sleep(0.001)
             raise OSError(number, os.strerror(number), str(path))
         return load(path)
@@ -1070,7 +1070,7 @@ def test_a_release_that_has_failed_does_not_stay_live_because_a_manifest_can_not
     assert len(tries) > 1, "it may be otherwise the next time"
 
 
-def test_a_proof_that_has_given_up_does_not_say_that_it_tries_again(
+def test_a_proof_that_has_given_up_does_not_announce_another_try(
     unproved: Deployment, told: list[Progress | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proof = proof_of_what_is_live(unproved, told)
@@ -1089,7 +1089,7 @@ def test_a_proof_that_has_given_up_does_not_say_that_it_tries_again(
     assert outcome(told) == ("activating", "restarting shop can't be started now")
 
 
-def test_who_cancels_a_deployment_does_not_wait_for_the_disk(
+def test_cancelling_a_deployment_does_not_wait_for_the_disk(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage(deployment, COMMIT)

@@ -1,4 +1,4 @@
-"""Git as a process: what it prints, how it has failed, and that nobody waits for what is not read on."""
+"""Git as a process: what it prints, how it fails, and that it is not waited for when its output is read no further."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zoo_watcher.releases.git_command import Git, GitError, GitMissingError
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program in the place of git."""
+    """A program in place of git."""
     path = tmp_path / "bin" / "git"
     path.parent.mkdir()
     path.write_text("#!/bin/sh\n")
@@ -27,13 +27,15 @@ def write(program: Path, script: str) -> None:
     program.write_text(f"#!/bin/sh\n{script}\n")
 
 
-def test_what_git_prints_is_given_as_it_is_and_as_text_without_the_last_newline(program: Path, tmp_path: Path) -> None:
+def test_what_git_prints_is_returned_as_bytes_or_as_text_without_the_last_newline(
+    program: Path, tmp_path: Path
+) -> None:
     write(program, "printf 'a\\377\\n\\n'")
     assert Git(tmp_path).run("log") == b"a\xff\n\n"
     assert Git(tmp_path).text("log") == os.fsdecode(b"a\xff\n")
 
 
-def test_git_has_the_words_the_input_and_the_variables_of_its_call(program: Path, tmp_path: Path) -> None:
+def test_git_gets_the_arguments_the_input_and_the_variables_of_its_call(program: Path, tmp_path: Path) -> None:
     write(program, 'echo "$@" "$LC_ALL" "$OWN" "$FURTHER" "$(pwd)" "$(cat)"')
     (tmp_path / "input").write_text("read")
     git = Git(tmp_path, {"OWN": "own", "FURTHER": "before"})
@@ -50,7 +52,7 @@ def test_a_failure_has_the_status_and_what_git_wrote(program: Path, tmp_path: Pa
     assert (raised.value.status, raised.value.stderr) == (3, "fatal: no")
 
 
-def test_of_what_a_server_says_without_an_end_the_last_is_kept(program: Path, tmp_path: Path) -> None:
+def test_the_end_of_what_a_talkative_server_says_is_kept(program: Path, tmp_path: Path) -> None:
     write(program, "yes 'remote: more' | head -n 100000 >&2; echo 'fatal: no' >&2; exit 3")
     with pytest.raises(GitError) as raised:
         Git(tmp_path).run("fetch")
@@ -77,20 +79,20 @@ def test_a_git_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF"], ids=["empty", "half written"])
-def test_a_git_that_can_not_be_started_was_not_run(program: Path, tmp_path: Path, content: bytes) -> None:
-    """As after a crash in an upgrade; a script that can't be started, a shell would start."""
+def test_a_git_that_cannot_be_started_was_not_run(program: Path, tmp_path: Path, content: bytes) -> None:
+    """As after a crash during an upgrade. It is not a script, because a shell would start that."""
     program.write_bytes(content)
     with pytest.raises(GitError) as raised:
         Git(tmp_path, {"PATH": str(program.parent)}).run("log")
     assert (raised.value.status, raised.value.stderr) == (126, "Exec format error")
 
 
-def test_git_runs_also_where_its_directory_is_not_there(program: Path, tmp_path: Path) -> None:
+def test_git_runs_even_where_its_directory_does_not_exist(program: Path, tmp_path: Path) -> None:
     write(program, "echo ran")
     assert Git(tmp_path / "none").text("log") == "ran"
 
 
-def test_what_comes_is_read_as_it_comes_and_a_failure_is_told_after_it(program: Path, tmp_path: Path) -> None:
+def test_output_is_read_as_it_comes_and_a_failure_is_raised_after_it(program: Path, tmp_path: Path) -> None:
     write(program, "echo first; echo 'fatal: no more' >&2; exit 128")
     read = []
     with pytest.raises(GitError) as raised, Git(tmp_path).printing("ls-tree") as printed:
@@ -98,10 +100,8 @@ def test_what_comes_is_read_as_it_comes_and_a_failure_is_told_after_it(program: 
     assert (read, raised.value.stderr) == ([b"first\n"], "fatal: no more")
 
 
-def test_a_git_that_has_much_to_say_beside_what_it_prints_is_not_waited_for_in_vain(
-    program: Path, tmp_path: Path
-) -> None:
-    """As where a part of a pack is overwritten: it says so of each object."""
+def test_a_git_that_writes_much_to_standard_error_while_it_prints_does_not_block(program: Path, tmp_path: Path) -> None:
+    """As when a part of a pack is overwritten, which git reports for each object."""
     write(program, "head -c 1000000 /dev/zero >&2; echo first; exit 128")
     read: list[bytes] = []
     told: list[GitError] = []
@@ -118,7 +118,7 @@ def test_a_git_that_has_much_to_say_beside_what_it_prints_is_not_waited_for_in_v
     assert (read, len(told[0].stderr)) == ([b"first\n"], 1_000_000)
 
 
-def test_git_is_ended_where_what_it_prints_is_not_read_on(program: Path, tmp_path: Path) -> None:
+def test_git_is_ended_when_its_output_is_read_no_further(program: Path, tmp_path: Path) -> None:
     write(program, f"echo $$ > {tmp_path}/pid; echo first; exec sleep 600")
 
     def read_a_line() -> None:

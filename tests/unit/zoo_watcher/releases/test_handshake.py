@@ -15,13 +15,13 @@ from zoo_watcher.releases.handshake import Handshake, Phase
 
 @pytest.fixture
 def handshake() -> Handshake:
-    """That of a deployment that has just begun."""
+    """The handshake of a deployment that has just begun."""
     return Handshake()
 
 
 @contextmanager
 def soon(handshake: Handshake, question: Phase | None = None) -> Iterator[None]:
-    """Answer `question`, or cancel where there is none, in another thread while the block waits."""
+    """Answer `question`, or cancel if there is none, in another thread while the block waits."""
     action = handshake.cancel if question is None else lambda: handshake.answer(question)
     timer = threading.Timer(0.05, action)
     timer.start()
@@ -44,7 +44,7 @@ def test_without_a_drain_registrations_are_never_withheld(handshake: Handshake) 
         assert not handshake.withholds_registrations
 
 
-def test_a_deployment_has_activated_from_then_on_and_not_by_asking_for_contact(handshake: Handshake) -> None:
+def test_a_deployment_has_activated_once_it_says_so_and_not_by_asking_for_contact(handshake: Handshake) -> None:
     handshake.enter(Phase.AWAITING_CONTACT)
     assert not handshake.has_activated
     handshake.enter(Phase.ACTIVATED)
@@ -68,7 +68,7 @@ def test_an_answer_that_came_before_the_wait_counts(handshake: Handshake) -> Non
     assert handshake.wait_answered(0)
 
 
-def test_an_answer_to_what_is_not_asked_any_more_changes_nothing(handshake: Handshake) -> None:
+def test_an_answer_to_a_question_that_is_no_longer_asked_changes_nothing(handshake: Handshake) -> None:
     phases = []
     for phase in (Phase.PREPARING, Phase.AWAITING_CONTACT):
         handshake.enter(phase)

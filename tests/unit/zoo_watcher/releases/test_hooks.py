@@ -17,7 +17,7 @@ from zoo_watcher.releases.rollback import PlacedRelease
 COMMIT = "a" * 40
 
 
-def test_only_what_runs_or_was_over_a_moment_ago_may_be_what_ends_the_agent(
+def test_only_a_command_that_runs_or_has_just_ended_may_be_what_ends_the_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"hosts": "zk1", "base": str(tmp_path), "restart_units": ["app.service"]}

@@ -39,7 +39,7 @@ def test_a_failure_is_of_one_generation_until_it_is_forgotten() -> None:
     assert journal.without_failure().failed(7, C) is None
 
 
-def test_a_failure_in_the_journal_of_an_older_version_is_of_whatever_its_generation_is(tmp_path: Path) -> None:
+def test_a_failure_in_the_journal_of_an_older_version_is_of_any_commit_of_its_generation(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     failure = {"generation": 7, "state": "failed", "message": "port closed"}
     path.write_text(json.dumps({"healthy": [], "failure": failure}))
@@ -90,18 +90,18 @@ def test_a_journal_that_cannot_be_read_is_an_empty_one(tmp_path: Path, content: 
     assert ReleaseJournal.load(path) == ReleaseJournal()
 
 
-def test_a_name_that_is_no_commit_is_left_out(tmp_path: Path) -> None:
+def test_a_name_that_is_not_a_commit_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     path.write_text(json.dumps({"healthy": [A, "../../etc", "HEAD", B], "failure": None}))
     assert ReleaseJournal.load(path).healthy == (A, B)
 
 
-def test_a_failure_is_forgotten_where_it_is_to_be_tried_again() -> None:
+def test_a_failure_is_forgotten_for_another_try() -> None:
     journal = ReleaseJournal((A,)).with_failure(Failure(7, "failed", "no space", B))
     assert journal.without_failure() == ReleaseJournal((A,))
 
 
-def test_a_place_that_cannot_be_read_takes_nothing_else_with_it(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_read_spoils_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     good = {"path": "site", "healthy": [A, "HEAD"], "before": None}
     wrong: list[object] = [1, None, {}, {**good, "path": "../x"}, {**good, "path": 3}, {**good, "healthy": 3}]
@@ -110,7 +110,7 @@ def test_a_place_that_cannot_be_read_takes_nothing_else_with_it(tmp_path: Path) 
         assert ReleaseJournal.load(path) == ReleaseJournal((B,), None, expected)
 
 
-def test_in_an_earlier_versions_journal_all_was_healthy_at_the_place_that_is_in_use(tmp_path: Path) -> None:
+def test_an_earlier_versions_journal_counts_all_as_healthy_at_the_place_that_is_in_use(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     path.write_text(json.dumps({"healthy": [A, B], "failure": None}))
     journal = ReleaseJournal.load(path)
@@ -126,7 +126,7 @@ def test_a_place_is_remembered_as_it_was_before_its_first_release() -> None:
     assert healthy.with_place("site", None, None).place("site") == Place("site", (A,), "/srv/old")
 
 
-def test_the_place_that_was_used_last_is_first_and_no_more_than_so_many_are_remembered() -> None:
+def test_the_place_that_was_used_last_is_first_and_their_number_is_limited() -> None:
     journal = ReleaseJournal()
     for number in range(MOST_PLACES + 1):
         journal = journal.with_place(str(number), None, None)
@@ -136,7 +136,7 @@ def test_the_place_that_was_used_last_is_first_and_no_more_than_so_many_are_reme
     assert journal.without_places(lambda path: path != "7").places == (Place("7"),)
 
 
-def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path: Path) -> None:
+def test_the_attempts_at_a_release_are_counted_until_it_has_an_outcome(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     journal = ReleaseJournal((A,)).with_attempt(7, B, "site", A).with_attempt(7, B, "site", B)
     journal.save(path)
@@ -149,7 +149,7 @@ def test_the_attempts_at_a_release_are_counted_until_it_comes_to_an_end(tmp_path
     assert journal.without_release(B, "site").attempts(7, B) == 0
 
 
-def test_what_is_broken_off_is_counted_for_one_release_on_its_way_back_too(tmp_path: Path) -> None:
+def test_interrupted_activations_of_a_release_are_counted_for_its_rollback_too(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     journal = ReleaseJournal((A,)).with_attempt(7, B, "site", A).without_attempt().with_broken_off()
     journal = journal.with_attempt(7, B, "site", B).without_attempt().with_broken_off()
@@ -165,7 +165,7 @@ def test_what_is_broken_off_is_counted_for_one_release_on_its_way_back_too(tmp_p
     assert ReleaseJournal().with_broken_off() == ReleaseJournal()
 
 
-def test_what_is_live_is_unproved_until_it_has_an_outcome_or_a_newer_release_is_healthy(tmp_path: Path) -> None:
+def test_a_live_release_is_unproved_until_it_has_an_outcome_or_a_newer_one_is_healthy(tmp_path: Path) -> None:
     path = tmp_path / "journal.json"
     begun = ReleaseJournal((A,)).with_attempt(7, B, "site", A)
     newer = begun.without_attempt().with_attempt(8, C, "site", B)
@@ -191,13 +191,13 @@ def test_what_is_live_is_unproved_until_it_has_an_outcome_or_a_newer_release_is_
 
 
 @pytest.mark.parametrize("attempt", [None, 3, {}, {"generation": 7, "commit_id": A, "times": "x"}])
-def test_an_attempt_that_cannot_be_read_is_none(tmp_path: Path, attempt: object) -> None:
+def test_an_attempt_that_cannot_be_read_is_left_out(tmp_path: Path, attempt: object) -> None:
     path = tmp_path / "journal.json"
     path.write_text(json.dumps({"healthy": [A], "attempt": attempt}))
     assert ReleaseJournal.load(path) == ReleaseJournal((A,))
 
 
-def test_what_can_not_be_written_counts_and_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_written_counts_and_is_written_as_soon_as_it_can_be(tmp_path: Path) -> None:
     path = tmp_path / "none" / "journal.json"
     known = KnownJournal(path)
     problem = known.remember(ReleaseJournal((A,)))
@@ -214,7 +214,7 @@ def test_what_can_not_be_written_counts_and_is_written_as_soon_as_it_can_be(tmp_
     assert known.read() == ReleaseJournal((B,)), "it is owed no more"
 
 
-def test_what_a_person_asks_for_and_can_not_be_written_does_not_count(tmp_path: Path) -> None:
+def test_a_persons_request_that_cannot_be_written_does_not_count(tmp_path: Path) -> None:
     known = KnownJournal(tmp_path / "none" / "journal.json")
     with pytest.raises(FileNotFoundError):
         known.save(ReleaseJournal((A,)))

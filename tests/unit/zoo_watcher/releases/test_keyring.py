@@ -1,4 +1,4 @@
-"""Which commits with an OpenPGP signature are verified, by the keys in a file; git and gpg are real."""
+"""Which OpenPGP signatures of commits count, by the keys in a file, with the real git and gpg."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ OLD, THEN = "20240101T000000", "20240102T000000"
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Where signers have their keys."""
+    """The directory in which signers have their keys."""
     with openpgp_home() as place:
         yield place
 
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """The file of OpenPGP keys; its name wants care."""
+    """The file of OpenPGP keys, with a name that needs quoting."""
     return tmp_path / "-keys of 'ours'"
 
 
 @pytest.fixture
 def config(tmp_path: Path, keys: Path) -> Config:
-    """A host on which an author may sign by SSH, and those in the file by OpenPGP."""
+    """A host on which an author may sign by SSH, and the keys in the file by OpenPGP."""
     signers = tmp_path / "signers"
     signers.write_text(Signer(tmp_path, "author").line)
     keys.write_bytes(b"")
@@ -89,7 +89,7 @@ def test_the_path_of_the_keyring_may_be_longer_than_that_of_a_socket(
     ApplyProcess(deep).run(stage_job(deep, Release(repository.url, friend.commit(repository, "good"), "site"), []))
 
 
-def test_a_keyring_that_only_another_user_can_remove_is_not_in_the_way_of_the_next(
+def test_a_leftover_keyring_that_cannot_be_removed_does_not_block_the_next(
     stage: Stage, config: Config, home: Path, keys: Path, repository: GitRepository
 ) -> None:
     friend = OpenPgpSigner(home, "friend")
@@ -114,7 +114,7 @@ def test_without_the_file_no_openpgp_signature_counts(home: Path, config: Config
         ApplyProcess(without).run(stage_job(without, Release(repository.url, commit_id, "site"), []))
 
 
-def test_a_commit_signed_by_ssh_counts_beside_them(
+def test_a_commit_that_is_signed_by_ssh_counts_too(
     stage: Stage, config: Config, tmp_path: Path, home: Path, keys: Path, repository: GitRepository
 ) -> None:
     keys.write_bytes(OpenPgpSigner(home, "friend").public())
@@ -125,7 +125,7 @@ def test_a_commit_signed_by_ssh_counts_beside_them(
     assert Layout(config.base).release(commit_id).exists()
 
 
-def test_a_key_that_is_over_or_revoked_does_not_count(
+def test_a_key_that_has_expired_or_is_revoked_does_not_count(
     stage: Stage, home: Path, keys: Path, repository: GitRepository
 ) -> None:
     late_one, stolen = OpenPgpSigner(home, "friend", "2d", OLD), OpenPgpSigner(home, "another")
@@ -140,7 +140,7 @@ def test_a_key_that_is_over_or_revoked_does_not_count(
         stage(undone)
 
 
-def test_a_host_whose_clock_is_before_a_key_takes_it_all_the_same(
+def test_a_host_whose_clock_is_behind_a_keys_creation_accepts_it(
     stage: Stage,
     config: Config,
     home: Path,
@@ -177,7 +177,7 @@ def test_a_gpg_that_is_killed_says_nothing_about_the_signature(
         stage(commit_id)
 
 
-def test_keys_of_which_not_all_can_be_read_are_told_with_the_reason(
+def test_keys_that_can_not_all_be_read_are_refused_with_the_reason(
     stage: Stage, home: Path, keys: Path, repository: GitRepository
 ) -> None:
     friend, stolen = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "stolen")
@@ -189,7 +189,7 @@ def test_keys_of_which_not_all_can_be_read_are_told_with_the_reason(
         stage(repository.head)
 
 
-def test_with_another_file_of_keys_a_release_is_verified_anew(
+def test_with_another_file_of_keys_a_release_is_verified_again(
     stage: Stage, config: Config, home: Path, keys: Path, repository: GitRepository
 ) -> None:
     friend, other = OpenPgpSigner(home, "friend"), OpenPgpSigner(home, "other")
@@ -205,7 +205,7 @@ def test_with_another_file_of_keys_a_release_is_verified_anew(
         ApplyProcess(config).run(verify_job(config, commit_id))
 
 
-def test_the_files_of_signers_are_read_also_where_they_lie_beside_secrets(
+def test_the_files_of_signers_are_read_even_where_they_are_beside_secrets(
     config: Config, tmp_path: Path, home: Path, repository: GitRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets = tmp_path / "secrets"
@@ -222,7 +222,7 @@ def test_the_files_of_signers_are_read_also_where_they_lie_beside_secrets(
 
 
 @pytest.mark.parametrize("content", [b"", b"no key\n", None])
-def test_a_file_that_has_no_keys_is_told_and_waited_out(
+def test_a_file_without_keys_is_reported_and_waited_out(
     stage: Stage, keys: Path, repository: GitRepository, content: bytes | None
 ) -> None:
     if content is None:
@@ -233,9 +233,7 @@ def test_a_file_that_has_no_keys_is_told_and_waited_out(
         stage(repository.head)
 
 
-def test_where_gpg_is_not_there_that_is_told_and_waited_out(
-    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_gpg_is_reported_and_waited_out(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyring, "PROGRAM", str(tmp_path / "nowhere"))
     with (
         pytest.raises(PassingError, match=r"^openpgp_signers: gpg can't be started: No such file.*; install GnuPG"),
@@ -245,7 +243,7 @@ def test_where_gpg_is_not_there_that_is_told_and_waited_out(
     assert not (tmp_path / "home").exists()
 
 
-def test_they_are_nothing_without_those_who_sign_records(keys: Path, tmp_path: Path) -> None:
+def test_openpgp_signers_are_refused_without_require_signature(keys: Path, tmp_path: Path) -> None:
     keys.write_bytes(b"")
     with pytest.raises(ConfigError, match="openpgp_signers: only with require_signature, the file of those who may"):
         Config.from_object({"hosts": "zk1", "base": str(tmp_path), "openpgp_signers": str(keys)})

@@ -1,4 +1,4 @@
-"""How the signature of what is live is verified beside the agent's other work."""
+"""How the signature of the live release is verified while the agent does other work."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMIT = "a" * 40
 
 
 def started_processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
-    """The apply processes that are started from now on; each takes a minute."""
+    """The apply processes that are started from now on, each of which takes a minute."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> subprocess.Popen[str]:
@@ -38,14 +38,14 @@ def started_processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[
 
 
 def signature_of(base: Path, changed: Callable[[], None] = lambda: None) -> LiveSignature:
-    """Of a host that demands one."""
+    """The live signature on a host that demands signatures."""
     signers = base / "signers"
     signers.write_text("somebody ssh-ed25519 AAAA\n")
     config = Config.from_object({"hosts": "zk1", "base": str(base), "require_signature": str(signers)})
     return LiveSignature(config, Layout(base), changed)
 
 
-def test_the_process_that_verifies_is_gone_and_waited_for_when_the_agent_ends(
+def test_the_process_that_verifies_is_ended_and_waited_for_when_the_agent_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = started_processes(monkeypatch)
@@ -56,7 +56,7 @@ def test_the_process_that_verifies_is_gone_and_waited_for_when_the_agent_ends(
     assert started[0].returncode is not None
 
 
-def test_the_process_that_verifies_what_is_live_no_more_is_ended_and_all_are_waited_for(
+def test_a_process_that_verifies_a_release_no_longer_live_is_ended_and_all_are_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = started_processes(monkeypatch)
@@ -78,7 +78,7 @@ def test_nothing_is_verified_once_the_agent_ends(tmp_path: Path, monkeypatch: py
     assert signature.trouble is None
 
 
-def test_a_verification_that_ends_with_the_agent_is_no_trouble_and_not_tried_again(
+def test_a_verification_that_ends_with_the_agent_is_neither_a_trouble_nor_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, told = ApplyProcess.run, list[None]()

@@ -1,4 +1,4 @@
-"""A symlink that leads out of its release is found, however it does that; one that stays in it is not."""
+"""A symlink that leads out of its release is found, whatever way it takes. One that stays inside is not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from zoo_watcher.releases.outside_links import TooDeepError, check_links, find_o
         ({"d/a": "..//..//etc"}, "d/a"),
         ({"a": "missing/../.."}, "a"),
         ({"a": "d/e/f/../../../.."}, "a"),
-        # Through others.
+        # Through other symlinks.
         ({"a": "z", "z": "/etc"}, "z"),
         ({"a": "d/e", "d/e": "..", "b": "a/../x"}, "b"),
         ({"a": "b/..", "b": "."}, "a"),
@@ -40,7 +40,7 @@ from zoo_watcher.releases.outside_links import TooDeepError, check_links, find_o
         ({"d": "e/f/g", "a": "d/../../../.."}, "a"),
         ({"d": "e", "e/x": "../..", "a": "d/x"}, "e/x"),
         ({"a": "b", "b": "c", "c": "d/..", "d": "."}, "c"),
-        # Through one that leads nowhere.
+        # Through a symlink that leads nowhere.
         ({"a": "a/../.."}, "a"),
         ({"a": "b", "b": "a/../.."}, "b"),
     ],
@@ -71,7 +71,7 @@ def test_a_symlink_that_leads_out_is_found(links: dict[str, str], found: str) ->
         {"a": "\udcff\n"},
     ],
 )
-def test_a_symlink_that_stays_in_the_release_or_leads_nowhere_is_none(links: dict[str, str]) -> None:
+def test_a_symlink_that_stays_in_the_release_or_leads_nowhere_is_allowed(links: dict[str, str]) -> None:
     assert find_outside(links, ()) is None
 
 
@@ -94,13 +94,15 @@ def test_a_symlink_that_stays_in_the_release_or_leads_nowhere_is_none(links: dic
         ({"data/d/x": "../y"}, None),
     ],
 )
-def test_what_is_shared_is_in_the_release_and_its_parent_is_not(links: dict[str, str], found: str | None) -> None:
+def test_a_shared_directory_counts_as_inside_the_release_and_its_parent_does_not(
+    links: dict[str, str], found: str | None
+) -> None:
     """The parent of `data` in the file system is `.zoo/shared`."""
     assert find_outside(links, ("data", "var/up")) == found
 
 
 @pytest.mark.parametrize("levels", [200, 201])
-def test_a_symlink_whose_target_is_too_deep_to_follow_for_many_is_refused(tmp_path: Path, levels: int) -> None:
+def test_a_symlink_whose_target_is_too_deep_is_refused(tmp_path: Path, levels: int) -> None:
     (tmp_path / "link").symlink_to("/".join(["a"] * (levels + 1)))
     layout = Layout(tmp_path / "base")
     if levels == 200:
@@ -111,7 +113,7 @@ def test_a_symlink_whose_target_is_too_deep_to_follow_for_many_is_refused(tmp_pa
 
 
 def test_symlinks_that_lead_ever_deeper_through_each_other_are_refused() -> None:
-    """To follow two thousand would take longer than a fetch may."""
+    """Following two thousand of them would take longer than a fetch may."""
     steps = "/".join(["a"] * 199)
     links = {"l0": steps, **{f"l{number}": f"l{number - 1}/{steps}" for number in range(1, 20)}}
     assert find_outside({name: links[name] for name in ("l0", "l1", "l2", "l3", "l4", "l5", "l6")}, ()) is None
@@ -132,7 +134,7 @@ TARGETS = st.lists(st.sampled_from(["..", ".", "a", "b", "c", "d", "e", "x"]), m
 @given(st.dictionaries(PATHS, TARGETS, max_size=6))
 @example({"a": "b/..", "b": "."})
 @example({"d/e/a": "../../b", "b": "d", "a": "d/e/a/../.."})
-def test_where_none_is_found_the_file_system_stays_in_the_tree_too(links: Mapping[str, str]) -> None:
+def test_where_none_is_found_the_file_system_resolves_every_link_inside_the_tree(links: Mapping[str, str]) -> None:
     with TemporaryDirectory() as name:
         root = Path(name).resolve() / "root"
         (root / "d" / "e").mkdir(parents=True)

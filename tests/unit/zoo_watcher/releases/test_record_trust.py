@@ -1,4 +1,4 @@
-"""What a host accepts by the signature of a record, and what it remembers of that; ssh-keygen is the real one."""
+"""What a host accepts by the signature of a record, and what it remembers of that, with the real ssh-keygen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GOOD, BAD = "1" * 40, "2" * 40
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who may sign."""
+    """The signer who may sign."""
     return Signer(tmp_path, "publisher")
 
 
@@ -46,19 +46,19 @@ def config(tmp_path: Path, signer: Signer) -> Config:
 
 @pytest.fixture
 def layout(config: Config) -> Layout:
-    """Its directories."""
+    """The directories of the host."""
     return Layout(config.base)
 
 
 @pytest.fixture
 def trust(config: Config, layout: Layout) -> RecordTrust:
-    """Its judgement."""
+    """What the host trusts."""
     return RecordTrust(config, layout)
 
 
 @pytest.fixture
 def signed(signer: Signer) -> Callable[..., Release]:
-    """A signed record of a commit."""
+    """Makes a signed record of a commit."""
 
     def make(commit_id: str, serial: int, **keys: Any) -> Release:
         record = {"url": URL, "commitId": commit_id, "relativePath": "site", **keys}
@@ -80,7 +80,7 @@ def plain(commit_id: str) -> Release:
     return Release(URL, commit_id, "site")
 
 
-def test_what_is_accepted_is_on_the_disk_before_anybody_is_told(
+def test_an_accepted_release_is_on_disk_before_it_counts(
     trust: RecordTrust, layout: Layout, signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_words: Any) -> None:
@@ -96,7 +96,7 @@ def test_what_is_accepted_is_on_the_disk_before_anybody_is_told(
     assert (known["serial"], known["commitId"]) == (1, GOOD)
 
 
-def test_where_ssh_keygen_is_not_there_nothing_is_accepted_and_it_is_tried_again(
+def test_without_ssh_keygen_nothing_is_accepted_and_it_is_tried_again(
     trust: RecordTrust, layout: Layout, signed: Signed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     release = signed(GOOD, 1)
@@ -113,7 +113,7 @@ def test_where_ssh_keygen_is_not_there_nothing_is_accepted_and_it_is_tried_again
     assert trust.find_refusal(release) is None
 
 
-def test_signers_that_change_while_a_record_is_verified_are_asked_again(
+def test_a_record_is_verified_again_if_the_signers_change_meanwhile(
     trust: RecordTrust, config: Config, signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verify = Signers.find_problem
@@ -130,7 +130,7 @@ def test_signers_that_change_while_a_record_is_verified_are_asked_again(
     assert "signed by nobody" in str(trust.find_refusal(signed(GOOD, 1)))
 
 
-def test_what_was_accepted_is_verified_anew_by_other_signers_as_of_then(
+def test_after_a_change_of_signers_an_accepted_record_is_verified_again_as_of_its_acceptance(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed, signer: Signer, tmp_path: Path
 ) -> None:
     release, signers = signed(GOOD, 1), Path(str(config.require_signature))
@@ -153,7 +153,7 @@ def _days_ago(number: int) -> str:
     return time.strftime("%Y%m%d", time.localtime(time.time() - number * 86400))
 
 
-def test_a_host_goes_back_to_what_it_has_accepted_and_what_the_signed_plan_names(
+def test_a_host_goes_back_to_a_release_that_it_has_accepted_or_that_the_signed_plan_names(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed
 ) -> None:
     assert trust.find_refusal(signed(GOOD, 1)) is None
@@ -168,7 +168,7 @@ def test_a_host_goes_back_to_what_it_has_accepted_and_what_the_signed_plan_names
             trust.check_stable(other, desired, none)
 
 
-def test_a_host_that_has_missed_a_release_goes_back_to_it_by_the_history_and_to_no_forged_one(
+def test_a_host_goes_back_to_a_release_it_has_missed_by_the_history_but_to_no_forged_one(
     trust: RecordTrust, signed: Signed, tmp_path: Path
 ) -> None:
     old, missed, desired = signed(GOOD, 3), signed("4" * 40, 8), signed("3" * 40, 9)
@@ -193,7 +193,7 @@ def test_a_host_that_has_missed_a_release_goes_back_to_it_by_the_history_and_to_
     trust.check_stable(plain("4" * 40), desired, none)
 
 
-def test_what_a_revoked_key_has_signed_is_not_gone_back_to(
+def test_a_host_does_not_go_back_to_a_release_that_a_revoked_key_has_signed(
     trust: RecordTrust, config: Config, layout: Layout, signer: Signer, tmp_path: Path
 ) -> None:
     other = Signer(tmp_path, "other")
@@ -210,7 +210,7 @@ def test_what_a_revoked_key_has_signed_is_not_gone_back_to(
     assert accepted_places(config, layout, [(GOOD, "site"), (BAD, "site")]) == frozenset({(BAD, "site")})
 
 
-def test_the_highest_serial_is_never_forgotten_and_no_other_application_is(layout: Layout) -> None:
+def test_neither_the_highest_serial_nor_another_application_is_ever_forgotten(layout: Layout) -> None:
     memory = AcceptedReleases(layout.accepted, APP)
     AcceptedReleases(layout.accepted, "/app/other").add(AcceptedRelease(7, "d", URL, GOOD, "site"))
     memory.add(AcceptedRelease(1000, "d", URL, GOOD, "site"))
@@ -223,21 +223,21 @@ def test_the_highest_serial_is_never_forgotten_and_no_other_application_is(layou
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"/app/business": 5}', '{"/app/business": [{}]}', '{"a": [[]]}'])
-def test_a_memory_of_another_form_is_told_and_not_taken_for_none(layout: Layout, text: str) -> None:
+def test_a_malformed_memory_is_reported_and_not_mistaken_for_an_empty_one(layout: Layout, text: str) -> None:
     layout.accepted.write_text(text)
     with pytest.raises(PassingError, match=r"accepted.json: not as an agent has written it; remove it"):
         AcceptedReleases(layout.accepted, APP).read()
 
 
 @pytest.mark.parametrize("since", [1e300, -1, float("nan")])
-def test_a_time_that_no_clock_has_told_is_of_another_form(layout: Layout, since: float) -> None:
+def test_a_memory_with_an_impossible_time_is_malformed(layout: Layout, since: float) -> None:
     memory = AcceptedReleases(layout.accepted, APP)
     memory.add(AcceptedRelease(1, "d", URL, GOOD, "site", since))
     with pytest.raises(PassingError, match=r"accepted.json: not as an agent has written it"):
         memory.read()
 
 
-def test_what_was_accepted_by_a_wrong_clock_is_verified_as_of_now(
+def test_a_release_that_was_accepted_by_a_wrong_clock_is_verified_as_of_now(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed, signer: Signer
 ) -> None:
     assert trust.find_refusal(signed(GOOD, 1)) is None
@@ -248,7 +248,7 @@ def test_what_was_accepted_by_a_wrong_clock_is_verified_as_of_now(
     assert trust.find_refusal(signed(GOOD, 1)) is None
 
 
-def test_a_record_of_the_past_whose_time_is_over_is_not_gone_back_to_unless_it_was_accepted(
+def test_a_host_does_not_go_back_to_an_expired_record_that_it_has_never_accepted(
     trust: RecordTrust, signed: Signed, signer: Signer
 ) -> None:
     record = {"url": URL, "commitId": GOOD, "relativePath": "site"}
@@ -286,7 +286,7 @@ def test_a_record_that_nobody_has_signed_is_verified_once_while_the_signers_stay
     assert len(asked) == 3
 
 
-def test_a_record_that_was_refused_by_a_wrong_clock_is_accepted_once_that_is_right(
+def test_a_record_that_was_refused_because_of_a_wrong_clock_is_accepted_later(
     trust: RecordTrust, signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desired = signed(GOOD, 1)
@@ -298,7 +298,7 @@ def test_a_record_that_was_refused_by_a_wrong_clock_is_accepted_once_that_is_rig
     assert trust.find_refusal(desired) is None
 
 
-def test_a_host_goes_back_to_what_it_has_accepted_also_once_others_may_sign(
+def test_a_host_goes_back_to_a_release_that_it_has_accepted_even_after_a_change_of_signers(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed, tmp_path: Path
 ) -> None:
     assert trust.find_refusal(signed(GOOD, 1)) is None
@@ -317,7 +317,7 @@ def test_a_host_goes_back_to_what_it_has_accepted_also_once_others_may_sign(
     assert accepted_places(config, layout, places) == frozenset()
 
 
-def test_the_serials_of_a_stolen_key_count_no_more_once_it_is_revoked(
+def test_the_serials_of_a_stolen_key_no_longer_count_once_it_is_revoked(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed, signer: Signer, tmp_path: Path
 ) -> None:
     stolen = Signer(tmp_path, "stolen")
@@ -337,7 +337,7 @@ def test_the_serials_of_a_stolen_key_count_no_more_once_it_is_revoked(
     assert [one.serial for one in AcceptedReleases(layout.accepted, APP).read()] == [6, 5]
 
 
-def test_a_file_of_revoked_keys_that_is_broken_is_told_as_that(
+def test_a_broken_file_of_revoked_keys_is_reported_as_such(
     trust: RecordTrust, config: Config, layout: Layout, signed: Signed
 ) -> None:
     Path(str(config.revoked_signers)).write_bytes(b"SSHKRL\n\0broken")

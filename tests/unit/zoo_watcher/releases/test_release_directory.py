@@ -1,4 +1,4 @@
-"""A release directory goes live only as it was made; those that nobody needs are removed."""
+"""A release directory goes live only as it was made, and those that are no longer needed are removed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_other_allowed_signers_have_another_digest_and_a_missing_file_is_named(t
         allowed_signers("/nowhere")
 
 
-def test_a_fifo_in_the_place_of_the_allowed_signers_is_named_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_in_place_of_the_allowed_signers_is_named_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "signers")
     (tmp_path / "link").symlink_to("signers")
     for path in (tmp_path / "signers", tmp_path / "link"):
@@ -83,7 +83,7 @@ def test_what_a_symlink_of_the_base_leads_to_is_not_removed(layout: Layout) -> N
     assert sorted(layout.staged()) == [OLD, NEW]
 
 
-def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
+def test_a_release_that_cannot_be_removed_is_reported_and_the_others_are_removed(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replace = os.replace
@@ -100,7 +100,7 @@ def test_a_release_that_can_not_be_removed_is_told_and_the_others_are_removed(
 
 
 @pytest.mark.parametrize("stays", [False, True])
-def test_a_release_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+def test_a_release_in_the_lower_layer_of_an_overlay_which_cannot_be_renamed_is_removed_in_place(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, stays: bool
 ) -> None:
     def fail(*_paths: Path, **_options: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_release_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_
 
 
 @pytest.mark.parametrize("error", [errno.ENOTCONN, errno.ESTALE, errno.EIO])
-def test_where_a_mount_below_the_base_is_dead_nothing_is_removed_and_that_is_told(
+def test_where_a_mount_below_the_base_is_dead_nothing_is_removed_and_that_is_reported(
     layout: Layout, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
     scandir, uploads = os.scandir, layout.base / "uploads"

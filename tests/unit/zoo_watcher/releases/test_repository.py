@@ -1,4 +1,4 @@
-"""The object store of a host: exactly the commit, from any server, and nothing of it runs."""
+"""The object store of a host: it fetches exactly the commit, from any server, and runs nothing of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def layout(tmp_path: Path) -> Layout:
 
 @pytest.fixture
 def store(layout: Layout) -> Repository:
-    """An object store that may fetch by file, git and ssh."""
+    """An object store that may fetch by file, git, ssh and http."""
     made = Repository(layout, Access(("file", "git", "ssh", "http")))
     made.open()
     return made
@@ -54,7 +54,7 @@ def release(url: str, commit_id: str) -> Release:
 
 
 def deploy(store: Repository, url: str, commit_id: str) -> Path:
-    """Fetch and check out; the directory with the commit's files."""
+    """Fetch and check out a commit; returns the directory with its files."""
     store.fetch(release(url, commit_id))
     assert store.has(commit_id)
     tree = store.layout.staging / commit_id
@@ -64,7 +64,7 @@ def deploy(store: Repository, url: str, commit_id: str) -> Path:
 
 
 def commits(store: Repository) -> int:
-    """How many commits there are in the object store."""
+    """The number of commits in the object store."""
     listed = store.git.text("cat-file", "--batch-all-objects", "--batch-check=%(objecttype)")
     return str(listed).split().count("commit")
 
@@ -82,14 +82,14 @@ def test_exactly_the_commit_is_fetched_and_none_of_its_history(store: Repository
     assert not store.has(made[4])
 
 
-def test_the_next_commit_is_fetched_beside_it(store: Repository, repository: GitRepository) -> None:
+def test_further_commits_are_fetched_beside_it(store: Repository, repository: GitRepository) -> None:
     made = history(repository)
     for number in (1, 3, 0):
         assert (deploy(store, repository.url, made[number]) / "index.html").read_text() == f"{number}\n"
     assert commits(store) == 3
 
 
-def test_a_release_is_the_whole_tree_with_modes_and_links_and_without_git(
+def test_a_release_is_the_entire_tree_with_modes_and_links_and_without_git(
     store: Repository, repository: GitRepository
 ) -> None:
     (repository.path / "run").write_text("#!/bin/sh\n")
@@ -104,7 +104,7 @@ def test_a_release_is_the_whole_tree_with_modes_and_links_and_without_git(
     assert os.access(tree / "run", os.X_OK)
 
 
-def test_a_commit_that_nobody_has_pushed_is_asked_for_again_later(store: Repository, repository: GitRepository) -> None:
+def test_a_commit_that_nobody_has_pushed_is_tried_again_later(store: Repository, repository: GitRepository) -> None:
     with pytest.raises(PassingError, match=f"{repository.url} has no commit {ABSENT}; was it pushed") as refused:
         store.fetch(release(repository.url, ABSENT))
     assert refused.value.reason == "commit"
@@ -112,7 +112,7 @@ def test_a_commit_that_nobody_has_pushed_is_asked_for_again_later(store: Reposit
 
 
 @pytest.mark.parametrize("kind", ["tree", "blob", "tag"])
-def test_an_id_that_is_no_commits_is_no_release(store: Repository, repository: GitRepository, kind: str) -> None:
+def test_the_id_of_anything_but_a_commit_is_refused(store: Repository, repository: GitRepository, kind: str) -> None:
     repository.git("tag", "-a", "-m", "annotated", "v1")
     object_id = repository.git("rev-parse", {"tree": "HEAD^{tree}", "blob": "HEAD:index.html", "tag": "v1"}[kind])
     with pytest.raises(DeployError, match=object_id):
@@ -120,14 +120,14 @@ def test_an_id_that_is_no_commits_is_no_release(store: Repository, repository: G
     assert not store.has(object_id)
 
 
-def test_a_repository_that_is_not_there_is_named_in_one_line(store: Repository, tmp_path: Path) -> None:
+def test_a_missing_repository_is_named_in_one_line(store: Repository, tmp_path: Path) -> None:
     with pytest.raises(PassingError, match=f"fetching from file://{tmp_path}/none: ") as refused:
         store.fetch(release(f"file://{tmp_path}/none", ABSENT))
     assert "\n" not in str(refused.value)
     assert refused.value.reason == "fetch"
 
 
-def test_a_git_daemon_that_is_down_is_asked_again_and_serves_when_it_is_up(
+def test_a_git_daemon_that_is_down_is_tried_again_and_serves_when_it_is_up(
     store: Repository, repository: GitRepository
 ) -> None:
     made = history(repository)
@@ -141,7 +141,7 @@ def test_a_git_daemon_that_is_down_is_asked_again_and_serves_when_it_is_up(
     assert commits(store) == 1
 
 
-def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_branches(
+def test_a_server_that_does_not_serve_a_single_commit_is_asked_for_its_branches(
     layout: Layout, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_old_ssh(tmp_path / "bin")
@@ -160,7 +160,7 @@ def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_branches(
     assert (deploy(store, url, later) / "index.html").read_text() == "later\n"
 
 
-def test_a_web_server_with_nothing_but_files_will_do(store: Repository, repository: GitRepository) -> None:
+def test_a_web_server_that_only_serves_files_will_do(store: Repository, repository: GitRepository) -> None:
     made = history(repository)
     repository.git("update-server-info")
     with web_server(repository.path / ".git") as url:
@@ -169,8 +169,8 @@ def test_a_web_server_with_nothing_but_files_will_do(store: Repository, reposito
             store.fetch(release(url, ABSENT))
 
 
-def test_a_server_that_answers_with_nothing_may_be_no_git_server(store: Repository, tmp_path: Path) -> None:
-    """As a proxy that swallows everything."""
+def test_a_server_with_empty_responses_may_not_be_a_git_server(store: Repository, tmp_path: Path) -> None:
+    """For example a proxy that swallows everything."""
     (tmp_path / "web" / "info").mkdir(parents=True)
     for name in ("HEAD", "info/refs"):
         (tmp_path / "web" / name).touch()
@@ -179,7 +179,7 @@ def test_a_server_that_answers_with_nothing_may_be_no_git_server(store: Reposito
     assert told.value.reason == "commit"
 
 
-def test_a_branch_that_has_become_a_directory_of_branches_keeps_nothing_from_being_fetched(
+def test_a_branch_that_has_become_a_directory_of_branches_does_not_prevent_a_fetch(
     store: Repository, repository: GitRepository
 ) -> None:
     repository.git("branch", "feature")
@@ -205,10 +205,10 @@ def web_server(directory: Path) -> Iterator[str]:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
-    """A web server of files that writes nothing to the terminal."""
+    """A web server for files that writes nothing to the terminal."""
 
     def log_message(self, *_words: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def test_a_protocol_that_the_host_does_not_allow_is_not_used(layout: Layout, repository: GitRepository) -> None:
@@ -277,14 +277,14 @@ def test_a_repository_of_another_user_on_this_host_is_fetched_from(
     store.fetch(release(repository.url, store.git.text("ls-remote", repository.url, "HEAD").split()[0]))
 
 
-def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repository, repository: GitRepository) -> None:
+def test_leftovers_of_a_killed_git_are_removed(layout: Layout, store: Repository, repository: GitRepository) -> None:
     deploy(store, repository.url, repository.head)
     later = repository.commit({"index.html": "two\n"})
     (layout.repository / "packed-refs.lock").touch()
     (layout.repository / "shallow.lock").touch()
     (layout.repository / f"refs/zoo/releases/{later}.lock").touch()
     packs = layout.repository / "objects" / "pack"
-    # The second is whole, and not put in its place yet: of a repack.
+    # The second and third are of a repack: complete, but not in their place yet.
     begun = [packs / "tmp_pack_x", *(packs / f".tmp-4711-pack-{40 * 'a'}.{end}" for end in ("pack", "idx"))]
     for path in begun:
         path.write_text("half a pack")
@@ -294,13 +294,13 @@ def test_what_a_killed_git_left_is_cleared_away(layout: Layout, store: Repositor
     assert not [path for path in begun if path.exists()]
 
 
-def test_the_pack_of_a_fetch_that_was_killed_before_its_end_is_packed_away_too(
+def test_the_pack_of_a_fetch_that_was_killed_before_its_end_is_repacked_too(
     layout: Layout, store: Repository, repository: GitRepository
 ) -> None:
     deploy(store, repository.url, repository.head)
     deploy(store, repository.url, repository.commit({"index.html": "two\n"}))
     packs = layout.repository / "objects" / "pack"
-    # So git marks a pack until the ref is made.
+    # Git marks a pack like this until the ref is made.
     (next(packs.glob("*.pack")).with_suffix(".keep")).write_text("fetch-pack 4711 on here\n")
     again = Repository(layout, Access(("file",)))
     again.open()
@@ -308,7 +308,7 @@ def test_the_pack_of_a_fetch_that_was_killed_before_its_end_is_packed_away_too(
     assert len(list(packs.glob("*.pack"))) == 1
 
 
-def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitRepository) -> None:
+def test_an_incomplete_store_is_recreated(layout: Layout, repository: GitRepository) -> None:
     (layout.repository / "objects").mkdir(parents=True)
     store = Repository(layout, Access(("file",)))
     store.open()
@@ -317,11 +317,11 @@ def test_a_store_that_is_not_whole_is_made_anew(layout: Layout, repository: GitR
 
 FILES = ("HEAD", "config", "shallow", "packed-refs", "info/attributes", "cut-off.json", "HEAD.lock", "shallow.lock")
 DIRECTORIES = ("objects", "objects/pack", "objects/info", "refs", "info")
-"""What is in an object store, or may be."""
+"""The files and directories that are or may be in an object store."""
 
 
 @pytest.mark.parametrize("name", [*FILES, *DIRECTORIES, "objects/pack/tmp_pack_x", "refs/zoo/releases"])
-def test_a_store_in_which_a_directory_and_a_file_have_changed_places_is_used_or_made_anew(
+def test_a_store_with_a_directory_in_place_of_a_file_or_the_reverse_is_used_or_recreated(
     layout: Layout, store: Repository, repository: GitRepository, name: str
 ) -> None:
     first, second = history(repository, 2)
@@ -352,7 +352,7 @@ def test_a_commit_that_is_forgotten_can_be_fetched_again(store: Repository, repo
     assert store.has(commit_id)
 
 
-def test_a_commit_that_was_fetched_and_refused_is_not_kept_for_ever(
+def test_a_commit_that_was_fetched_and_refused_is_not_kept_permanently(
     store: Repository, repository: GitRepository
 ) -> None:
     refused, kept, latest = history(repository, 3)
@@ -375,7 +375,7 @@ def test_a_commit_of_a_few_objects_and_a_million_paths_is_refused_before_they_ar
         store.files(commit_id)
 
 
-def test_an_object_that_has_rotten_on_the_disk_is_noticed(store: Repository, repository: GitRepository) -> None:
+def test_an_object_that_is_damaged_on_disk_is_noticed(store: Repository, repository: GitRepository) -> None:
     text = "".join(f"{number * number}\n" for number in range(20_000))
     before = repository.commit({"big": text})
     after = repository.commit({"big": text + "more\n"})
@@ -401,7 +401,7 @@ def test_an_object_that_has_rotten_on_the_disk_is_noticed(store: Repository, rep
 
 @pytest.mark.parametrize("name", ["objects/pack", "objects/of another user"])
 @pytest.mark.parametrize("remade", ["discard", "renew"])
-def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
+def test_a_store_that_cannot_be_removed_completely_is_recreated_beside_it(
     layout: Layout, store: Repository, repository: GitRepository, name: str, remade: str
 ) -> None:
     store.fetch(release(repository.url, repository.head))
@@ -422,7 +422,7 @@ def test_a_store_of_which_not_all_can_be_removed_is_made_anew_beside_it(
     [(1.9, 2, True), (2.1, 2, False), (1.9, 3, False), (None, 2, False)],
     ids=["soon no room", "room", "nothing is gone", "no floor"],
 )
-def test_the_packs_of_releases_that_are_gone_are_packed_while_there_is_room_for_that(
+def test_the_packs_of_releases_that_were_removed_are_repacked_while_there_is_room_for_it(
     layout: Layout,
     store: Repository,
     repository: GitRepository,
@@ -441,10 +441,10 @@ def test_the_packs_of_releases_that_are_gone_are_packed_while_there_is_room_for_
 
 
 @pytest.mark.parametrize("stays", [False, True])
-def test_a_store_in_the_lower_layer_of_an_overlay_which_can_not_be_renamed_is_removed_where_it_is(
+def test_a_store_in_the_lower_layer_of_an_overlay_which_cannot_be_renamed_is_removed_in_place(
     layout: Layout, store: Repository, repository: GitRepository, monkeypatch: pytest.MonkeyPatch, stays: bool
 ) -> None:
-    """As one that came with the image of a container."""
+    """For example one that came with the image of a container."""
     rename = os.replace
 
     def replace(first: Path, second: Path) -> None:
@@ -478,7 +478,7 @@ def test_a_path_that_no_application_could_use_is_refused(
         store.files(commit_id)
 
 
-def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
+def test_a_lost_pack_is_noticed_and_an_error_of_the_server_is_not_mistaken_for_one(
     store: Repository, repository: GitRepository
 ) -> None:
     store.fetch(release(repository.url, repository.head))
@@ -496,7 +496,7 @@ def test_a_lost_pack_is_noticed_and_what_a_server_says_is_no_sign_of_one(
     assert store.files(repository.head)
 
 
-def test_the_mirror_by_the_longest_beginning_comes_before_the_repository_itself() -> None:
+def test_the_mirror_with_the_longest_beginning_comes_before_the_repository_itself() -> None:
     mirrors = (("https://git.example.org/", "https://a/"), ("https://git.example.org/web/", "https://b/"))
     access = Access(("https",), mirrors=mirrors)
     assert access.addresses("https://git.example.org/web/site.git") == [
@@ -507,7 +507,7 @@ def test_the_mirror_by_the_longest_beginning_comes_before_the_repository_itself(
     assert access.addresses("https://other.example.org/x") == ["https://other.example.org/x"]
 
 
-def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over(
+def test_a_mirror_is_fetched_from_and_one_that_lacks_the_commit_is_skipped(
     layout: Layout, repository: GitRepository, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirror = tmp_path / "mirrors"
@@ -526,7 +526,7 @@ def test_a_mirror_is_fetched_from_and_one_that_has_not_the_commit_is_passed_over
 
 
 def git_that(monkeypatch: pytest.MonkeyPatch, directory: Path, name: str, script: str) -> None:
-    """Have the git command `name` be a line of shell's, which may end the process; all others are git's."""
+    """Have the git command `name` run a line of shell first, which may end the process."""
     program = directory / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nif [ "$1" = {name} ]; then {script}; fi\nexec {shutil.which("git")} "$@"\n')
@@ -545,7 +545,7 @@ def test_a_git_that_is_killed_after_the_fetch_says_nothing_about_the_commit(
 
 @pytest.mark.parametrize("name", ["rev-parse", "fetch", "ls-tree", "diff-tree", "read-tree", "verify-commit", "repack"])
 @pytest.mark.parametrize("is_there", [True, False], ids=["without a library", "gone"])
-def test_a_git_that_can_not_be_run_now_says_nothing_of_a_release_nor_of_the_object_store(
+def test_a_git_that_cannot_be_run_now_says_nothing_about_a_release_or_the_object_store(
     layout: Layout,
     repository: GitRepository,
     tmp_path: Path,
@@ -553,7 +553,7 @@ def test_a_git_that_can_not_be_run_now_says_nothing_of_a_release_nor_of_the_obje
     name: str,
     is_there: bool,
 ) -> None:
-    """As while a package of the host is upgraded."""
+    """As while a package of the host is being upgraded."""
     (tmp_path / "signers").write_text("")
     store = Repository(layout, Access(("file",), signers=str(tmp_path / "signers")))
     store.open()
@@ -612,7 +612,7 @@ def test_a_checkout_that_fails_because_of_the_disk_is_tried_again(
 @pytest.mark.parametrize(
     "number", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN]
 )
-def test_a_check_of_the_store_that_can_not_be_made_does_not_throw_it_away(
+def test_a_store_that_cannot_be_checked_now_does_not_count_as_broken(
     store: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     git_that(monkeypatch, tmp_path, "fsck", f"echo 'error: open: {os.strerror(number)}' >&2; exit 1")
@@ -630,7 +630,7 @@ def test_a_commit_of_a_few_objects_and_a_million_directories_is_refused_before_t
         store.files(commit_id)
 
 
-def test_a_token_of_a_mirror_or_a_repository_is_not_in_the_log(
+def test_a_token_of_a_mirror_is_not_in_the_log(
     layout: Layout, repository: GitRepository, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mirrors = ((repository.url, f"http://s3cret@127.0.0.1:{free_ports(1)[0]}/a"),)
@@ -667,7 +667,7 @@ def test_packs_stay_as_they_are_where_there_is_no_room_for_all_of_them_twice(
     assert store.has(repository.head)
 
 
-def test_what_a_packing_that_failed_has_written_is_removed_at_once(
+def test_what_a_failed_repack_has_written_is_removed_immediately(
     store: Repository, repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.fetch(release(repository.url, repository.head))
@@ -687,14 +687,14 @@ def demanding(layout: Layout, tmp_path: Path) -> Repository:
     return made
 
 
-def test_a_commit_that_the_store_lacks_is_not_said_to_be_unsigned(demanding: Repository) -> None:
+def test_a_commit_that_the_store_lacks_is_not_reported_as_unsigned(demanding: Repository) -> None:
     lacking = f"^the signature of {ABSENT} can't be verified: the object store of this host does not have the commit$"
     with pytest.raises(DeployError, match=lacking) as raised:
         demanding.verify(ABSENT)
     assert not isinstance(raised.value, PassingError)
 
 
-def test_a_commit_that_is_broken_in_the_store_is_not_said_to_be_unsigned(
+def test_a_commit_that_is_broken_in_the_store_is_not_reported_as_unsigned(
     demanding: Repository, repository: GitRepository
 ) -> None:
     demanding.fetch(release(repository.url, repository.head))
@@ -723,7 +723,7 @@ def test_a_host_that_lacks_something_to_verify_a_signature_says_nothing_about_it
     ],
     ids=["gone", "without a library", "killed"],
 )
-def test_a_verifier_that_can_not_be_run_now_says_nothing_about_the_signature(
+def test_a_verifier_that_cannot_be_run_now_says_nothing_about_the_signature(
     layout: Layout,
     repository: GitRepository,
     tmp_path: Path,
@@ -753,7 +753,7 @@ def test_a_verifier_that_can_not_be_run_now_says_nothing_about_the_signature(
 
 
 def fetches(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Callable[[], int]:
-    """How often git has been told to fetch, from now on."""
+    """A function that returns how often git has been told to fetch from now on."""
     git_that(monkeypatch, directory, "fetch", f"echo fetch >> {directory}/fetches")
     told = directory / "fetches"
     return lambda: len(told.read_text().splitlines()) if told.exists() else 0

@@ -1,4 +1,4 @@
-"""What a host can go back to, by what is on its disk and in its journal."""
+"""What a host can go back to, according to its disk and its journal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_latest_healthy_release_of_the_place_comes_first_and_the_failed_one_
     assert WayBack.find(layout, journal, RELEASE).earlier == (PlacedRelease(B, "site"), PlacedRelease(A, "site"))
 
 
-def test_what_was_healthy_at_another_place_only_comes_to_no_new_one(layout: Layout) -> None:
+def test_a_release_that_was_healthy_at_another_place_is_gone_back_to_only_there(layout: Layout) -> None:
     activate(layout, "old", B)
     activate(layout, "older", A)
     journal = ReleaseJournal((B, A), places=(Place("site"), Place("old", (B,)), Place("older", (A,))))
@@ -77,7 +77,7 @@ def test_a_release_that_may_not_go_live_again_is_passed_over(layout: Layout) -> 
         way_back.choose(layout, (), "the digest of other signers")
 
 
-def test_a_release_that_can_not_be_read_now_keeps_the_host_from_no_other(
+def test_a_release_that_cannot_be_read_now_does_not_keep_the_host_from_another(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unreadable = {B}
@@ -98,7 +98,7 @@ def test_a_release_that_can_not_be_read_now_keeps_the_host_from_no_other(
         way_back.choose(layout, (), "signers", waits=False)
 
 
-def test_a_release_that_can_not_be_read_now_keeps_the_host_from_none_in_which_a_hook_has_built(
+def test_a_release_that_cannot_be_read_now_does_not_keep_the_host_from_one_that_a_hook_has_built_in(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def is_deployable(_layout: Layout, commit_id: str, *_words: Any) -> bool:
@@ -113,10 +113,10 @@ def test_a_release_that_can_not_be_read_now_keeps_the_host_from_none_in_which_a_
         way_back.choose(layout, (), "signers")
 
 
-def test_a_release_of_which_nothing_can_be_told_keeps_a_host_from_no_other(
+def test_a_release_that_can_never_be_read_does_not_keep_the_host_from_another(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system that is damaged, or a manifest that root alone may read: that does not pass."""
+    """As with a damaged file system or a manifest that only root may read, which does not pass."""
     load: Callable[..., Manifest | None] = Manifest.load.__func__  # type: ignore[attr-defined]
 
     def fail(cls: type[Manifest], path: Path) -> Manifest | None:
@@ -132,7 +132,7 @@ def test_a_release_of_which_nothing_can_be_told_keeps_a_host_from_no_other(
         way_back.choose(layout, (), "signers")
 
 
-def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_failed(layout: Layout) -> None:
+def test_where_none_is_as_it_was_staged_the_latest_is_better_than_the_failed_one(layout: Layout) -> None:
     way_back = WayBack((PlacedRelease(B, "site"), PlacedRelease(A, "site")))
     for commit_id in (A, B):
         (layout.release(commit_id) / "built by a hook").touch()
@@ -140,7 +140,7 @@ def test_where_none_is_as_it_was_staged_the_latest_is_better_than_what_has_faile
     assert way_back.choose(layout, ("var",), None) == PlacedRelease(B, "site")
 
 
-def test_a_place_without_a_release_of_ours_is_not_live(layout: Layout) -> None:
+def test_a_place_without_a_release_of_this_base_is_not_live(layout: Layout) -> None:
     activate(layout, "old", A)
     (layout.base / "moved").symlink_to("/srv/elsewhere")
     layout.release(C).mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 def disk(monkeypatch: pytest.MonkeyPatch, size: int, free: int, inodes: int = 1_000_000, left: int = 900_000) -> None:
-    """Let every path be on a file system of so many MiB and inodes."""
+    """Let every path be on a file system with this many MiB and inodes."""
     blocks = (4096, 4096, size * 256, free * 256 + 100, free * 256, inodes, left + 100, left, 0, 255)
     facts = os.statvfs_result(blocks)
     monkeypatch.setattr(os, "statvfs", lambda _path: facts)
@@ -37,7 +37,7 @@ def disk(monkeypatch: pytest.MonkeyPatch, size: int, free: int, inodes: int = 1_
         (600 * MIB, 1000, 599, 0, False),
     ],
 )
-def test_so_many_bytes_stay_free(
+def test_the_configured_number_of_bytes_stays_free(
     monkeypatch: pytest.MonkeyPatch, floor: int | None, size: int, free: int, more: int, fits: bool
 ) -> None:
     disk(monkeypatch, size, free)
@@ -67,7 +67,7 @@ def test_a_small_file_takes_a_block(monkeypatch: pytest.MonkeyPatch, files: int,
         (20_000, 0, 0, 100, True),
     ],
 )
-def test_so_many_inodes_stay_free(
+def test_the_configured_number_of_inodes_stays_free(
     monkeypatch: pytest.MonkeyPatch, floor: int | None, inodes: int, left: int, more: int, fits: bool
 ) -> None:
     disk(monkeypatch, 100_000, 50_000, inodes, left)
@@ -85,7 +85,7 @@ def test_the_room_is_what_is_above_the_floor(monkeypatch: pytest.MonkeyPatch) ->
     assert Floor(0).room(Path("/srv")) is None
 
 
-def test_a_program_writes_no_larger_file_and_this_one_may_afterwards(tmp_path: Path) -> None:
+def test_a_program_can_write_no_larger_file_and_this_process_can_afterwards(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with files_up_to(1000):
         done = subprocess.run(["dd", "if=/dev/zero", f"of={tmp_path}/file", "bs=2000", "count=1"], check=False)
@@ -107,7 +107,7 @@ def test_a_program_writes_no_larger_file_and_this_one_may_afterwards(tmp_path: P
         ("b", 1_000, 30, False),
     ],
 )
-def test_a_fetch_that_was_cut_off_is_made_again_once_there_is_more_room_or_long_after(
+def test_a_fetch_that_was_cut_off_is_repeated_once_there_is_more_room_or_after_a_while(
     commit_id: str, room: int, after: float, stands: bool
 ) -> None:
     assert CutOff("a", 1_000, 5_000.0).stands(commit_id, room, 5_000.0 + after) is stands

@@ -1,4 +1,4 @@
-"""Which live releases are unproved, and what is owed to each, whatever has happened before."""
+"""Which live releases are unproved, and what each is owed, whatever has happened before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLACES = ("site", "other", "third")
 
 @dataclass
 class Host:
-    """What is live at each place, what is owed to that, and the journal that has to tell it after a restart."""
+    """What is live at each place, what it is owed, and the journal that has to record this across a restart."""
 
     journal: ReleaseJournal = field(default_factory=ReleaseJournal)
     live: dict[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Host:
     generation: int = 0
 
     def begin(self, path: str, commit_id: str, *, swaps: bool) -> None:
-        """A release is begun to be activated; it is not swapped where something keeps it from that."""
+        """Begin to activate a release. It is not swapped in if something prevents that."""
         self.generation += 1
         self.journal = self.journal.with_attempt(self.generation, commit_id, path, self.live.get(path))
         if swaps or self.live.get(path) == commit_id:
@@ -35,14 +35,14 @@ class Host:
             self.owed[path] = Unproved(PlacedRelease(commit_id, path), self.generation, needs_use=True)
 
     def use(self, path: str) -> None:
-        """Hook and units are done for what is live."""
+        """Run the hook and the units for the live release."""
         if path in self.owed:
             self.journal = self.journal.with_use(self.live[path], path)
             owed = self.owed[path]
             self.owed[path] = replace(owed, needs_use=False)
 
     def go_back(self, path: str, commit_id: str, *, swaps: bool) -> None:
-        """The host leaves what is live and unproved."""
+        """Go back from the live release, if that is unproved."""
         owed = self.owed.get(path)
         if owed is None or commit_id == self.live[path]:
             return
@@ -54,18 +54,18 @@ class Host:
             )
 
     def cancel(self) -> None:
-        """What is under way is broken off on purpose."""
+        """Interrupt on purpose what is under way."""
         self.journal = self.journal.without_attempt()
 
     def prove(self, path: str) -> None:
-        """What is live is found healthy, and the host as a whole with it; hook and units of others are still owed."""
+        """Find the live release healthy, and the entire host with it. Hook and units of others are still owed."""
         if path in self.live:
             commit_id = self.live[path]
             self.journal = self.journal.with_healthy(commit_id, path, 5)
             self.owed = {other: one for other, one in self.owed.items() if other != path and one.needs_use}
 
     def leave(self, path: str) -> None:
-        """What is live is no healthy release, and stays: it has its outcome, and nothing else has."""
+        """Find the live release unhealthy and keep it: it has its outcome, and nothing else has."""
         if path in self.live:
             self.journal = self.journal.without_release(self.live[path], path)
             self.owed.pop(path, None)
@@ -81,7 +81,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=12))
-def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tuple[object, ...]]) -> None:
+def test_no_live_release_that_is_owed_anything_is_ever_forgotten(steps: list[tuple[object, ...]]) -> None:
     host = Host()
     for name, *words in steps:
         if name in {"begin", "go_back"}:
@@ -94,7 +94,7 @@ def test_nothing_that_is_live_and_owed_anything_is_ever_forgotten(steps: list[tu
         assert found == [(one.release, one.needs_use) for one in owed]
 
 
-def test_a_commit_that_is_left_at_one_place_is_owed_its_proof_at_another() -> None:
+def test_a_commit_that_was_left_at_one_place_is_still_owed_its_proof_at_another() -> None:
     begun = ReleaseJournal().with_attempt(1, B, "site", A).with_attempt(2, B, "other", A)
     back = begun.with_return(1, (B, "site"), (A, "site"), "not healthy")
     live = [PlacedRelease(A, "site"), PlacedRelease(B, "other")]
@@ -103,7 +103,7 @@ def test_a_commit_that_is_left_at_one_place_is_owed_its_proof_at_another() -> No
         assert [one.release for one in find_unproved(live, journal)] == [owed]
 
 
-def test_what_a_host_went_back_to_is_owed_its_use_though_what_it_left_is_healthy_at_another_place() -> None:
+def test_a_release_gone_back_to_is_owed_its_hooks_though_the_one_left_is_healthy_at_another_place() -> None:
     back = ReleaseJournal().with_attempt(1, B, "other", A).with_return(1, (B, "other"), (A, "other"), "not healthy")
     journal = back.with_attempt(2, B, "site", None).with_healthy(B, "site", 5)
     live = [PlacedRelease(B, "site"), PlacedRelease(A, "other")]
@@ -119,7 +119,7 @@ RELEASES = st.builds(PlacedRelease, COMMITS, PATHS)
     st.lists(st.builds(Unproved, RELEASES)),
     st.booleans(),
 )
-def test_what_is_live_is_proved_first_unless_the_deployment_proves_it_or_takes_its_place(
+def test_a_live_release_is_proved_first_unless_the_deployment_proves_it_or_takes_its_place(
     unproved: list[Unproved], target: PlacedRelease | None, tried: list[Unproved], has_yielded: bool
 ) -> None:
     first = proved_first(unproved, target, tried, has_yielded=has_yielded)
@@ -137,7 +137,7 @@ def test_what_is_live_is_proved_first_unless_the_deployment_proves_it_or_takes_i
         assert all(one not in waiting or (one.release.path == target.path and not has_yielded) for one in before)
 
 
-def test_what_was_never_healthy_at_the_place_of_the_release_is_unproved_also_without_an_attempt() -> None:
+def test_a_release_that_was_never_healthy_at_its_place_is_unproved_even_without_an_attempt() -> None:
     live = [PlacedRelease(B, "site"), PlacedRelease(B, "other")]
     journal = ReleaseJournal().with_healthy(A, "site", 5)
     assert find_unproved(live, journal, "site") == [Unproved(live[0])]
@@ -145,7 +145,7 @@ def test_what_was_never_healthy_at_the_place_of_the_release_is_unproved_also_wit
     assert find_unproved(live, journal) == []
 
 
-def test_an_end_on_purpose_during_a_way_back_is_not_held_against_what_is_left() -> None:
+def test_an_end_on_purpose_during_a_rollback_is_not_held_against_the_release_that_is_left() -> None:
     begun = ReleaseJournal().with_attempt(7, B, "site", A)
     back = begun.with_return(7, (B, "site"), (A, "site"), "not healthy")
     assert back.attempts(7, B) == 1
@@ -153,7 +153,7 @@ def test_an_end_on_purpose_during_a_way_back_is_not_held_against_what_is_left() 
     assert back.attempts(7, A) == 0, "it is no deployment of that"
 
 
-def test_what_was_gone_back_to_and_is_used_is_owed_nothing() -> None:
+def test_a_release_gone_back_to_that_has_its_outcome_is_owed_nothing() -> None:
     back = ReleaseJournal().with_attempt(7, B, "site", A).with_return(7, (B, "site"), (A, "site"), "not healthy")
     live = [PlacedRelease(A, "site")]
     assert find_unproved(live, back) == [Unproved(live[0], 7, True, 1, B, "not healthy")]

@@ -1,4 +1,4 @@
-"""A fleet in memory, whose clock is set."""
+"""A fleet in memory with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from zoo_watcher.rollouts.znodes import RolloutZnodes
 
 @pytest.fixture
 def begin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fleet]:
-    """Begins a fleet, whose clock is set, by a seed."""
+    """Starts a fleet from a seed, with a clock that the test sets."""
 
     def make(seed: int, count: int, rollout: Any, **keys: Any) -> Fleet:
         monkeypatch.setattr(RolloutZnodes, "trim", lambda _znodes: None)
@@ -26,7 +26,7 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Fleet]:
         fleets: list[Fleet] = []
 
         def now() -> float:
-            # Its hosts look at the clock while it is made.
+            # The hosts look at the clock while the fleet is created.
             return fleets[0].now if fleets else BEGIN
 
         for module in (lookout, participation, timers):

@@ -1,4 +1,4 @@
-"""What a rollout has a host deploy."""
+"""What a rollout tells a host to deploy."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_a_stable_release_that_failed_in_an_earlier_rollout_is_tried_in_the_next
     assert first.generation != second.generation
 
 
-def test_no_status_has_the_generation_of_a_stable_release() -> None:
+def test_no_status_shows_the_generation_of_a_stable_release() -> None:
     assert [published(generation) for generation in (7, 0, -7)] == [7, None, None]
 
 
 @pytest.mark.parametrize("entry", [ADMITTED, LOST, FAILED])
-def test_a_host_that_a_release_has_ended_has_the_stable_one_where_the_rollout_is_halted(entry: str) -> None:
+def test_a_host_that_a_release_took_down_gets_the_stable_one_where_the_rollout_is_halted(entry: str) -> None:
     made = assign(DESIRED, HALTED, HALTED.parsed_plan(), entry, CUT_OFF)
     message = "the agent died while the release was being activated or checked; the rollout is halted: web1 lost"
     assert made == Assignment(stable_of(DESIRED, HALTED), Standstill(7, "halted", message))
@@ -54,7 +54,7 @@ def test_a_host_that_a_release_has_ended_has_the_stable_one_where_the_rollout_is
     ],
     ids=["goes on", "most have it", "first", "elsewhere", "rollback", "proved", "held", "being proved"],
 )
-def test_else_it_proves_the_release_once_more(state: dict[str, Any], entry: str, host: dict[str, Any]) -> None:
+def test_otherwise_it_proves_the_release_once_more(state: dict[str, Any], entry: str, host: dict[str, Any]) -> None:
     rollout = replace(HALTED, **state)
     assert assign(DESIRED, rollout, rollout.parsed_plan(), entry, replace(CUT_OFF, **host)) == Assignment(DESIRED)
 
@@ -76,10 +76,10 @@ def test_a_host_that_was_lost_says_so() -> None:
     ("phase", "entry", "at_once"),
     [("running", ADMITTED, 2), ("rolling_back", RETURNING, 2), ("running", URGENT, 50), ("running", PROVED, 50)],
 )
-def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
+def test_a_host_with_a_place_spreads_its_fetch_over_no_more_hosts_than_there_are_places(
     phase: str, entry: str | None, at_once: int
 ) -> None:
-    """As by a rate of fetches: of a thousand hosts that go one by one, each would wait as if all fetched at once."""
+    """Otherwise each of a thousand hosts that go one by one would wait as if all fetched at the same time."""
     state = replace(HALTED, phase=phase, places=2)
     made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), entry, HostView("web1", has=OLD))
     assert made.desired
@@ -87,7 +87,7 @@ def test_who_has_a_place_waits_for_no_more_hosts_than_there_are_places(
 
 
 @pytest.mark.parametrize("entry", [None, LOST, PROVED, FAILED])
-def test_who_has_another_release_once_the_rollout_is_done_waits_for_its_turn(entry: str | None) -> None:
+def test_a_host_with_another_release_once_the_rollout_is_done_waits_for_its_turn(entry: str | None) -> None:
     state = replace(HALTED, phase="done")
     made = assign(DESIRED, state, state.parsed_plan(), entry, HostView("web1", has=OLD))
     assert made == Assignment(
@@ -96,8 +96,8 @@ def test_who_has_another_release_once_the_rollout_is_done_waits_for_its_turn(ent
 
 
 @pytest.mark.parametrize("is_given_up", [False, True])
-def test_who_follows_waits_for_no_more_hosts_than_there_are_places(is_given_up: bool) -> None:
-    """It gives up its turn at the progress deadline, which the wait of a whole fleet may be longer than."""
+def test_a_host_that_follows_spreads_its_fetch_over_no_more_hosts_than_there_are_places(is_given_up: bool) -> None:
+    """It gives up its turn at the progress deadline, and the wait of an entire fleet may be longer than that."""
     state = replace(HALTED, phase="done", places=2, release={**HALTED.release, "rolledBackFrom": OLD})
     host = HostView("web1", has=OLD, is_given_up=is_given_up, is_at_head=True)
     made = assign(replace(DESIRED, fleet=50), state, state.parsed_plan(), LOST, host)

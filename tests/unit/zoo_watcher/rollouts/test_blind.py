@@ -18,7 +18,7 @@ def expect(fleet: Fleet, phase: str) -> None:
     assert fleet.state.phase == phase, fleet.state
 
 
-def test_a_held_host_whose_disk_somebody_works_at_is_no_failure(begin: Begin) -> None:
+def test_a_held_host_with_an_unreadable_disk_is_not_a_failure(begin: Begin) -> None:
     fleet = begin(1, 4, {**QUICK, "maxInFlight": 2})
     fleet.hosts[2].hold(is_held=True)
     fleet.hosts[2].is_blind = True
@@ -29,7 +29,7 @@ def test_a_held_host_whose_disk_somebody_works_at_is_no_failure(begin: Begin) ->
     assert {host.has for host in fleet.hosts if not host.is_held} == {NEW}
 
 
-def test_a_canary_that_falls_ill_and_can_not_read_its_disk_keeps_the_others_from_the_release(begin: Begin) -> None:
+def test_a_canary_that_falls_ill_and_cannot_read_its_disk_keeps_the_others_from_the_release(begin: Begin) -> None:
     fleet = begin(1, 4, {**QUICK, "steps": [{"names": ["web2"], "soak": 20}]})
     expect(fleet, "soaking")
     fleet.hosts[2].is_blind = fleet.hosts[2].is_sick = True

@@ -1,4 +1,4 @@
-"""Whatever happens to a fleet in a rollout, it keeps to its limits, and comes to an end or says what it waits for."""
+"""Whatever happens to a fleet in a rollout, it keeps to its limits, and ends or reports what it waits for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Begin = Callable[..., Fleet]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 23])
-def test_a_fleet_comes_to_have_the_release(begin: Begin, count: int) -> None:
+def test_every_host_of_a_fleet_gets_the_release(begin: Begin, count: int) -> None:
     fleet = begin(count, count, {"maxInFlight": 2, "from": OLD})
     fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
     assert fleet.state
@@ -24,9 +24,9 @@ def test_a_fleet_comes_to_have_the_release(begin: Begin, count: int) -> None:
 
 
 LIVES, TESTS = 20, 5
-"""How many fleets a test has, and how many tests there are."""
+"""The number of fleets in a test, and the number of tests."""
 HANGS = 1e9
-"""Seconds of a deployment that comes to nothing."""
+"""Seconds for a deployment that never ends."""
 
 
 def random_rollout(chance: random.Random, count: int) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def random_rollout(chance: random.Random, count: int) -> dict[str, Any]:
 
 
 class Events:
-    """What happens to a fleet, at random."""
+    """Random events in a fleet."""
 
     def __init__(self, fleet: Fleet, chance: random.Random) -> None:
         self.fleet = fleet
@@ -71,7 +71,7 @@ class Events:
         self.left = chance.randint(0, 12)
 
     def one(self) -> None:
-        """One thing happens."""
+        """Have one event happen."""
         host = self.chance.choice(self.fleet.hosts)
         self.chance.choice(
             (
@@ -126,7 +126,7 @@ class Events:
         self.fleet.command(verb, force=self.chance.random() < 0.5)
 
     def end(self) -> None:
-        """What may mend: those who are down return, nobody is held or ill any more, nothing hangs."""
+        """Mend what can be mended: hosts that are down return, none is held or ill any longer, and nothing hangs."""
         for host in self.fleet.hosts:
             self._start(host)
             host.is_sick = host.is_blind = False
@@ -137,7 +137,7 @@ class Events:
 
 @pytest.mark.parametrize("is_sick", [False, True])
 @pytest.mark.parametrize("hangs", [1, 3])
-def test_a_rollback_ends_without_hosts_that_hang_for_ever_which_follow_when_they_can(
+def test_a_rollback_ends_without_hosts_that_hang_and_they_follow_when_they_can(
     begin: Begin, hangs: int, is_sick: bool
 ) -> None:
     fleet = begin(hangs, 5, {"maxInFlight": 2, "progressDeadline": 60}, rolledBackFrom=OLD)
@@ -159,10 +159,10 @@ def test_a_rollback_ends_without_hosts_that_hang_for_ever_which_follow_when_they
 
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("hangs", [0, 2])
-def test_hosts_that_nobody_waits_for_any_more_in_a_rollback_follow_so_many_at_a_time(
+def test_hosts_that_a_rollback_no_longer_waits_for_follow_only_so_many_at_a_time(
     begin: Begin, places: int, hangs: int
 ) -> None:
-    """The git server was down, and what all go back to is on no host."""
+    """The git server was down, and no host has the release to which all go back."""
     plan = {"maxInFlight": places, "progressDeadline": 60, "minHealthy": 5}
     fleet = begin(places, 12, plan, rolledBackFrom=OLD)
     for host in fleet.hosts:
@@ -186,7 +186,7 @@ def test_hosts_that_nobody_waits_for_any_more_in_a_rollback_follow_so_many_at_a_
     assert most <= places
 
 
-def test_when_a_rollout_is_done_no_host_looks_for_anything(begin: Begin) -> None:
+def test_when_a_rollout_is_done_no_host_keeps_polling(begin: Begin) -> None:
     fleet = begin(1, 4, {"maxInFlight": 2, "from": OLD, "minHealthy": 5})
     fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
     fleet.run(60)
@@ -231,7 +231,7 @@ def test_each_canary_that_is_gone_is_lost_where_a_plan_accepts_that(begin: Begin
     assert (fleet.state.phase, fleet.state.counts["lost"], fleet.state.counts["proved"]) == ("done", 2, 6)
 
 
-def test_a_lane_that_somebody_has_deleted_keeps_nobody_in_it(begin: Begin) -> None:
+def test_a_lane_that_somebody_has_deleted_keeps_no_host_in_it(begin: Begin) -> None:
     fleet = begin(1, 4, {"steps": [{"hosts": 2, "pause": True}], "from": OLD, "minHealthy": 0})
     fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "paused"))
     fleet.run(10)
@@ -243,7 +243,7 @@ def test_a_lane_that_somebody_has_deleted_keeps_nobody_in_it(begin: Begin) -> No
     assert fleet.state.phase == "done"
 
 
-def test_a_canary_that_is_ill_after_its_agent_has_begun_anew_keeps_the_others_from_the_release(begin: Begin) -> None:
+def test_a_canary_that_is_ill_after_its_agent_was_restarted_keeps_the_others_from_the_release(begin: Begin) -> None:
     fleet = begin(1, 4, {"steps": [{"names": ["web0"], "soak": 60}], "from": OLD})
     canary, *others = fleet.hosts
     fleet.run(300, until=lambda: bool(fleet.state and fleet.state.phase == "soaking"))
@@ -257,7 +257,7 @@ def test_a_canary_that_is_ill_after_its_agent_has_begun_anew_keeps_the_others_fr
 
 @pytest.mark.parametrize("accepted", [0, 1])
 def test_a_host_that_had_the_release_and_is_ill_is_one_failure(begin: Begin, accepted: int) -> None:
-    """Nobody waits for it until the deadline."""
+    """The rollout does not wait for it until the deadline."""
     fleet = begin(1, 4, {"maxFailures": accepted, "from": OLD, "minHealthy": 0})
     fleet.begin_with(NEW, fleet.hosts[:1])
     fleet.hosts[0].is_sick = True
@@ -289,7 +289,7 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
         is_over = fleet.state is None or fleet.state.phase in {"done", "rolling_back", "rolled_back"}
         assert is_over or not ill - may_be_ill, f"seed {seed}: {ill} are ill, and count as proved"
         events.end()
-        fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # used at once
+        fleet.run(4000, until=lambda: fleet.state is not None and fleet.state.phase in ENDS)  # called immediately
         fleet.run(300)
         assert fleet.state, seed
         is_alive = any(host.is_up for host in fleet.hosts)
@@ -299,6 +299,6 @@ def test_whatever_happens_the_limits_hold_and_it_ends(begin: Begin, first: int) 
             assert not there, f"seed {seed}: {there} did not return"
         if fleet.state.phase == "done":
             able = [host for host in fleet.hosts if host.is_up and not host.fails]
-            fleet.run(4000, until=lambda: all(host.has == NEW for host in able))  # used at once
+            fleet.run(4000, until=lambda: all(host.has == NEW for host in able))  # called immediately
             stay = {host.name for host in fleet.hosts if host.is_up and host.has != NEW and not host.fails}
             assert not stay, f"seed {seed}: {stay} did not follow"

@@ -1,4 +1,4 @@
-"""Hosts that a rollout was done without follow in line, so many at a time as it has places."""
+"""Hosts that a rollout has finished without follow in line, as many at a time as it has places."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def done_without(fleet: Fleet, away: list[SimulatedHost]) -> None:
 
 
 def come_back_ill(hosts: list[SimulatedHost], deploys_for: float) -> None:
-    """Have these hosts back, none of which serves; a deployment takes so many seconds."""
+    """Start these hosts, none of which serves. A deployment takes `deploys_for` seconds."""
     for host in hosts:
         host.deploys_for, host.is_sick = deploys_for, True
         host.start()
 
 
 def delete(fleet: Fleet, top: str) -> None:
-    """Delete a znode by hand, what is below it first, one znode after the other."""
+    """Delete a znode and what is below it by hand, one znode after the other, the deepest first."""
     ensemble, check = fleet.ensemble, fleet.ensemble.check
-    ensemble.check = lambda: None  # no entry is at odds with a rollout that is half deleted
+    ensemble.check = lambda: None  # entries need not agree with a rollout that is half deleted
     for path in sorted((path for path in ensemble.nodes if path == top or path.startswith(f"{top}/")), reverse=True):
         ensemble.apply([Write(DELETE, path)])
         ensemble.sequences.pop(f"{path}/n-", None)
@@ -47,12 +47,12 @@ def delete(fleet: Fleet, top: str) -> None:
 
 
 def begun(hosts: list[SimulatedHost]) -> int:
-    """How many have begun with the release, and have it not yet."""
+    """The number of hosts that have begun with the release and don't have it yet."""
     return sum(host.is_up and host.goal == NEW and NEW not in host.ended for host in hosts)
 
 
 def most_begun(fleet: Fleet, hosts: list[SimulatedHost]) -> int:
-    """Let time pass until each of these hosts has come to something; how many were on their way at once."""
+    """Let time pass until each of these hosts has an outcome; returns how many were on their way at the same time."""
     most = 0
 
     def all_have_ended() -> bool:
@@ -83,7 +83,7 @@ def lose_first_exit(host: SimulatedHost, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("places", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_hosts_that_were_away_follow_so_many_at_a_time(begin: Begin, seed: int, places: int) -> None:
+def test_hosts_that_were_down_follow_only_so_many_at_a_time(begin: Begin, seed: int, places: int) -> None:
     fleet = begin(seed, 12, {"from": OLD, "minHealthy": 10, "maxInFlight": places})
     away = fleet.hosts[4:]
     done_without(fleet, away)
@@ -96,7 +96,7 @@ def test_hosts_that_were_away_follow_so_many_at_a_time(begin: Begin, seed: int, 
     assert [host.part and host.part.pause for host in fleet.hosts] == [None] * 12
 
 
-def test_who_follows_keeps_its_turn_until_it_has_been_healthy_for_long_enough(begin: Begin) -> None:
+def test_a_host_that_follows_keeps_its_turn_until_it_has_been_healthy_for_long_enough(begin: Begin) -> None:
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 100})
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -109,7 +109,7 @@ def test_who_follows_keeps_its_turn_until_it_has_been_healthy_for_long_enough(be
     assert {host.has for host in away} == {NEW}
 
 
-def test_hosts_that_were_held_follow_so_many_at_a_time(begin: Begin) -> None:
+def test_hosts_that_were_held_follow_only_so_many_at_a_time(begin: Begin) -> None:
     fleet = begin(1, 12, {"from": OLD, "minHealthy": 10})
     held = fleet.hosts[6:]
     for host in held:
@@ -124,8 +124,10 @@ def test_hosts_that_were_held_follow_so_many_at_a_time(begin: Begin) -> None:
 
 
 @pytest.mark.parametrize("places", [1, 2])
-def test_proved_hosts_that_come_back_with_another_release_follow_so_many_at_a_time(begin: Begin, places: int) -> None:
-    """As those that were made anew from an older image, or set back to a snapshot, and have kept their names."""
+def test_proved_hosts_that_come_back_with_another_release_follow_only_so_many_at_a_time(
+    begin: Begin, places: int
+) -> None:
+    """As those that were recreated from an older image or reset to a snapshot, and have kept their names."""
     fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "maxInFlight": places})
     fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.phase == "done"))
     set_back = fleet.hosts[2:]
@@ -139,7 +141,7 @@ def test_proved_hosts_that_come_back_with_another_release_follow_so_many_at_a_ti
     assert not fleet.ensemble.children(LINE), "who has followed is in nobody's way"
 
 
-def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begin) -> None:
+def test_a_new_host_deploys_immediately_and_one_that_waits_reports_what_for(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -156,8 +158,8 @@ def test_a_new_host_deploys_at_once_and_one_that_waits_says_for_what(begin: Begi
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_who_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, seed: int) -> None:
-    """As each time a member of the ensemble is restarted."""
+def test_a_host_that_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, seed: int) -> None:
+    """This happens each time a member of the ensemble is restarted."""
     fleet = begin(seed, 8, {"from": OLD, "minHealthy": 60})
     away = fleet.hosts[2:]
     done_without(fleet, away)
@@ -171,7 +173,7 @@ def test_who_follows_keeps_its_turn_when_its_connection_is_lost(begin: Begin, se
     assert {host.has for host in away} == {NEW}
 
 
-def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(begin: Begin) -> None:
+def test_a_host_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_following(begin: Begin) -> None:
     fleet = begin(1, 8, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
     fails, dies, hangs, *others = away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -189,7 +191,7 @@ def test_one_that_fails_dies_or_hangs_as_it_follows_keeps_no_other_from_that(beg
     assert hangs.has == NEW
 
 
-def test_one_that_follows_once_more_has_all_of_its_turn_again(begin: Begin) -> None:
+def test_a_host_that_follows_once_more_has_its_full_turn_again(begin: Begin) -> None:
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
     again, other = away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -208,8 +210,8 @@ def test_one_that_follows_once_more_has_all_of_its_turn_again(begin: Begin) -> N
     assert other.has == NEW
 
 
-def test_an_agent_that_begins_anew_with_the_release_stands_in_no_line(begin: Begin) -> None:
-    """As all do at once whose agents are upgraded, of a fleet whose hosts have all joined since."""
+def test_an_agent_that_is_restarted_with_the_release_does_not_stand_in_line(begin: Begin) -> None:
+    """When agents are upgraded, all hosts do this at the same time in a fleet whose hosts have all joined since."""
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10})
     done_without(fleet, [])
     fleet.join()
@@ -221,7 +223,7 @@ def test_an_agent_that_begins_anew_with_the_release_stands_in_no_line(begin: Beg
 
 
 @pytest.mark.parametrize("is_sick", [False, True])
-def test_after_a_rollback_one_that_does_not_serve_does_not_wait(begin: Begin, is_sick: bool) -> None:
+def test_after_a_rollback_a_host_that_does_not_serve_does_not_wait(begin: Begin, is_sick: bool) -> None:
     fleet = begin(1, 4, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -231,7 +233,7 @@ def test_after_a_rollback_one_that_does_not_serve_does_not_wait(begin: Begin, is
     assert most_begun(fleet, away) == (3 if is_sick else 1)
 
 
-def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_its_turn(begin: Begin) -> None:
+def test_after_a_rollback_a_host_that_is_ill_while_its_service_restarts_keeps_its_turn(begin: Begin) -> None:
     fleet = begin(1, 4, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -248,7 +250,7 @@ def test_after_a_rollback_one_that_is_ill_while_its_service_begins_anew_keeps_it
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the_others(
+def test_after_a_rollback_a_host_whose_service_comes_and_goes_does_not_wait_for_the_others(
     begin: Begin, seed: int
 ) -> None:
     fleet = begin(seed, 8, {"minHealthy": 10}, rolledBackFrom=OLD)
@@ -273,7 +275,7 @@ def test_after_a_rollback_one_whose_service_comes_and_goes_does_not_wait_for_the
 
 
 def test_after_a_rollback_hosts_that_were_ill_for_a_moment_follow_in_line(begin: Begin) -> None:
-    """As those whose services start after their agents."""
+    """As with hosts whose services start after their agents."""
     fleet = begin(1, 10, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -288,7 +290,7 @@ def test_after_a_rollback_hosts_that_were_ill_for_a_moment_follow_in_line(begin:
     assert {host.has for host in away} == {NEW}
 
 
-def test_after_a_rollback_hosts_that_were_ill_and_have_begun_nothing_follow_in_line(begin: Begin) -> None:
+def test_after_a_rollback_hosts_that_were_ill_and_have_not_begun_follow_in_line(begin: Begin) -> None:
     fleet = begin(1, 6, {"minHealthy": 10}, rolledBackFrom=OLD)
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -302,7 +304,7 @@ def test_after_a_rollback_hosts_that_were_ill_and_have_begun_nothing_follow_in_l
 
 
 @pytest.mark.parametrize("places", [1, 3])
-def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_others(
+def test_after_a_rollback_hosts_that_do_not_serve_and_hang_take_no_place_of_the_others(
     begin: Begin, places: int
 ) -> None:
     fleet = begin(1, 10, {"minHealthy": 10, "maxInFlight": places}, rolledBackFrom=OLD)
@@ -318,7 +320,7 @@ def test_after_a_rollback_those_that_do_not_serve_and_hang_take_no_place_of_the_
     assert begun(hang) == 3
 
 
-def test_after_a_rollback_one_that_falls_ill_once_it_has_joined_without_an_answer_keeps_no_place(
+def test_after_a_rollback_a_host_that_falls_ill_after_it_joined_without_an_answer_keeps_no_place(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
@@ -346,10 +348,10 @@ def test_after_a_rollback_one_that_falls_ill_once_it_has_joined_without_an_answe
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
-def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_each(
+def test_after_a_rollback_hosts_that_fall_ill_in_line_and_hang_have_one_turn_each(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, *, is_answered: bool
 ) -> None:
-    """Also where the first answer to its request to leave is lost."""
+    """Even if the answer to a host's first request to leave is lost."""
     fleet = begin(1, 6, {"minHealthy": 10, "progressDeadline": 60}, rolledBackFrom=OLD)
     hang = away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -368,8 +370,8 @@ def test_after_a_rollback_those_that_fall_ill_in_line_and_hang_have_one_turn_eac
     assert begun(hang) == len(hang)
 
 
-def test_one_that_follows_alone_goes_on_beyond_its_turn(begin: Begin) -> None:
-    """Nobody waits for it, and what is begun anew each time would never end."""
+def test_the_only_host_that_follows_goes_on_beyond_its_turn(begin: Begin) -> None:
+    """No other host waits for it, and a deployment that started over each time would never end."""
     fleet = begin(1, 2, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
     slow = fleet.hosts[1]
     done_without(fleet, [slow])
@@ -379,7 +381,7 @@ def test_one_that_follows_alone_goes_on_beyond_its_turn(begin: Begin) -> None:
     assert slow.has == NEW
 
 
-def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
+def test_a_host_that_cannot_tell_what_it_has_as_it_follows_does_not_go_on_beside_the_next(begin: Begin) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -397,7 +399,7 @@ def test_one_that_can_not_tell_what_it_has_as_it_follows_does_not_go_on_beside_t
     assert {host.has for host in away} == {NEW}
 
 
-def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
+def test_a_host_that_may_not_stand_in_line_follows_immediately_and_says_so(
     begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})
@@ -417,12 +419,12 @@ def test_a_host_that_may_not_stand_in_line_follows_at_once_and_says_so(
 @pytest.mark.parametrize(
     ("deleted", "most"), [([LINE, LANES], 1), ([LINE], 2), ([ROLLOUT], 1)], ids=["line, lanes", "line", "rollout"]
 )
-def test_a_line_that_somebody_has_deleted_is_formed_anew(
+def test_a_line_that_somebody_has_deleted_is_formed_again(
     begin: Begin, seed: int, deleted: list[str], most: int
 ) -> None:
-    """Its places are gone one after the other, and those of the line that is made then are numbered from 0.
+    """Its places disappear one after the other, and those of the new line are numbered from 0.
 
-    What lanes of before say of who has left them is taken for true by one host more.
+    If the old lanes remain, one more host believes what they record about who has left.
     """
     fleet = begin(seed, 12, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[4:]
@@ -438,7 +440,7 @@ def test_a_line_that_somebody_has_deleted_is_formed_anew(
     assert not fleet.ensemble.children(LINE)
 
 
-def test_one_whose_place_has_the_same_number_in_a_line_that_was_made_anew_has_all_of_its_turn(begin: Begin) -> None:
+def test_a_host_whose_place_has_the_same_number_in_a_recreated_line_has_its_full_turn(begin: Begin) -> None:
     fleet = begin(1, 3, {"from": OLD, "minHealthy": 10, "progressDeadline": 60})
     first, second = away = fleet.hosts[1:]
     done_without(fleet, away)
@@ -455,8 +457,8 @@ def test_one_whose_place_has_the_same_number_in_a_line_that_was_made_anew_has_al
     assert (first.has, second.goal) == (NEW, None)
 
 
-def test_hosts_that_looked_as_somebody_deleted_the_rollout_see_that_it_is_gone(begin: Begin) -> None:
-    """Its gate is gone first, and with it what would tell them that the rest is."""
+def test_hosts_that_looked_while_somebody_deleted_the_rollout_see_that_it_is_deleted(begin: Begin) -> None:
+    """Its gate is deleted first, and with it the watch that would tell them about the rest."""
     fleet = begin(1, 6, {"from": OLD, "minHealthy": 10})
     away = fleet.hosts[2:]
     done_without(fleet, away)
@@ -472,7 +474,7 @@ def test_hosts_that_looked_as_somebody_deleted_the_rollout_see_that_it_is_gone(b
     assert fleet.state.phase == "done"
 
 
-def test_a_host_that_can_not_join_the_line_of_a_rollout_that_was_just_deleted_sees_that_it_is_gone(
+def test_a_host_that_cannot_join_the_line_of_a_rollout_that_was_just_deleted_sees_that_it_is_deleted(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = begin(1, 4, {"from": OLD, "minHealthy": 10})

@@ -1,4 +1,4 @@
-"""A host that a halted rollout was done without, since a boot cut it off, is as any other once it is admitted anew."""
+"""A host that was cut off by a boot and gave way in a halted rollout is like any other once it is admitted again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIVE = {"has": NEW, "is_switched": True}
 
 @pytest.fixture
 def move() -> Move:
-    """What a host that is told of a rollout does in a phase, with an entry; it is what the keys say."""
+    """A function that returns a host's next move in a phase, with an entry and the facts in its keyword arguments."""
     facts: dict[str, Any] = {}
     release, stable = Release(URL, NEW, "site"), Release(URL, OLD, "site")
     state = begin(release, {"maxInFlight": 2}, stable, 3)
@@ -43,7 +43,7 @@ def move() -> Move:
     return move
 
 
-def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one(move: Move) -> None:
+def test_a_halt_takes_no_release_from_a_host_that_gave_way_in_an_earlier_one(move: Move) -> None:
     said = move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **LIVE)
     assert getattr(said, "outcome", None) == LOST
     assert getattr(move(HALTED, ADMITTED, takes_part=True, has=OLD), "outcome", None) == LOST
@@ -52,7 +52,7 @@ def test_a_halt_takes_nothing_back_of_a_host_that_gave_way_in_an_earlier_one(mov
     assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **LIVE) is Wait.IN_LINE
 
 
-def test_nor_of_one_that_was_promoted_before_it_could_say_that_it_gave_way(move: Move) -> None:
+def test_nor_from_a_host_that_was_promoted_before_it_could_record_that_it_gave_way(move: Move) -> None:
     move(HALTED, ADMITTED, takes_part=False, is_cut_off=True, **LIVE)
     assert move(RUNNING, ADMITTED, takes_part=True, has=OLD, is_busy=True) is Wait.IN_LINE
     assert move(HALTED, ADMITTED, takes_part=True, is_busy=True, **LIVE) is Wait.IN_LINE

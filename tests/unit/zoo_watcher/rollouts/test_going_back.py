@@ -1,4 +1,4 @@
-"""What a fleet does in a rollback, on the way back, and with a release that is bad."""
+"""What a fleet does in the rollout of a rollback, when it rolls back by itself, and with a bad release."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def expect(fleet: Fleet, phase: str, seconds: float = LONG) -> None:
 
 
 def entries(fleet: Fleet) -> dict[str, str | None]:
-    """What hosts have in the rollout, by name."""
+    """The entries of the hosts in the rollout, by name."""
     return {host.name: fleet.entry(host) for host in fleet.hosts}
 
 
-def test_that_a_rollout_goes_back_is_an_error_in_the_log_of_each_host_and_a_halt_a_warning(
+def test_a_rollout_that_rolls_back_is_logged_as_an_error_on_each_host_and_a_halt_as_a_warning(
     begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
     for on_failure, level, phase in (("rollback", "ERROR", "rolled_back"), ("halt", "WARNING", "halted")):
@@ -47,7 +47,7 @@ def test_that_a_rollout_goes_back_is_an_error_in_the_log_of_each_host_and_a_halt
 def test_a_rollback_reaches_every_host_that_can_go_back_whoever_fails(
     begin: Begin, seed: int, plan: dict[str, Any]
 ) -> None:
-    """What the release that it goes back from was allowed to cost says nothing of hosts that still serve that."""
+    """The failures accepted for the bad release are no reason to leave it on hosts that still serve it."""
     fleet = begin(seed, 6, {**QUICK, **plan}, rolledBackFrom=OLD)
     broken = fleet.hosts[seed]
     broken.fails = broken.is_sick = True
@@ -57,7 +57,7 @@ def test_a_rollback_reaches_every_host_that_can_go_back_whoever_fails(
     assert (fleet.state.reason, fleet.state.has_proved) == ("1 of 6 hosts failed or were lost", False)
 
 
-def test_a_rollback_takes_the_mark_of_a_bad_commit_back_only_where_it_is_proved(begin: Begin) -> None:
+def test_a_rollback_removes_the_mark_of_a_bad_commit_only_where_it_is_proved(begin: Begin) -> None:
     marred = begin(1, 3, QUICK, rolledBackFrom=OLD)
     marred.mark_bad(NEW)
     for host in marred.hosts[1:]:
@@ -71,7 +71,7 @@ def test_a_rollback_takes_the_mark_of_a_bad_commit_back_only_where_it_is_proved(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_host_that_comes_to_nothing_keeps_no_other_from_a_rollback(begin: Begin, seed: int) -> None:
+def test_a_host_that_hangs_keeps_no_other_from_a_rollback(begin: Begin, seed: int) -> None:
     fleet = begin(seed, 6, QUICK, rolledBackFrom=OLD)
     hanging = fleet.hosts[seed]
     hanging.deploys_for = FOR_EVER
@@ -87,7 +87,7 @@ def test_a_host_that_comes_to_nothing_keeps_no_other_from_a_rollback(begin: Begi
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_way_back_ends_though_hosts_come_to_nothing_and_says_who_did_not_return(begin: Begin, seed: int) -> None:
+def test_the_way_back_ends_even_if_hosts_hang_and_reports_which_did_not_return(begin: Begin, seed: int) -> None:
     fleet = begin(seed, 6, {**QUICK, "onFailure": "rollback"})
     fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.counts["proved"] == 4))
     proved = [host for host in fleet.hosts if fleet.entry(host) == "proved"]
@@ -107,7 +107,7 @@ def test_the_way_back_ends_though_hosts_come_to_nothing_and_says_who_did_not_ret
     assert {host.has for host in fleet.hosts} == {OLD}
 
 
-def test_a_commit_that_the_fleet_runs_is_not_taken_back_where_one_host_fails_again(begin: Begin) -> None:
+def test_a_commit_that_the_fleet_runs_is_not_rolled_back_where_one_host_fails_again(begin: Begin) -> None:
     fleet = begin(3, 10, {**QUICK, "onFailure": "rollback"})
     fleet.begin_with(NEW, fleet.hosts[:9])
     fleet.hosts[9].fails = True
@@ -119,7 +119,7 @@ def test_a_commit_that_the_fleet_runs_is_not_taken_back_where_one_host_fails_aga
 
 @pytest.mark.parametrize("entry", ["admitted", "failed"])
 @pytest.mark.parametrize("seed", range(3))
-def test_nobody_waits_for_a_host_on_which_the_stable_release_has_failed_before_the_way_back(
+def test_the_way_back_does_not_wait_for_a_host_on_which_the_stable_release_has_failed_before(
     begin: Begin, seed: int, entry: str
 ) -> None:
     fleet = begin(seed, 6, {**QUICK, "onFailure": "rollback", "maxInFlight": 2, "progressDeadline": 600})
@@ -170,7 +170,7 @@ def test_hosts_that_leave_a_bad_release_one_after_another_are_progress(begin: Be
     expect(fleet, "paused")
 
 
-def test_a_host_that_can_not_leave_a_bad_release_gets_the_fix_in_its_turn(begin: Begin) -> None:
+def test_a_host_that_cannot_leave_a_bad_release_gets_the_fix_in_its_turn(begin: Begin) -> None:
     fleet = begin(5, 4, {**QUICK, "steps": [{"hosts": 1, "soak": 30}]})
     fleet.begin_with(BAD, fleet.hosts[:1])
     fleet.mark_bad(BAD)
@@ -200,7 +200,7 @@ def test_a_host_that_hangs_when_it_leaves_a_bad_release_does_not_halt_the_fix(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_host_that_hangs_when_it_leaves_a_bad_release_keeps_nobody_behind_it_in_the_line(
+def test_a_host_that_hangs_when_it_leaves_a_bad_release_holds_up_no_host_behind_it_in_line(
     begin: Begin, seed: int
 ) -> None:
     fleet = begin(seed, 20, {**QUICK, "steps": [{"hosts": 1, "soak": 30}]})
@@ -232,7 +232,7 @@ def test_where_many_hosts_hang_when_they_leave_a_bad_release_the_fix_waits_for_t
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_rollout_that_its_deadline_has_halted_names_who_is_on_the_way(begin: Begin, seed: int) -> None:
+def test_a_rollout_that_its_deadline_has_halted_names_the_hosts_on_their_way(begin: Begin, seed: int) -> None:
     fleet = begin(seed, 5, {**QUICK, "maxInFlight": 2})
     for host in fleet.hosts:
         host.deploys_for = FOR_EVER
@@ -247,7 +247,7 @@ def test_a_rollout_that_its_deadline_has_halted_names_who_is_on_the_way(begin: B
 
 
 def head_of(fleet: Fleet, number: int) -> SimulatedHost:
-    """The host at a place of the line."""
+    """The host at a position in the line."""
     line = f"{APP.rollout(GENERATION)}/line"
     names = [fleet.ensemble.nodes[f"{line}/{node}"].data.decode() for node in sorted(fleet.ensemble.children(line))]
     return next(host for host in fleet.hosts if host.name == names[number])
@@ -255,7 +255,7 @@ def head_of(fleet: Fleet, number: int) -> SimulatedHost:
 
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("is_stale", [False, True], ids=["as it was", "read again"])
-def test_a_host_that_can_not_read_its_disk_is_in_nobodys_way(begin: Begin, number: int, is_stale: bool) -> None:
+def test_a_host_that_cannot_read_its_disk_holds_up_no_other(begin: Begin, number: int, is_stale: bool) -> None:
     fleet = begin(2, 6, {**QUICK, "maxFailures": 1})
     fleet.run(LONG, until=lambda: bool(fleet.state and fleet.state.counts["proved"] == 2))
     blind = head_of(fleet, number)
@@ -273,7 +273,7 @@ def test_a_host_that_can_not_read_its_disk_is_in_nobodys_way(begin: Begin, numbe
 
 
 @pytest.mark.parametrize("number", [1, 5])
-def test_a_rollback_is_done_without_hosts_that_can_not_read_their_disks_from_the_beginning(
+def test_a_rollback_ends_without_hosts_that_cannot_read_their_disks_from_the_beginning(
     begin: Begin, number: int
 ) -> None:
     fleet = begin(number, 6, QUICK, rolledBackFrom=OLD)
@@ -293,7 +293,7 @@ def test_a_rollback_is_done_without_hosts_that_can_not_read_their_disks_from_the
 
 @pytest.mark.parametrize(("most", "phase"), [(0, "halted"), (1, "done")])
 @pytest.mark.parametrize("steps", [[{"hosts": "100%"}], [{"hosts": 2, "soak": 5}, {"hosts": "100%"}]])
-def test_a_host_that_can_not_read_its_disk_from_the_beginning_fails_by_its_name(
+def test_a_host_that_cannot_read_its_disk_from_the_beginning_fails_by_name(
     begin: Begin, most: int, phase: str, steps: list[dict[str, Any]]
 ) -> None:
     fleet = begin(1, 6, {**QUICK, "maxInFlight": 2, "maxFailures": most, "steps": steps})
@@ -305,7 +305,7 @@ def test_a_host_that_can_not_read_its_disk_from_the_beginning_fails_by_its_name(
     assert phase == "done" or fleet.state.reason.startswith("web2 failed: can't tell what is live: ")
 
 
-def test_hosts_that_can_not_read_their_disks_do_not_ask_all_the_time_where_others_are_quicker(begin: Begin) -> None:
+def test_hosts_that_cannot_read_their_disks_do_not_ask_all_the_time_where_others_are_quicker(begin: Begin) -> None:
     asked = {}
     for number in (5, 20):
         fleet = begin(number, number + 1, QUICK, rolledBackFrom=OLD)
@@ -319,7 +319,7 @@ def test_hosts_that_can_not_read_their_disks_do_not_ask_all_the_time_where_other
 # --- what was admitted is what is deployed
 
 
-def test_a_host_that_is_to_try_again_is_not_admitted_by_a_rollout_that_can_not_be_read(begin: Begin) -> None:
+def test_a_host_that_is_to_try_again_is_not_admitted_by_a_rollout_that_cannot_be_read(begin: Begin) -> None:
     fleet = begin(7, 3, QUICK)
     for host in fleet.hosts:
         host.fails = True
@@ -337,7 +337,7 @@ def test_a_host_that_is_to_try_again_is_not_admitted_by_a_rollout_that_can_not_b
     assert failed.has == OLD
 
 
-def test_a_step_that_goes_without_a_host_says_so(begin: Begin) -> None:
+def test_a_step_that_goes_without_some_hosts_reports_that(begin: Begin) -> None:
     fleet = begin(2, 4, {**QUICK, "steps": [{"names": ["web0", "web1", "wbe2"], "pause": True}]})
     fleet.hosts[0].hold(True)
     expect(fleet, "paused")
@@ -365,7 +365,7 @@ def test_a_host_that_had_the_release_and_was_missing_returns_when_it_comes(begin
 
 @pytest.mark.parametrize("share", [1, 2, "100%"])
 @pytest.mark.parametrize("seed", range(4))
-def test_what_most_have_is_neither_taken_back_nor_bad_however_soon_it_fails_on_another(
+def test_a_release_that_most_have_is_neither_rolled_back_nor_bad_however_soon_it_fails_on_another(
     begin: Begin, seed: int, share: int | str
 ) -> None:
     fleet = begin(seed, 7, {**QUICK, "onFailure": "rollback", "maxInFlight": share})
@@ -379,7 +379,7 @@ def test_what_most_have_is_neither_taken_back_nor_bad_however_soon_it_fails_on_a
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_host_that_comes_to_nothing_keeps_no_other_from_leaving_a_bad_release_when_all_is_rolled_back(
+def test_a_host_that_hangs_keeps_no_other_from_leaving_a_bad_release_when_all_is_rolled_back(
     begin: Begin, seed: int
 ) -> None:
     fleet = begin(seed, 6, {**QUICK, "onFailure": "rollback"})

@@ -1,4 +1,4 @@
-"""A host's place in a line, where others leave it at the same moment."""
+"""A host's place in a line that others leave at the same moment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def line_of(session: FakeSession, host: str) -> Line:
 
 
 def two_in_line() -> tuple[Ensemble, FakeSession, Line, Line]:
-    """Two hosts in a line, the first one's session, and the lines as they see them, the first one's first."""
+    """The ensemble, the session of the first of two hosts in a line, and the line as each host sees it."""
     ensemble, chance = Ensemble(), random.Random(1)
     session, other = (FakeSession(ensemble, chance, 0) for _number in range(2))
     first, second = line_of(session, "web1"), line_of(other, "web2")
@@ -57,7 +57,7 @@ def test_a_host_leaves_a_lane_whose_first_has_left_while_it_looked_ahead(monkeyp
 @pytest.mark.parametrize(
     "left", [b'{"left": 1e999}', b'{"left": -10000}', b'{"left": [1]}', b"{", b"7", b"[" * 100_000]
 )
-def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes) -> None:
+def test_an_invalid_number_in_a_lane_says_nothing_about_who_has_left(left: bytes) -> None:
     ensemble = Ensemble()
     session = FakeSession(ensemble, random.Random(1), 0)
     session.create(f"{LANES}/0", left)
@@ -69,7 +69,7 @@ def test_what_is_no_number_of_a_place_tells_nothing_of_who_has_left(left: bytes)
 
 
 @pytest.mark.parametrize("is_done", [True, False], ids=["only the answer is lost", "the request is lost"])
-def test_a_host_whose_request_to_leave_is_not_answered_has_no_place_until_it_is_in_line_anew(
+def test_a_host_whose_request_to_leave_is_not_answered_has_no_place_until_it_joins_again(
     monkeypatch: pytest.MonkeyPatch, *, is_done: bool
 ) -> None:
     ensemble, session, first, second = two_in_line()
@@ -91,7 +91,7 @@ def test_a_host_whose_request_to_leave_is_not_answered_has_no_place_until_it_is_
     assert len(ensemble.children("/line")) == 2
 
 
-def test_a_host_whose_session_has_ended_does_not_take_the_place_of_before_for_one_that_it_could_not_make(
+def test_a_host_whose_session_has_ended_does_not_count_its_old_place_when_it_could_not_make_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _ensemble, session, first, second = two_in_line()
@@ -110,8 +110,8 @@ def test_a_host_whose_session_has_ended_does_not_take_the_place_of_before_for_on
     assert (first.is_at_head, second.is_at_head) == (False, True)
 
 
-def test_who_joins_makes_a_line_that_is_gone_but_no_rollout() -> None:
-    """An empty one would keep it from beginning anew."""
+def test_a_host_that_joins_recreates_a_missing_line_but_no_rollout() -> None:
+    """An empty rollout would keep it from being started again."""
     ensemble = Ensemble()
     session = FakeSession(ensemble, random.Random(1), 0)
     line = Line(session, "/rollout/line", "/rollout/lanes", 1, "web1", lambda: None)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def test_who_joins_makes_a_line_that_is_gone_but_no_rollout() -> None:
     assert set(ensemble.nodes) == {"/rollout", "/rollout/line", line.path}
 
 
-def test_a_place_that_is_gone_or_is_anothers_now_is_no_place_of_this_host() -> None:
+def test_a_place_that_is_deleted_or_is_anothers_now_does_not_count() -> None:
     ensemble, session, first, _second = two_in_line()
     other = FakeSession(ensemble, random.Random(1), 0)
     assert first.has_lasted()
@@ -141,7 +141,7 @@ def test_a_place_that_is_gone_or_is_anothers_now_is_no_place_of_this_host() -> N
 
 
 def lag(monkeypatch: pytest.MonkeyPatch, session: FakeSession) -> None:
-    """Have the server know of no place until it has come level with its leader, as that of a new client may."""
+    """Have the server know of no place until it has caught up with its leader, as a new client's server may."""
     begin_read, begin_list = session.begin_read, session.begin_list
     level: list[bool] = []
     monkeypatch.setattr(session, "begin_read", lambda *words: begin_read(*words) if level else lambda: None)
@@ -157,7 +157,7 @@ def test_a_place_that_a_server_does_not_know_of_yet_has_lasted(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("has_known", [True, False])
-def test_who_leaves_leaves_nothing_where_a_server_does_not_know_of_the_place_yet(
+def test_a_host_that_leaves_deletes_even_a_place_that_its_server_does_not_know_of_yet(
     monkeypatch: pytest.MonkeyPatch, *, has_known: bool
 ) -> None:
     ensemble, session, first, second = two_in_line()
@@ -168,7 +168,7 @@ def test_who_leaves_leaves_nothing_where_a_server_does_not_know_of_the_place_yet
     assert [f"/line/{name}" for name in ensemble.children("/line")] == [second.path]
 
 
-def test_a_place_that_is_not_known_is_deleted_though_the_connection_is_lost_as_it_is_looked_for(
+def test_an_unknown_place_is_deleted_even_if_the_connection_is_lost_while_it_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ensemble, session, _first, second = two_in_line()
@@ -188,7 +188,7 @@ def test_a_place_that_is_not_known_is_deleted_though_the_connection_is_lost_as_i
     assert [f"/line/{name}" for name in ensemble.children("/line")] == [second.path]
 
 
-def test_who_leaves_deletes_no_place_of_another_in_a_line_that_was_made_anew() -> None:
+def test_a_host_that_leaves_deletes_no_place_of_another_in_a_recreated_line() -> None:
     ensemble, session, first, _second = two_in_line()
     other = FakeSession(ensemble, random.Random(1), 0)
     path = str(first.path)

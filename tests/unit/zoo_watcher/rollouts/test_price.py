@@ -15,13 +15,13 @@ ROLLOUT = {
     "from": OLD,
 }
 DEPLOYS = 0.05
-"""Seconds of a deployment at the most: as many hosts as may do are always about to change the rollout."""
+"""Seconds of a deployment at most, so that as many hosts as allowed are always about to change the rollout."""
 LATENCY = 0.02
-"""Seconds for which a change is not seen by those who change something too."""
+"""Seconds for which a change is not seen by other hosts that change something too."""
 
 
 def price_of_a_host(begin: Begin, count: int) -> list[float]:
-    """Requests and watch events in a whole rollout: of the median host, of the average one; the most events of any."""
+    """Median and average of the hosts' requests in a rollout, the same of watch events, and the most events of one."""
     fleet = begin(count, count, ROLLOUT)
     fleet.ensemble.latency, fleet.deploys = LATENCY, DEPLOYS
     fleet.run(3600, until=lambda: bool(fleet.state and fleet.state.phase == "done"))

@@ -1,4 +1,4 @@
-"""What must not keep a rollout from going on, whoever disappears and whatever was asked in vain."""
+"""What must not hold up a rollout, whichever host disappears and whatever request fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo_watcher.wire.rollout_writes import Write
 Begin = Callable[..., Fleet]
 QUICK = {"from": OLD, "minHealthy": 0}
 SOON = 120
-"""Seconds, of a fleet in memory, in which a rollout that nothing holds up is at its end; well below the deadline."""
+"""Simulated seconds in which a rollout that nothing holds up ends, well below the deadline."""
 
 
 def is_in(fleet: Fleet, phase: str) -> Callable[[], bool]:
@@ -38,7 +38,7 @@ def expect(fleet: Fleet, phase: str, seconds: float = SOON) -> None:
     assert fleet.state.phase == phase, fleet.state
 
 
-def test_of_a_fleet_that_is_half_down_no_more_hosts_than_the_share_of_those_that_serve_switch_at_once(
+def test_in_a_fleet_that_is_half_down_the_share_that_may_switch_is_of_the_hosts_that_serve(
     begin: Begin,
 ) -> None:
     fleet = begin(1, 8, {**QUICK, "maxInFlight": "25%"})
@@ -50,8 +50,8 @@ def test_of_a_fleet_that_is_half_down_no_more_hosts_than_the_share_of_those_that
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_names_left_over_in_the_roster_have_nobody_look_later_for_a_host_that_died(begin: Begin, seed: int) -> None:
-    """As those of a fleet that scales by itself. Nobody is behind the last host in the line, who would look at once."""
+def test_leftover_names_in_the_roster_do_not_delay_the_search_for_a_host_that_died(begin: Begin, seed: int) -> None:
+    """As in a fleet that scales by itself. Behind the last host in line there is none that would look immediately."""
     fleet = begin(seed, 4, {**QUICK, "maxFailures": 1, "onFailure": "rollback"})
     for number in range(1000):
         fleet.ensemble.nodes[APP.roster_entry(f"old{number}")] = Node(b"{}")
@@ -62,7 +62,7 @@ def test_names_left_over_in_the_roster_have_nobody_look_later_for_a_host_that_di
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("boots", [False, True], ids=["nobody boots", "who has proved it boots"])
-def test_names_left_over_in_the_roster_have_no_soak_last_longer(begin: Begin, seed: int, *, boots: bool) -> None:
+def test_leftover_names_in_the_roster_do_not_prolong_a_soak(begin: Begin, seed: int, *, boots: bool) -> None:
     fleet = begin(seed, 4, {**QUICK, "steps": [{"names": ["web0"], "soak": 30}]})
     for number in range(1000):
         fleet.ensemble.nodes[APP.roster_entry(f"old{number}")] = Node(b"{}")
@@ -84,7 +84,7 @@ def test_a_step_by_names_after_one_by_number_is_not_held_up_by_hosts_that_it_doe
 
 
 @pytest.mark.parametrize("count", [8, 60])
-def test_a_step_is_counted_though_the_host_that_would_has_disappeared(begin: Begin, count: int) -> None:
+def test_a_step_is_counted_even_if_the_host_that_would_do_it_has_disappeared(begin: Begin, count: int) -> None:
     fleet = begin(2, count, {**QUICK, "steps": [{"hosts": 1}], "maxInFlight": 1})
     fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["proved"]))
     first = next(host for host in fleet.hosts if fleet.entry(host) == "proved")
@@ -101,7 +101,7 @@ def test_the_last_host_may_disappear_on_its_way(begin: Begin, seed: int) -> None
     expect(fleet, "done")
 
 
-def test_a_promoted_step_for_which_nobody_is_left_ends(begin: Begin) -> None:
+def test_a_promoted_step_for_which_no_host_is_left_ends(begin: Begin) -> None:
     fleet = begin(3, 40, {**QUICK, "steps": [{"hosts": "100%", "pause": True}, {"hosts": "100%"}], "maxInFlight": 10})
     expect(fleet, "paused")
     fleet.command("promote")
@@ -116,7 +116,7 @@ def test_a_head_that_was_refused_asks_again_soon_whatever_wakes_it_meanwhile(beg
     admitted = next(host for host in fleet.hosts if fleet.entry(host) == "admitted")
     fleet.run(2)
     for host in fleet.hosts:
-        host.wake()  # as anything may: a check, a file, the status
+        host.wake()  # as a check, a file or the status may
     fleet.run(0.1)
     admitted.hold(True)
     fleet.run(15, until=lambda: any(fleet.entry(host) == "admitted" for host in fleet.hosts if host is not admitted))
@@ -124,7 +124,7 @@ def test_a_head_that_was_refused_asks_again_soon_whatever_wakes_it_meanwhile(beg
     assert fleet.state.counts["admitted"] == 1
 
 
-def test_a_count_that_is_refused_is_not_tried_at_once_for_ever(begin: Begin) -> None:
+def test_a_count_that_is_refused_is_not_retried_without_a_pause(begin: Begin) -> None:
     fleet = begin(5, 3, QUICK)
     fleet.run(SOON, until=is_in(fleet, "running"))
     fleet.ensemble.forbidden.add(APP.agents)
@@ -152,7 +152,7 @@ def test_a_host_that_failed_and_was_forgiven_stays_so_when_its_agent_is_restarte
     assert fleet.state.forgiven == 1
 
 
-def test_a_host_that_was_made_anew_after_it_failed_waits_for_its_turn(begin: Begin) -> None:
+def test_a_host_that_was_recreated_after_it_failed_waits_for_its_turn(begin: Begin) -> None:
     fleet = begin(7, 4, QUICK)
     for host in fleet.hosts:
         host.fails = True
@@ -165,7 +165,7 @@ def test_a_host_that_was_made_anew_after_it_failed_waits_for_its_turn(begin: Beg
     assert failed.has == OLD
 
 
-def test_a_held_host_does_not_keep_a_fleet_from_having_rolled_back(begin: Begin) -> None:
+def test_a_held_host_does_not_keep_a_fleet_from_finishing_its_rollback(begin: Begin) -> None:
     fleet = begin(8, 4, {**QUICK, "onFailure": "rollback", "maxInFlight": 2})
     for host in fleet.hosts:
         host.deploys_for = 1000.0
@@ -177,18 +177,18 @@ def test_a_held_host_does_not_keep_a_fleet_from_having_rolled_back(begin: Begin)
     expect(fleet, "rolled_back")
 
 
-def test_a_rollout_that_is_deleted_on_the_way_begins_anew(begin: Begin) -> None:
+def test_a_rollout_that_is_deleted_on_the_way_starts_over(begin: Begin) -> None:
     fleet = begin(9, 6, QUICK)
     fleet.run(SOON, until=lambda: bool(fleet.state and fleet.state.counts["proved"] == 2))
     for path in [path for path in fleet.ensemble.nodes if path.startswith(APP.rollout(GENERATION))]:
         del fleet.ensemble.nodes[path]
         fleet.ensemble.fire(path)
-    fleet.ensemble.check = lambda: None  # who had it is not known any more, until it says so
+    fleet.ensemble.check = lambda: None  # hosts that had it are unknown until they report it
     expect(fleet, "done")
 
 
 @pytest.mark.parametrize("entry", ["admitted", "returning"])
-def test_a_host_that_is_restarted_on_its_way_is_in_nobodys_way(begin: Begin, entry: str) -> None:
+def test_a_host_that_is_restarted_on_its_way_holds_up_no_other(begin: Begin, entry: str) -> None:
     fleet = begin(10, 12, {**QUICK, "onFailure": "rollback", "maxInFlight": 2})
     if entry == "returning":
         fleet.hosts[0].fails = True
@@ -200,7 +200,7 @@ def test_a_host_that_is_restarted_on_its_way_is_in_nobodys_way(begin: Begin, ent
     expect(fleet, "rolled_back" if entry == "returning" else "done")
 
 
-def test_a_host_that_is_restarted_in_line_and_held_is_in_nobodys_way(begin: Begin) -> None:
+def test_a_host_that_is_restarted_in_line_and_held_holds_up_no_other(begin: Begin) -> None:
     fleet = begin(11, 6, {**QUICK, "steps": [{"hosts": 1, "pause": True}]})
     expect(fleet, "paused")
     for host in fleet.hosts[:3]:
@@ -212,7 +212,7 @@ def test_a_host_that_is_restarted_in_line_and_held_is_in_nobodys_way(begin: Begi
 
 @pytest.mark.parametrize("step", [{"hosts": "100%"}, {"names": ["web3"]}])
 @pytest.mark.parametrize("count", [5, 60])
-def test_a_soak_ends_in_time_though_nobody_waits_in_line(begin: Begin, count: int, step: dict[str, object]) -> None:
+def test_a_soak_ends_in_time_even_if_no_host_waits_in_line(begin: Begin, count: int, step: dict[str, object]) -> None:
     fleet = begin(12, count, {**QUICK, "steps": [{**step, "soak": 30}], "maxInFlight": "100%"})
     expect(fleet, "soaking")
     began = fleet.now
@@ -248,7 +248,7 @@ def test_a_connection_that_is_lost_for_a_moment_costs_no_place_in_the_line(begin
     [({}, "lost"), ({"rolledBackFrom": OLD}, "given up")],
     ids=["disappear", "come to nothing in a rollback"],
 )
-def test_a_host_notes_few_of_many_that_end_at_once_before_it_looks_after_itself(
+def test_a_host_records_few_of_many_others_that_end_together_before_it_looks_after_itself(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], what: str
 ) -> None:
     fleet = begin(1, 60, {**QUICK, "maxInFlight": "100%", "maxFailures": "100%", "progressDeadline": 60}, **keys)
@@ -270,13 +270,13 @@ def test_a_host_notes_few_of_many_that_end_at_once_before_it_looks_after_itself(
     monkeypatch.setattr(SimulatedHost, "turn", count)
     for host in fleet.hosts[1:] if what == "lost" else ():
         host.stop()
-    # Within two deadlines at the most, though each is noted by itself.
+    # Within two deadlines at most, although each is noted separately.
     fleet.run(3600 if what == "lost" else 120, until=lambda: ended() >= 59)
     assert ended() >= 59
     assert max(noted) <= MOST
 
 
-def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_somebody_else_writes(
+def test_a_host_to_be_given_up_is_not_left_to_the_next_deadline_because_of_concurrent_writes(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = begin(1, 30, {**QUICK, "maxInFlight": "100%", "progressDeadline": 60}, rolledBackFrom=OLD)
@@ -294,7 +294,7 @@ def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_
     assert fleet.state.given_up >= 30
 
 
-def test_who_was_admitted_just_before_the_deadline_is_counted_as_over_is_not_given_up(
+def test_a_host_that_was_admitted_just_before_the_deadline_counts_as_over_is_not_given_up(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = begin(1, 2, {**QUICK, "maxInFlight": 2, "progressDeadline": 60}, rolledBackFrom=OLD)
@@ -320,7 +320,7 @@ def test_who_was_admitted_just_before_the_deadline_is_counted_as_over_is_not_giv
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_a_request_has_failed(
+def test_a_host_to_be_given_up_is_not_left_to_the_next_deadline_because_a_request_has_failed(
     begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     fleet = begin(seed, 30, {**QUICK, "maxInFlight": "100%", "progressDeadline": 60}, rolledBackFrom=OLD)
@@ -341,11 +341,11 @@ def test_a_host_that_is_to_be_given_up_is_not_left_to_the_next_deadline_because_
 
 
 JUNK = b'{"state": "proved", "moves": "many"}'
-"""An entry that somebody else has written."""
+"""An entry that no agent has written."""
 
 
 def make_unreadable(fleet: Fleet, parent: str, host: SimulatedHost, *, forbid: bool) -> None:
-    """Have nobody read what a host has in the rollout any more."""
+    """Make the entry of a host in the rollout unreadable for all."""
     path = f"{APP.rollout(GENERATION)}/{parent}/{host.name}"
     assert path in fleet.ensemble.nodes
     if forbid:
@@ -355,7 +355,9 @@ def make_unreadable(fleet: Fleet, parent: str, host: SimulatedHost, *, forbid: b
 
 
 @pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
-def test_a_soak_ends_though_the_entry_of_a_host_that_is_gone_can_not_be_read(begin: Begin, forbid: bool) -> None:
+def test_a_soak_ends_even_if_the_entry_of_a_host_that_has_disappeared_cannot_be_read(
+    begin: Begin, forbid: bool
+) -> None:
     fleet = begin(1, 4, {**QUICK, "steps": [{"names": ["web0"], "soak": 30}], "maxInFlight": 1})
     expect(fleet, "soaking")
     fleet.hosts[0].stop()
@@ -364,7 +366,9 @@ def test_a_soak_ends_though_the_entry_of_a_host_that_is_gone_can_not_be_read(beg
 
 
 @pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
-def test_who_disappears_is_seen_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+def test_a_host_that_disappears_is_noticed_even_if_the_entry_of_another_cannot_be_read(
+    begin: Begin, forbid: bool
+) -> None:
     fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "maxFailures": 3, "progressDeadline": 10_000})
     for host in fleet.hosts:
         host.deploys_for = FOR_EVER
@@ -379,7 +383,7 @@ def test_who_disappears_is_seen_whatever_can_not_be_read_of_another(begin: Begin
 
 
 @pytest.mark.parametrize("forbid", [True, False], ids=["forbidden", "junk"])
-def test_who_hangs_is_given_up_whatever_can_not_be_read_of_another(begin: Begin, forbid: bool) -> None:
+def test_a_host_that_hangs_is_given_up_even_if_the_entry_of_another_cannot_be_read(begin: Begin, forbid: bool) -> None:
     fleet = begin(1, 4, {**QUICK, "maxInFlight": 4, "onFailure": "rollback", "progressDeadline": 60})
     for host in fleet.hosts:
         host.never_returns = True
@@ -393,7 +397,7 @@ def test_who_hangs_is_given_up_whatever_can_not_be_read_of_another(begin: Begin,
 
 
 def away_for_an_hour(fleet: Fleet, last: SimulatedHost) -> None:
-    """No server answers for an hour; `last` has a connection again after all others."""
+    """Have no server answer for an hour, and `last` be the last to have a connection again."""
     fleet.lose_ensemble(3600)
     for host in fleet.hosts:
         if host is not last:
@@ -402,7 +406,7 @@ def away_for_an_hour(fleet: Fleet, last: SimulatedHost) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_soak_ends_while_no_server_answers(begin: Begin, seed: int) -> None:
-    """A canary that falls ill then can't say so before others have a connection again."""
+    """A canary that falls ill meanwhile can't report it before others have a connection again."""
     fleet = begin(seed, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 60}]})
     expect(fleet, "soaking")
     fleet.run(5)
@@ -417,7 +421,7 @@ def test_no_soak_ends_while_no_server_answers(begin: Begin, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) -> None:
-    """What a host has come to then it can't say before others have a connection again."""
+    """A host can't report the outcome it reaches meanwhile before others have a connection again."""
     fleet = begin(seed, 5, {**QUICK, "onFailure": "rollback"})
     fleet.run(SOON, until=lambda: "admitted" in map(fleet.entry, fleet.hosts))
     away_for_an_hour(fleet, next(host for host in fleet.hosts if fleet.entry(host) == "admitted"))
@@ -427,7 +431,7 @@ def test_no_deadline_runs_down_while_no_server_answers(begin: Begin, seed: int) 
 
 
 def lose_ensemble_often(fleet: Fleet, phase: str) -> None:
-    """No connection lasts longer than 30 s, for half an hour, or as long as the rollout is in a phase."""
+    """Have no connection last longer than 30 s, for half an hour or as long as the rollout is in a phase."""
     for _number in range(60):
         fleet.run(30, until=lambda: not is_in(fleet, phase)())
         if not is_in(fleet, phase)():
@@ -436,8 +440,8 @@ def lose_ensemble_often(fleet: Fleet, phase: str) -> None:
 
 
 @pytest.mark.parametrize("count", [5, 50])
-def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
-    """Of many, each looks at the others so rarely that it has no turn between two outages."""
+def test_a_soak_ends_even_if_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
+    """In a large fleet a host looks at the others so rarely that it has no turn between two outages."""
     fleet = begin(1, count, {**QUICK, "steps": [{"names": ["web4"], "soak": 300}]})
     expect(fleet, "soaking")
     lose_ensemble_often(fleet, "soaking")
@@ -446,7 +450,7 @@ def test_a_soak_ends_though_no_connection_lasts_as_long(begin: Begin, count: int
 
 
 @pytest.mark.parametrize("count", [5, 50])
-def test_a_deadline_runs_down_though_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
+def test_a_deadline_runs_down_even_if_no_connection_lasts_as_long(begin: Begin, count: int) -> None:
     fleet = begin(1, count, {**QUICK, "progressDeadline": 300})
     for host in fleet.hosts:
         host.deploys_for = FOR_EVER
@@ -456,10 +460,10 @@ def test_a_deadline_runs_down_though_no_connection_lasts_as_long(begin: Begin, c
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_canary_that_is_gone_after_an_outage_counts_as_lost_though_its_session_ends_late(
+def test_a_canary_that_is_gone_after_an_outage_counts_as_lost_even_if_its_session_ends_late(
     begin: Begin, seed: int
 ) -> None:
-    """ZooKeeper ends sessions in whole ticks, and there are two in the shortest session timeout."""
+    """ZooKeeper ends sessions at full ticks, and there are two in the shortest session timeout."""
     fleet = begin(seed, 5, {**QUICK, "steps": [{"names": ["web4"], "soak": 60}]})
     expect(fleet, "soaking")
     fleet.run(55)
@@ -477,8 +481,8 @@ def test_a_canary_that_is_gone_after_an_outage_counts_as_lost_though_its_session
 
 
 @pytest.mark.parametrize("state", ["active", "checking"])
-def test_an_agent_that_knows_no_rollouts_and_has_the_release_holds_nobody_up(begin: Begin, state: str) -> None:
-    """One of an older version, which deploys at once; or one that may not write in the rollout."""
+def test_an_agent_without_rollouts_that_has_the_release_holds_up_no_other(begin: Begin, state: str) -> None:
+    """For example an older version, which deploys immediately, or an agent that may not write in the rollout."""
     fleet = begin(1, 4, {**QUICK, "onFailure": "rollback"})
     status = {"name": "old", "state": state, "generation": GENERATION, "commitId": NEW}
     fleet.ensemble.nodes[APP.agent("old")] = Node(json.dumps(status).encode(), owner=-1)

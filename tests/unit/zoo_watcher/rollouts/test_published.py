@@ -1,4 +1,4 @@
-"""To what a rollout has hosts go back, where only publishers may publish."""
+"""The release to which a rollout has hosts go back, where only publishers may publish."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PLAN = {"from": OLD, "minHealthy": 0}
 
 
 @pytest.mark.parametrize(("own", "policy"), [(PLAN, None), (None, PLAN), (None, {**PLAN, "from": OLD.upper()})])
-def test_hosts_take_what_the_record_or_the_policy_of_a_publisher_names_and_nothing_else(
+def test_hosts_go_back_only_to_what_the_record_or_the_policy_of_a_publisher_names(
     begin: Callable[..., Fleet], own: Any, policy: Any
 ) -> None:
     host = begin(1, 1, PLAN).hosts[0]
@@ -45,13 +45,13 @@ def test_hosts_take_what_the_record_or_the_policy_of_a_publisher_names_and_nothi
         part = Participation(host, session, wanted, lambda: None, resumes=False)  # type: ignore[arg-type]
         part.keep()
         assert (refusal in (part.refused or "")) if refusal else part.refused is None
-        # Its status says so, too: it says that the rollout was rolled back.
+        # Its status reports this too, as it reports that the rollout was rolled back.
         assert part.assignment.standstill is not None
         assert ("is not deployed" in part.assignment.standstill.message) == (refusal is not None)
 
 
 def returning(begin: Callable[..., Fleet], ensemble: Ensemble, stable: str) -> tuple[Any, FakeSession, Desired]:
-    """A host that a rollout has go back to `stable`, its session, and what is published."""
+    """A host that a rollout tells to go back to `stable`, its session, and what is published."""
     host = begin(1, 1, PLAN).hosts[0]
     host.has = NEW
     desired = Release(URL, NEW, "site", extra={"rollout": PLAN})
@@ -80,10 +80,10 @@ CREATES = AGENT._replace(perms=READ | MAY_CREATE)
         ({APP.config: []}, True),
     ],
 )
-def test_what_only_publishers_may_write_says_itself_what_was_published(
+def test_a_rollout_that_only_publishers_may_write_proves_what_was_published(
     begin: Callable[..., Fleet], acls: dict[str, list[Any]], is_refused: bool
 ) -> None:
-    """A script that only writes `config` keeps no history; where it and the agents have one identity, hosts go back."""
+    """A script that only writes `config` keeps no history. Hosts go back even where it has the agents' identity."""
     ensemble = Ensemble()
     ensemble.acls = {path: [PUBLISHER] for path in (APP.root, APP.config, APP.rollouts, APP.rollout(7))} | acls
     host, session, wanted = returning(begin, ensemble, "f" * 40)
@@ -94,7 +94,7 @@ def test_what_only_publishers_may_write_says_itself_what_was_published(
 
 
 def judged(begin: Callable[..., Fleet], said: Exception) -> tuple[Participation, list[str]]:
-    """The part of a host that is to go back to a release of which this is said; which commits were asked about."""
+    """The part of a host that is to go back to a release that is judged by `said`, and the commits that were judged."""
     asked: list[str] = []
 
     def check(stable: Release, _desired: Release, _history: Any) -> None:
@@ -118,14 +118,14 @@ def test_a_release_that_no_signature_vouches_for_is_judged_once_until_the_rollou
     assert asked == ["f" * 40] * 2
 
 
-def test_what_can_not_be_verified_now_is_asked_again_at_each_turn(begin: Callable[..., Fleet]) -> None:
+def test_a_release_that_cannot_be_verified_now_is_judged_again_at_each_turn(begin: Callable[..., Fleet]) -> None:
     part, asked = judged(begin, SessionTroubleError("no file of signers"))
     for turn in range(3):
         part.keep()
         assert (part.refused, len(asked)) == ("no file of signers", turn + 1)
 
 
-def test_of_a_long_history_only_as_much_counts_as_publishers_keep() -> None:
+def test_only_as_much_of_a_long_history_counts_as_publishers_keep() -> None:
     ensemble = Ensemble()
     for number in range(HISTORY_LIMIT + 20):
         data = Release(URL, f"{number:040}", "site").to_node()
@@ -135,7 +135,9 @@ def test_of_a_long_history_only_as_much_counts_as_publishers_keep() -> None:
     assert commits == list(range(HISTORY_LIMIT + 19, 19, -1))
 
 
-def test_of_a_history_that_was_copied_in_one_transaction_each_entry_was_published(begin: Callable[..., Fleet]) -> None:
+def test_each_entry_of_a_history_that_was_copied_in_one_transaction_counts_as_published(
+    begin: Callable[..., Fleet],
+) -> None:
     ensemble = Ensemble()
     releases = {number: Release(URL, f"{number:040}", "site").to_node() for number in range(3)}
     ensemble.apply([Write(CREATE, f"{APP.history}/release-{number:010}", data) for number, data in releases.items()])
@@ -148,7 +150,7 @@ def test_of_a_history_that_was_copied_in_one_transaction_each_entry_was_publishe
     assert [int(release.commit_id) for release in znodes.history()] == [2, 1, 0]
 
 
-def test_what_the_plan_names_needs_no_right_to_read_the_history(begin: Callable[..., Fleet]) -> None:
+def test_a_release_that_the_plan_names_needs_no_right_to_read_the_history(begin: Callable[..., Fleet]) -> None:
     ensemble = Ensemble()
     ensemble.forbidden = {APP.history}
     for stable, is_refused in ((OLD, False), ("f" * 40, True)):

@@ -1,4 +1,4 @@
-"""A host that was proved, and proves what is live once more, as after a boot: no further step is opened meanwhile."""
+"""A proved host that proves its live release once more, as after a boot: no further step is opened meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAN = {
 
 
 def reboot_canary(fleet: Fleet) -> SimulatedHost:
-    """Have the canary boot when its soak is almost over; it takes longer than that until it is known to be well."""
+    """Have the canary boot when its soak is almost over, so that its health is known only after the end of the soak."""
     fleet.run(120, until=lambda: is_soaking(fleet))
     fleet.run(SOAK - 1)
     assert is_soaking(fleet)
@@ -49,7 +49,7 @@ def test_a_soak_waits_for_a_canary_that_has_booted_and_is_well(begin: Begin, cou
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_canary_that_is_ill_after_a_boot_fails_before_the_next_step_is_open(begin: Begin, seed: int) -> None:
+def test_a_canary_that_is_ill_after_a_boot_fails_before_the_next_step_is_opened(begin: Begin, seed: int) -> None:
     fleet = begin(seed, 3, PLAN)
     reboot_canary(fleet).is_sick = True
     fleet.run(120, until=lambda: not is_soaking(fleet))
@@ -58,10 +58,10 @@ def test_a_canary_that_is_ill_after_a_boot_fails_before_the_next_step_is_open(be
     assert (fleet.state.phase, fleet.state.step) == ("halted", 0)
 
 
-def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_said_so(
+def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_reported_that(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the one and the other it asks the ensemble a few things, and others may look."""
+    """Between the failure and its report the canary sends other requests, and other hosts may look."""
     fleet = begin(1, 3, PLAN)
     canary = reboot_canary(fleet)
     canary.fails = True
@@ -85,7 +85,7 @@ def test_a_canary_that_fails_after_a_boot_is_waited_for_until_it_has_said_so(
 def test_a_lost_host_that_is_back_stays_a_failure_until_it_has_been_healthy_for_long_enough(
     begin: Begin, seed: int
 ) -> None:
-    """A release that takes each host down after a while is never proved, and no failure of its is forgotten."""
+    """A release that takes each host down after a while is never proved, and none of its failures is forgotten."""
     fleet = begin(seed, 6, {"from": OLD, "minHealthy": 10, "maxFailures": 1})
     fleet.run(60, until=lambda: any(host.has == NEW for host in fleet.hosts))
     first = next(host for host in fleet.hosts if host.has == NEW)
@@ -129,16 +129,16 @@ def test_a_soak_does_not_wait_for_a_host_that_a_person_holds(begin: Begin) -> No
     assert not is_soaking(fleet)
 
 
-def test_a_host_that_proves_the_release_makes_no_rollout_that_somebody_deletes(
+def test_a_host_that_proves_the_release_does_not_recreate_a_rollout_that_somebody_deletes(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a rollout that is its root alone, nobody could read a state, and nobody would begin it anew."""
+    """No host could read the state of a rollout that is only its root, and none would start it again."""
     monkeypatch.setattr(simulated_fleet, "PROOF", FOR_EVER)
     fleet = begin(1, 3, PLAN)
     canary, root = reboot_canary(fleet), APP.rollout(GENERATION)
     fleet.run(1, until=lambda: bool(fleet.ensemble.children(f"{root}/proving")))
     assert fleet.ensemble.children(f"{root}/proving") == [canary.name]
-    # Nobody is told: without a gate there is no watch on it.
+    # No host is notified: without a gate there is no watch on it.
     ensemble = fleet.ensemble
     ensemble.nodes = {path: node for path, node in ensemble.nodes.items() if not path.startswith(root)}
     turns = canary.turns

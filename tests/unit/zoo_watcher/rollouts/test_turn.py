@@ -22,7 +22,7 @@ STATE = begin(Release(URL, NEW, "site"), {"steps": [{"hosts": 1, "pause": True}]
     [{"ended": None}, *({"ended": ("active", None), mark: True} for mark in ("is_held", "is_drained"))],
     ids=["proves it anew", "held", "drained"],
 )
-def test_a_proved_host_is_not_ill_while_that_says_nothing(keys: dict[str, Any]) -> None:
+def test_a_proved_host_does_not_count_as_ill_while_its_health_means_nothing(keys: dict[str, Any]) -> None:
     host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", **keys)
     assert next_move(STATE, STATE.parsed_plan(), PROVED, host) is Wait.ASIDE
 
@@ -35,7 +35,7 @@ def test_a_proved_host_that_falls_ill_has_failed() -> None:
 
 
 def test_a_proved_host_that_is_not_healthy_in_the_time_of_its_proof_has_failed() -> None:
-    """After a boot, as before it."""
+    """This holds after a boot as before it."""
     host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", awaits_health=True)
     failed = Outcome("web1", PROVED, FAILED, "not healthy in time: connection refused")
     assert next_move(STATE, STATE.parsed_plan(), PROVED, host) == failed
@@ -43,7 +43,7 @@ def test_a_proved_host_that_is_not_healthy_in_the_time_of_its_proof_has_failed()
         assert next_move(STATE, STATE.parsed_plan(), PROVED, excused) is Wait.ASIDE
 
 
-def test_a_proved_host_that_is_installed_anew_and_fails_counts() -> None:
+def test_a_proved_host_that_is_reinstalled_and_fails_counts() -> None:
     host = HostView("web1", ended=("failed", "disk full"))
     assert next_move(STATE, STATE.parsed_plan(), PROVED, host) == Outcome("web1", PROVED, FAILED, "disk full")
 
@@ -58,14 +58,14 @@ def test_a_host_that_had_the_release_and_does_not_become_healthy_stands_in_line(
 
 @pytest.mark.parametrize("rolled_back_from", [{}, {"rolledBackFrom": OLD}], ids=["rollout", "rollback"])
 def test_a_host_that_follows_and_was_not_healthy_in_time_frees_its_turn(rolled_back_from: dict[str, str]) -> None:
-    """It may stay like that for ever, where there is nothing that it could go back to."""
+    """It may stay like that permanently, if there is nothing that it could go back to."""
     state = replace(STATE, phase="done", release={**STATE.release, **rolled_back_from})
     host = HostView("web1", has=NEW, is_switched=True, sickness="connection refused", is_at_head=True)
     assert next_move(state, state.parsed_plan(), None, host) is Wait.IN_LINE
     assert next_move(state, state.parsed_plan(), None, replace(host, awaits_health=True)) is Wait.ASIDE
 
 
-def test_a_host_that_is_held_as_it_follows_keeps_its_turn_while_what_is_live_is_brought_to_its_outcome() -> None:
+def test_a_host_that_is_held_as_it_follows_keeps_its_turn_until_the_live_release_has_its_outcome() -> None:
     state = replace(STATE, phase="done")
     host = HostView("web1", has=NEW, is_switched=True, is_held=True, is_busy=True, is_at_head=True)
     assert next_move(state, state.parsed_plan(), None, host) is Wait.IN_LINE
@@ -90,7 +90,7 @@ def test_a_lost_host_that_is_back_is_proved_when_it_has_been_healthy_for_as_long
     assert next_move(state, state.parsed_plan(), None, host) == Has("web1", None)
 
 
-def test_a_host_that_does_not_serve_asks_to_go_back_at_once() -> None:
+def test_a_host_that_does_not_serve_asks_to_go_back_urgently() -> None:
     back = begin(Release(URL, OLD, "site", extra={"rolledBackFrom": NEW}), {"maxInFlight": 1}, None, 3)
     sick = HostView("web1", has=NEW, sickness="connection refused")
     assert next_move(back, back.parsed_plan(), None, sick) == Ask("web1", {}, None, urgent=True)
@@ -114,7 +114,7 @@ def test_a_host_has_not_returned_while_the_release_is_live_on_it() -> None:
     assert next_move(state, STATE.parsed_plan(), RETURNING, still) is Wait.IN_LINE_BACK
 
 
-def test_a_host_that_was_back_before_anybody_saw_that_it_had_disappeared_is_lost_where_the_rollout_is_halted() -> None:
+def test_a_host_that_was_back_before_its_absence_was_noticed_is_lost_where_the_rollout_is_halted() -> None:
     state = replace(STATE, phase="halted")
     host = HostView("web1", has=NEW, is_switched=True, is_cut_off=True)
     move = next_move(state, STATE.parsed_plan(), ADMITTED, host)
@@ -125,5 +125,5 @@ def test_a_host_that_was_back_before_anybody_saw_that_it_had_disappeared_is_lost
 
 
 def admitted(state: RolloutRecord) -> RolloutRecord:
-    """The state with a host on its way."""
+    """The state, with one host on its way."""
     return replace(state, counts={ADMITTED: 1})

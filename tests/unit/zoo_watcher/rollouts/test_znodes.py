@@ -1,4 +1,4 @@
-"""What a host writes in a rollout of thousands, whose state is another one many times a second."""
+"""What a host writes in a rollout of thousands of hosts, whose state changes many times a second."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROOT = PATHS.rollout(7)
 
 
 class SlowSession(FakeSession):
-    """A session of a large fleet: while the statuses of its agents are read, somebody else changes the state."""
+    """A session of a large fleet, in which another host changes the state while the agents are listed."""
 
     def begin_list(self, path: str) -> Callable[[], list[str]]:
-        """The names."""
+        """As in `Session`, after a change of the state by another host."""
         if path == PATHS.agents:
             self._ensemble.apply([Write(SET, ROOT, self._ensemble.nodes[ROOT].data, -1)])
         return super().begin_list(path)
@@ -39,7 +39,7 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
         session.create(PATHS.roster_entry(name), RosterEntry(name=name, labels={"zone": zone}).to_node())
     session.create(PATHS.agent("web3"), b"{}", ephemeral=True)
     session.create(PATHS.roster_entry("web3"), b"[" * 100_000)
-    # What outlasts a session is no host's.
+    # A znode that outlasts its session is not a host's.
     session.create(PATHS.agent("web4"), b"{}")
     session.create(PATHS.roster_entry("web4"), RosterEntry(name="web4", labels={"zone": "a"}).to_node())
     znodes = RolloutZnodes(session, PATHS, 7, "web0")  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def test_a_step_of_labels_counts_the_hosts_of_the_roster_that_have_them() -> Non
     assert znodes.count(view).left == 2
 
 
-def test_the_failure_that_stops_a_rollout_is_written_however_fast_the_others_come_further() -> None:
+def test_the_failure_that_stops_a_rollout_is_written_however_fast_the_others_progress() -> None:
     ensemble = Ensemble()
     state = begin(Release(URL, NEW, "shop"), {"maxInFlight": 2}, Release(URL, OLD, "shop"), 1500)
     state = replace(state, counts={**state.counts, ADMITTED: 1})
@@ -87,10 +87,10 @@ def test_an_entry_has_the_step_in_which_its_host_was_admitted_whatever_becomes_o
 
 
 class LateSession(FakeSession):
-    """A session whose first write comes too late: hosts that had the release say so before it."""
+    """A session whose first write comes too late: hosts that had the release report it first."""
 
     def commit(self, writes: list[Write]) -> bool:
-        """All of them, or none."""
+        """As in `Session`, after hosts have reported that they had the release."""
         state = RolloutRecord.from_node(self._ensemble.nodes[ROOT].data)
         if not state.had:
             say_that_they_had_it(self._ensemble, state, 40)
@@ -98,14 +98,14 @@ class LateSession(FakeSession):
 
 
 def say_that_they_had_it(ensemble: Ensemble, state: RolloutRecord, number: int) -> None:
-    """The first of the hosts that have the release without an entry have one now."""
+    """Give the first `number` hosts that had the release without an entry an entry."""
     after = replace(state, had=number, counts={**state.counts, PROVED: number})
     entries = [Write(CREATE, f"{ROOT}/hosts/web{one}", HostEntry(PROVED).to_node()) for one in range(1, number + 1)]
     ensemble.apply([Write(SET, ROOT, after.to_node(), -1), *entries])
 
 
-def test_a_host_that_says_that_it_had_the_release_while_a_failure_is_written_is_not_counted_twice() -> None:
-    """40 of 100 hosts had it: that is less than most, so it is bad, and taken back."""
+def test_a_host_that_reports_that_it_had_the_release_while_a_failure_is_written_is_not_counted_twice() -> None:
+    """40 of 100 hosts had it, which is not most, so the release is bad and is rolled back."""
     ensemble = Ensemble()
     state = begin(Release(URL, NEW, "shop"), {"onFailure": "rollback"}, Release(URL, OLD, "shop"), 100)
     state = replace(state, counts={**state.counts, ADMITTED: 1})
@@ -128,7 +128,7 @@ def test_a_host_that_says_that_it_had_the_release_while_a_failure_is_written_is_
 
 
 class TrimmingSession(FakeSession):
-    """A session that deletes what is below a znode too."""
+    """A session that can also delete what is below a znode."""
 
     def delete_below(self, path: str) -> None:
         """As in `Session`."""
@@ -149,9 +149,9 @@ def add_proved(ensemble: Ensemble, generation: int, commit: str) -> None:
 
 
 def copied_application() -> tuple[Ensemble, RolloutZnodes]:
-    """An application that was copied to another ensemble, with its rollouts, and has had two of its own since.
+    """An application that was copied to another ensemble with its rollouts, and has had two new ones since.
 
-    The third is published.
+    A third one is published.
     """
     ensemble = Ensemble()
     for generation in COPIED:
@@ -163,8 +163,8 @@ def copied_application() -> tuple[Ensemble, RolloutZnodes]:
     return ensemble, RolloutZnodes(session, PATHS, published, "web0")  # type: ignore[arg-type]
 
 
-def test_rollouts_that_were_copied_from_another_ensemble_say_nothing_of_what_is_known_to_work() -> None:
-    """Whatever numbers they have: those of another ensemble are from before all that was published here."""
+def test_rollouts_that_were_copied_from_another_ensemble_do_not_determine_the_stable_release() -> None:
+    """Whatever numbers they have, rollouts of another ensemble are older than all that was published here."""
     ensemble, znodes = copied_application()
     assert znodes.begin(Release(URL, NEW, "shop"), True)
     stable = RolloutRecord.from_node(ensemble.nodes[znodes.root].data).stable
@@ -181,8 +181,8 @@ def test_rollouts_that_were_copied_from_another_ensemble_are_deleted_first() -> 
     assert kept[:3] == [znodes.generation - 2, znodes.generation - 1, znodes.generation]
 
 
-def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts() -> None:
-    """Its entries have one generation, and a server lists them in any order."""
+def test_the_newest_release_counts_in_a_history_that_was_copied_in_one_transaction() -> None:
+    """Its entries have the same generation, and a server lists them in any order."""
     ensemble = Ensemble()
     for number, commit in ((2, BAD), (3, NEW), (1, OLD)):
         entry = Release(URL, commit, "shop", extra={PROVED_AT: "2026-11-24T10:15:30+00:00"})

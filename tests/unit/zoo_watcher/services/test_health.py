@@ -1,4 +1,4 @@
-"""Whether a service is healthy: how answers in a row are counted, and what a proof waits for."""
+"""Whether a service is healthy: how results in a row are counted, and what a proof waits for."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from zoo_watcher.services.health import LOOK, Checker, Health, Supervisor
 
 
 def check(port: int, kind: str = "tcp", **options: Any) -> Check:
-    """A check of a port of this machine that is asked every 20 ms."""
+    """A check of a port of this machine that is made every 20 ms."""
     return Check(**{"type": kind, "host": "127.0.0.1", "port": port, "interval": 0.02, "timeout": 0.5, **options})
 
 
 def counted(settings: Check, answers: str) -> str:
-    """Whether a checker that gets these answers (`+` passed, `-` failed) is healthy after each (`1` yes, `0` no)."""
+    """Whether a checker is healthy (`1` yes, `0` no) after each of these results (`+` passed, `-` failed)."""
     checker = Checker(settings, lambda: None)
     healthy = ""
     for answer in answers:
@@ -41,7 +41,7 @@ def counted(settings: Check, answers: str) -> str:
         (2, 3, "+-+-++--+---", "000001111110"),
     ],
 )
-def test_answers_in_a_row_are_counted(rise: int, fall: int, answers: str, healthy: str) -> None:
+def test_results_in_a_row_are_counted(rise: int, fall: int, answers: str, healthy: str) -> None:
     assert counted(check(1, rise=rise, fall=fall), answers) == healthy
 
 
@@ -62,7 +62,7 @@ def test_a_check_follows_its_service_down_and_up(service: Service) -> None:
     wait_for(lambda: checker.healthy, "the service is seen to be up again")
 
 
-def test_a_verdict_has_the_time_of_the_last_answer_also_of_one_that_proves_nothing() -> None:
+def test_a_verdict_has_the_time_of_the_last_result_even_of_one_that_proves_nothing() -> None:
     checker = Checker(check(1), lambda: None)
     assert checker.answered_at == 0
     checker._note("down", checker._epoch)
@@ -74,7 +74,7 @@ def test_a_verdict_has_the_time_of_the_last_answer_also_of_one_that_proves_nothi
     assert checker.answered_at > 0
 
 
-def test_an_answer_to_a_question_from_before_the_proof_proves_nothing() -> None:
+def test_the_result_of_a_check_from_before_the_proof_proves_nothing() -> None:
     checker = Checker(check(1), lambda: None)
     epoch = checker._epoch
     checker._note(None, epoch)
@@ -115,7 +115,7 @@ def test_a_proof_waits_for_every_check_and_names_those_that_do_not_pass(service:
     assert health.reason == ""
 
 
-def test_a_host_without_checks_is_proved_at_once() -> None:
+def test_a_host_without_checks_is_proved_immediately() -> None:
     health = Health([], lambda: None)
     health.begin_proof()
     assert health.wait_proved(0, threading.Event().is_set)
@@ -133,7 +133,7 @@ def test_waiting_for_a_proof_ends_when_it_is_cancelled(service: Service) -> None
     assert not health.wait_proved(None, cancelled.is_set)
 
 
-def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Service) -> None:
+def test_after_a_switch_a_check_is_made_immediately_however_long_the_interval(service: Service) -> None:
     service.open()
     health = Health([check(service.port, "http", interval=60)], lambda: None)
     health.start()
@@ -144,7 +144,7 @@ def test_after_a_switch_is_asked_at_once_however_long_the_interval(service: Serv
     assert time.monotonic() - began < 5
 
 
-def test_a_check_that_hangs_is_no_proof_of_health_any_more_and_its_next_answer_is() -> None:
+def test_a_check_that_hangs_no_longer_proves_health_and_its_next_result_does() -> None:
     changes: list[None] = []
     checker = Checker(check(1), lambda: changes.append(None))
     supervisor = Supervisor([checker])
@@ -165,7 +165,7 @@ def test_a_check_that_hangs_is_no_proof_of_health_any_more_and_its_next_answer_i
     assert checker.healthy
 
 
-def test_a_check_that_can_not_be_made_leaves_the_verdict_as_it_was_for_as_long_as_one_that_hangs(
+def test_a_check_that_cannot_be_made_leaves_the_verdict_unchanged_for_as_long_as_one_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes: list[None] = []
@@ -197,7 +197,7 @@ def test_a_check_that_can_not_be_made_leaves_the_verdict_as_it_was_for_as_long_a
     assert (checker.healthy, health.troubles) == (True, [])
 
 
-def test_an_error_of_the_agents_own_ends_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_of_the_agent_ends_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
     errors: Iterator[Exception] = iter([MemoryError(), TypeError("wrong")])
 
     def err(_check: Check) -> str | None:
@@ -211,7 +211,7 @@ def test_an_error_of_the_agents_own_ends_no_check(monkeypatch: pytest.MonkeyPatc
     wait_for(lambda: health.checkers[0].healthy, "it is asked again")
 
 
-def test_a_pause_of_the_whole_agent_is_not_held_against_its_checks() -> None:
+def test_a_pause_of_the_entire_agent_is_not_held_against_its_checks() -> None:
     checker = Checker(check(1), lambda: None)
     supervisor = Supervisor([checker])
     checker._note(None, checker._epoch)
@@ -221,7 +221,7 @@ def test_a_pause_of_the_whole_agent_is_not_held_against_its_checks() -> None:
     assert checker.healthy
 
 
-def test_a_soak_begins_when_the_last_check_passes_and_anew_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_soak_begins_when_the_last_check_passes_and_again_after_each_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     health = Health([check(1, rise=2), check(2, fall=3)], lambda: None)
@@ -257,7 +257,7 @@ def test_a_proof_without_a_soak_takes_nothing_back() -> None:
     assert health.proved
 
 
-def test_waiting_for_a_proof_tells_when_a_soak_begins_and_when_it_is_broken_off(service: Service) -> None:
+def test_waiting_for_a_proof_reports_when_a_soak_begins_and_when_it_is_interrupted(service: Service) -> None:
     answers = iter([200, 200, 500])
     service.answer = lambda: (next(answers, 200), "")
     service.open()
@@ -271,7 +271,7 @@ def test_waiting_for_a_proof_tells_when_a_soak_begins_and_when_it_is_broken_off(
     assert health.proved
 
 
-def test_a_soak_sees_answers_however_long_the_interval(service: Service) -> None:
+def test_a_soak_makes_checks_however_long_the_interval(service: Service) -> None:
     service.open()
     health = Health([check(service.port, "http", interval=60)], lambda: None)
     health.start()
@@ -281,13 +281,13 @@ def test_a_soak_sees_answers_however_long_the_interval(service: Service) -> None
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The lines that were logged: their levels, and what they say."""
+    """The lines that were logged, each with its level."""
     lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
     caplog.clear()
     return lines
 
 
-def test_the_first_failure_is_told_and_the_return_but_not_each_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_failure_and_the_recovery_are_logged_but_not_each_result(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     checker = Checker(check(80, rise=2, fall=3), lambda: None)
 
@@ -297,7 +297,7 @@ def test_the_first_failure_is_told_and_the_return_but_not_each_answer(caplog: py
 
     answer("down", "down", "refused", "down")
     assert told(caplog) == ["WARNING check fails: down"]
-    # It passes once, which is not enough to be well again.
+    # It passes once, which is not enough to be healthy again.
     answer(None, "down")
     assert told(caplog) == []
     answer(None, None, None)
@@ -312,7 +312,7 @@ def test_a_new_release_has_a_first_failure_of_its_own(caplog: pytest.LogCaptureF
     checker._note("down", checker._epoch)
     before = checker._epoch
     checker.prove()
-    # What was asked before it went live tells nothing of it.
+    # A check from before it went live says nothing about it.
     checker._note("down", before)
     assert told(caplog) == ["WARNING check fails: down"]
     checker._note("down", checker._epoch)

@@ -1,4 +1,4 @@
-"""The answers of HTTP servers: what is read of them is what Python's own client reads, where that reads them at all."""
+"""Responses of HTTP servers: they are read as Python's own client reads them, if that can read them at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check(**options: Any) -> Check:
 
 
 def ask(answer: bytes, limit: int = LIMIT, **options: Any) -> tuple[tuple[int, bytes], bytes]:
-    """What is read of an answer, and the request that it was given to."""
+    """What is read of a response, and the request that was sent."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(answer)
@@ -35,7 +35,7 @@ def ask(answer: bytes, limit: int = LIMIT, **options: Any) -> tuple[tuple[int, b
 
 
 def ask_by_the_standard_library(answer: bytes, **options: Any) -> tuple[tuple[int, bytes], bytes]:
-    """The same of `http.client`."""
+    """The same as `http.client` does it."""
     asked = check(**options)
     client = http.client.HTTPConnection(asked.host, asked.port)
     client.default_port = {"http": 80, "https": 443}[asked.type]
@@ -85,7 +85,7 @@ def test_an_answer_is_read_as_the_standard_library_reads_it(answer: bytes) -> No
         {"host": "shop.example.org"},
     ],
 )
-def test_a_request_is_the_one_of_the_standard_library(options: dict[str, Any]) -> None:
+def test_a_request_is_the_same_as_the_standard_librarys(options: dict[str, Any]) -> None:
     assert ask(OK, **options)[1] == ask_by_the_standard_library(OK, **options)[1]
 
 
@@ -93,7 +93,7 @@ def test_the_zone_of_an_address_is_not_sent() -> None:
     assert b"\r\nHost: [fe80::1]:8080\r\n" in ask(OK, host="fe80::1%eth0")[1]
 
 
-def test_a_body_that_nobody_asks_for_is_not_waited_for() -> None:
+def test_a_body_that_is_not_needed_is_not_waited_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(5)
@@ -109,12 +109,12 @@ def test_a_body_of_a_known_length_is_not_waited_for_longer() -> None:
         assert http_answer(ours, check(), LIMIT) == (200, b"fine")
 
 
-def test_a_chunk_may_be_larger_than_what_is_searched() -> None:
+def test_a_chunk_may_be_larger_than_the_limit() -> None:
     answer = CHUNKED + b"186a0\r\n" + b"x" * 100_000 + b"\r\n0\r\n\r\n"
     assert ask(answer)[0] == (200, b"x" * LIMIT)
 
 
-def test_the_rest_of_a_chunk_that_nobody_asks_for_is_not_waited_for() -> None:
+def test_the_rest_of_a_chunk_that_is_not_needed_is_not_waited_for() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(5)
@@ -150,7 +150,7 @@ def test_an_answer_may_come_in_pieces() -> None:
         (CHUNKED + b"4\r\nfi", "the answer has no size of a chunk, but ''"),
     ],
 )
-def test_what_is_no_whole_answer_is_a_reason(answer: bytes, problem: str) -> None:
+def test_an_incomplete_or_invalid_answer_gives_a_reason(answer: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(problem)}$"):
         ask(answer)
 
@@ -162,7 +162,7 @@ def test_what_is_no_whole_answer_is_a_reason(answer: bytes, problem: str) -> Non
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 11 + OK + b"\r\n", "more than 10 interim answers"),
     ],
 )
-def test_an_answer_that_has_no_end_is_not_read_on(answer: bytes, why: str) -> None:
+def test_an_answer_without_an_end_is_read_no_further(answer: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=f"^{why}$"):
         ask(answer)
 

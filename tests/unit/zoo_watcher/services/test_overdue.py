@@ -1,4 +1,4 @@
-"""When a withdrawal does not come through, and only the end of the session is left."""
+"""When a withdrawal can't be made in time, and only ending the session is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address that a registration without one of its own has."""
+"""The address of a registration for which none is configured."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from zoo_watcher.services.own_address import OwnAddress, address_towards
 @pytest.mark.parametrize(
     "members", [["127.0.0.1:2181"], ["127.0.0.1:2181", "127.0.0.1:2182"], ["localhost"], ["[::1]:2181"]]
 )
-def test_an_ensemble_that_is_here_gives_the_loopback_address(members: list[str]) -> None:
+def test_an_ensemble_on_this_machine_gives_the_loopback_address(members: list[str]) -> None:
     assert address_towards(members) == "127.0.0.1"
 
 
-def test_where_a_member_can_not_be_found_no_address_is_guessed() -> None:
+def test_where_a_member_cannot_be_resolved_no_address_is_guessed() -> None:
     assert address_towards(["127.0.0.1:2181", "no-such-host.invalid:2181"]) is None
 
 
 def own() -> str | None:
-    """This machine's address on its way out; None where it has no network."""
+    """This machine's address for outgoing connections, or None if it has no network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 2181))
@@ -46,7 +46,7 @@ def test_the_address_of_the_connection_needs_no_name_to_be_resolved() -> None:
     assert address.current == "198.51.100.7"
 
 
-def test_a_resolver_that_is_silent_keeps_nobody_waiting_and_the_address_of_before_counts(
+def test_a_silent_resolver_blocks_nothing_and_the_previous_address_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     gate = threading.Event()

@@ -1,4 +1,4 @@
-"""What a check asks of a service, what counts as an answer, and when it gives up."""
+"""What a check requests from a service, what counts as an answer, and when it gives up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check(port: int, kind: str = "tcp", **options: Any) -> Check:
 
 @contextmanager
 def answering(words: bytes | None) -> Iterator[int]:
-    """The port of a server that says `words` to whoever comes and hangs up; None: says nothing and holds on."""
+    """The port of a server that sends `words` to each client and hangs up, or for None sends nothing and holds on."""
     held = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -57,7 +57,7 @@ def answering(words: bytes | None) -> Iterator[int]:
         connection.close()
 
 
-def test_a_check_that_the_kernel_connects_to_itself_has_met_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_the_kernel_connects_to_itself_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -76,7 +76,7 @@ def test_a_port_that_listens_is_healthy_and_one_that_does_not_is_named(service: 
     assert probe(check(service.port)) is None
 
 
-def test_an_http_answer_needs_the_wanted_status(service: Service) -> None:
+def test_an_http_answer_needs_the_expected_status(service: Service) -> None:
     service.open()
     assert probe(check(service.port, "http", path="/up")) is None
     assert service.asked == ["/up"]
@@ -87,7 +87,7 @@ def test_an_http_answer_needs_the_wanted_status(service: Service) -> None:
     assert probe(check(service.port, "http", status=503)) is None
 
 
-def test_an_http_answer_needs_the_wanted_body(service: Service) -> None:
+def test_an_http_answer_needs_the_expected_body(service: Service) -> None:
     service.open()
     service.answer = lambda: (200, "all is well, größer")
     assert probe(check(service.port, "http", body="größer")) is None
@@ -109,7 +109,7 @@ def test_a_server_that_does_not_speak_http_is_not_healthy(words: bytes) -> None:
     assert "\n" not in problem
 
 
-def test_what_a_server_says_instead_of_http_is_quoted_in_part() -> None:
+def test_what_a_server_sends_instead_of_http_is_quoted_in_part() -> None:
     with answering(b"x" * 5000 + b"\r\n\r\n") as port:
         problem = probe(check(port, "http"))
     assert problem is not None
@@ -128,7 +128,7 @@ def test_a_server_that_never_answers_is_not_healthy_after_the_timeout() -> None:
 
 
 @pytest.mark.parametrize("path", ["/a b", "/\r\nX: y", "/ü"])
-def test_a_path_that_http_cannot_ask_for_is_a_reason_and_no_crash(service: Service, path: str) -> None:
+def test_a_path_that_http_cannot_request_gives_a_reason_and_no_crash(service: Service, path: str) -> None:
     service.open()
     assert str(probe(check(service.port, "http", path=path))).startswith("http 127.0.0.1")
 
@@ -138,14 +138,16 @@ def test_a_host_that_no_resolver_knows_is_named() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"kind": "tcp"}, {"kind": "http"}, {"kind": "tcp", "host": "localhost"}])
-def test_without_a_free_descriptor_nothing_is_said_of_a_service(service: Service, settings: dict[str, str]) -> None:
+def test_without_a_free_descriptor_a_check_says_nothing_about_a_service(
+    service: Service, settings: dict[str, str]
+) -> None:
     asked = check(service.open().port, **settings)
     assert probe(asked) is None
     with starved(), pytest.raises(NotCheckedError, match=r"^Too many open files$"):
         probe(asked)
 
 
-def test_a_command_that_the_host_lacks_the_means_to_start_says_nothing_and_one_that_is_missing_does(
+def test_a_command_that_the_host_cannot_start_now_says_nothing_and_one_that_is_missing_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = check(1, "command", command=("true",))
@@ -165,7 +167,7 @@ def test_a_command_that_the_host_lacks_the_means_to_start_says_nothing_and_one_t
 
 @contextmanager
 def dripping(pause: float, head: bytes, drop: bytes = b"x") -> Iterator[int]:
-    """The port of a server that sends `head`, then a `drop` after each pause, for as long as anybody listens."""
+    """The port of a server that sends `head`, then `drop` after each pause, for as long as the client is connected."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         over = threading.Event()
 
@@ -187,7 +189,7 @@ def dripping(pause: float, head: bytes, drop: bytes = b"x") -> Iterator[int]:
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
-def test_a_server_that_sends_a_byte_now_and_then_has_no_more_time_than_any_other(head: bytes) -> None:
+def test_a_server_that_sends_a_byte_now_and_then_gets_no_more_time_than_any_other(head: bytes) -> None:
     with dripping(0.05, head) as port:
         began = time.monotonic()
         assert probe(check(port, "http", timeout=0.3, body="y")) == f"http 127.0.0.1:{port}: timed out"
@@ -212,7 +214,7 @@ def test_a_server_that_sends_without_end_fills_no_memory(head: bytes, drop: byte
     assert problem == f"http 127.0.0.1:{port}: {why}"
 
 
-def test_a_command_that_can_not_be_killed_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_cannot_be_killed_in_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo_watcher.host.command.KILLED", 0.1)
     monkeypatch.setattr("os.killpg", lambda *_words: None)
     problem = probe(check(1, "command", command=("sleep", "5"), timeout=0.1))
@@ -221,7 +223,7 @@ def test_a_command_that_can_not_be_killed_in_time_is_not_waited_for(monkeypatch:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """An authority's, a server's for `localhost`, and a client's."""
+    """The certificates of an authority, of a server for `localhost`, and of a client."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     return Certificates.create(tmp_path_factory.mktemp("https") / "certificates")
@@ -265,7 +267,7 @@ def test_a_service_that_asks_for_a_certificate_gets_the_checks_own(certificates:
         assert probe(https(port, certificates, **own)) is None
 
 
-def test_a_renewed_authority_is_read_anew(certificates: Certificates, tmp_path: Path) -> None:
+def test_a_renewed_authority_is_read_again(certificates: Certificates, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     file.write_bytes(Certificates.create(tmp_path / "others").ca.read_bytes())
     with encrypted(certificates) as port:
@@ -274,7 +276,7 @@ def test_a_renewed_authority_is_read_anew(certificates: Certificates, tmp_path: 
         assert probe(https(port, certificates, tls_ca=str(file))) is None
 
 
-def test_a_handshake_that_never_ends_and_files_that_are_gone_are_reasons(tmp_path: Path) -> None:
+def test_a_handshake_that_never_ends_and_missing_files_give_reasons(tmp_path: Path) -> None:
     with answering(None) as port:
         began = time.monotonic()
         assert "timed out" in str(probe(check(port, "https", timeout=0.2)))

@@ -1,4 +1,4 @@
-"""What a registration says, how its znode is named, and which address it gives."""
+"""What a registration contains, how its znode is named, and when it is made and withdrawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def service(kind: str, identity: str = "web1", path: str = "/service/business/wh
     return Config.from_object({"hosts": "zk1", "base": "/srv", "services": [keys]}).services[0]
 
 
-def test_the_articles_form_is_a_list_of_two_texts() -> None:
+def test_the_seed_format_is_a_list_of_two_strings() -> None:
     assert service_value(service("seed"), "127.0.0.1") == b'["127.0.0.1", "9099"]'
     assert service_path(service("seed")) == "/service/business/what/web1"
 
@@ -61,7 +61,7 @@ def test_a_curator_instance_is_named_by_its_id_and_its_service_by_the_path() -> 
 
 
 @pytest.mark.parametrize("kind", ["seed", "nerve", "serverset", "curator"])
-def test_a_restart_writes_the_same_name_and_another_id_another_one(kind: str) -> None:
+def test_a_restart_writes_the_same_name_and_another_id_a_different_one(kind: str) -> None:
     assert service_path(service(kind)) == service_path(service(kind))
     assert service_path(service(kind)) != service_path(service(kind, identity="web2"))
 
@@ -77,7 +77,7 @@ def test_a_registry_at_the_root_needs_no_second_slash() -> None:
 
 
 class Held(set[str]):
-    """Ephemerals of which only the paths count; `configured` is what nothing else may be held than."""
+    """Ephemerals of which only the paths count; `configured` has the only paths that may be held."""
 
     configured: set[str]
 
@@ -117,12 +117,12 @@ CONFIG = Config.from_object(
 
 @pytest.fixture
 def health() -> Health:
-    """The checks of two services, `a` and `b`, that nobody makes."""
+    """The checks of two services, `a` and `b`, which are never made."""
     return Health([service.check for service in CONFIG.services], lambda: None)
 
 
 def registrations_of(health: Health, held: Held) -> Registrations:
-    """Those of an agent that is connected."""
+    """The registrations of an agent that is connected."""
     registrations = Registrations(CONFIG, health, cast(Ephemerals, held), lambda: None)
     registrations.find_address("192.0.2.7")
     return registrations
@@ -161,7 +161,7 @@ def test_healthy_services_are_registered_while_the_host_serves_and_unknown_ones_
     ("serving", "healthy", "stays"),
     [(True, None, True), (None, True, True), (True, False, False), (False, True, False)],
 )
-def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_new_one(
+def test_a_member_of_a_serverset_stays_at_its_previous_path_until_it_is_at_its_new_one(
     serving: bool | None, healthy: bool | None, stays: bool
 ) -> None:
     member = service("serverset")
@@ -178,7 +178,7 @@ def test_a_member_of_a_serverset_is_at_its_place_of_before_until_it_is_at_its_ne
     assert held == {service_path(member)}
 
 
-def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_from_its_place_of_before_as_early(
+def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_as_early_from_its_previous_path(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)
@@ -197,7 +197,7 @@ def test_a_member_of_a_serverset_that_is_not_healthy_is_withdrawn_from_its_place
 
 
 class Noting(Held):
-    """It notes how many registrations there are after each step."""
+    """Ephemerals that note how many registrations there are after each step."""
 
     def __init__(self, paths: set[str]) -> None:
         super().__init__(paths)
@@ -245,7 +245,7 @@ def test_a_service_with_another_id_that_is_not_healthy_or_not_served_is_withdraw
     assert held == set()
 
 
-def test_a_service_whose_check_comes_to_nothing_is_not_waited_for_longer_than_the_health_timeout() -> None:
+def test_a_service_whose_check_has_no_result_is_not_waited_for_longer_than_the_health_timeout() -> None:
     web2 = service("seed", "web2")
     held = Held({"/service/business/what/web1"})
     health = Health([web2.check], lambda: None)
@@ -255,13 +255,15 @@ def test_a_service_whose_check_comes_to_nothing_is_not_waited_for_longer_than_th
     assert held == set()
 
 
-def test_what_is_configured_no_more_is_withdrawn_at_once_where_all_others_have_their_place(health: Health) -> None:
+def test_a_service_no_longer_configured_is_withdrawn_immediately_where_all_others_are_registered(
+    health: Health,
+) -> None:
     held = Held({"/service/a", "/service/b", "/service/c"})
     registrations_of(health, held).update(serving=None)
     assert held == {"/service/a", "/service/b"}
 
 
-def test_what_is_configured_no_more_is_withdrawn_though_another_can_not_be_registered(health: Health) -> None:
+def test_a_service_no_longer_configured_is_withdrawn_even_if_another_cannot_be_registered(health: Health) -> None:
     held = Refusing(TakenError("/service/a", 7))
     held.add("/service/c")
     for checker in health.checkers:
@@ -271,7 +273,7 @@ def test_what_is_configured_no_more_is_withdrawn_though_another_can_not_be_regis
 
 
 class Refusing(Held):
-    """One of whose paths is somebody else's, and one of which may not be deleted; it notes what it is asked for."""
+    """Ephemerals that raise an error for `/service/a`, and note the requests."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -294,7 +296,7 @@ class Refusing(Held):
 
 
 @pytest.mark.parametrize("error", [TakenError("/service/a", 7), SessionTroubleError("/service/a: permission denied")])
-def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: Health, error: Exception) -> None:
+def test_an_error_of_one_service_keeps_no_other_from_its_turn(health: Health, error: Exception) -> None:
     held = Refusing(error)
     registrations = registrations_of(health, held)
     first, second = health.checkers
@@ -310,7 +312,7 @@ def test_what_goes_wrong_with_one_service_keeps_no_other_from_its_turn(health: H
     assert registrations.refused == set()
 
 
-def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(health: Health) -> None:
+def test_withdrawals_come_first_and_a_silent_server_ends_the_turn(health: Health) -> None:
     held = Refusing(NoAnswerError("no answer within 10 s"))
     registrations = registrations_of(health, held)
     first, second = health.checkers
@@ -324,7 +326,7 @@ def test_what_is_to_be_withdrawn_comes_first_and_a_silent_server_ends_the_turn(h
     assert held.asked == ["withdraw /service/a"]
 
 
-def test_while_nobody_can_tell_what_a_host_serves_only_what_is_not_healthy_is_withdrawn(health: Health) -> None:
+def test_while_it_is_unknown_what_a_host_serves_only_unhealthy_services_are_withdrawn(health: Health) -> None:
     held = Held({"/service/a", "/service/b"})
     registrations = registrations_of(health, held)
     health.checkers[0].healthy, health.checkers[1].healthy = False, True
@@ -336,7 +338,7 @@ def test_while_nobody_can_tell_what_a_host_serves_only_what_is_not_healthy_is_wi
 
 
 class SilentSession:
-    """One whose server does not answer: `waits` is for how many seconds each answer was waited for."""
+    """A session whose server does not answer; `waits` has the seconds for which each answer was waited for."""
 
     client_id = (1, b"")
     connections = 1
@@ -356,7 +358,7 @@ class SilentSession:
         raise KazooTimeoutError
 
 
-def test_of_several_that_are_ill_each_is_asked_for_and_all_together_waited_for_no_longer_than_for_one(
+def test_for_several_unhealthy_services_the_answers_are_waited_for_no_longer_than_for_one(
     health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("zoo_watcher.zookeeper.session.ANSWER_TIMEOUT", 0.1)

@@ -1,4 +1,4 @@
-"""What is no ZooKeeper server is not taken for one, whatever it answers."""
+"""Anything that is not a ZooKeeper server is not mistaken for one, whatever it answers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from zoo_watcher.zookeeper.session import Session
 from zoo_watcher.zookeeper.session_states import AUTH_FAILED, SYNC_CONNECTED
 
 KNOWN = (0x1234, b"\x01" * 16)
-"""A session that the agent has before."""
+"""A session that the agent already has."""
 
 
 def answer(version: int = 0, timeout: int = 4000, session: int = 0x99) -> bytes:
-    """What a server says to a client that connects: a session of its own, with this timeout in milliseconds."""
+    """A server's answer to a client that connects: a session, with this timeout in milliseconds."""
     body = struct.pack("!iiqi16s?", version, timeout, session, 16, b"\x02" * 16, False)
     return struct.pack("!i", len(body)) + body
 
 
 @contextmanager
 def answering(words: bytes, held: list[socket.socket] | None = None) -> Iterator[str]:
-    """The address of something that sends `words` to whoever comes, and holds on to those it has `held`."""
+    """The address of a server that sends `words` to each client and stays connected; `held` gets the connections."""
     held = [] if held is None else held
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -51,7 +51,7 @@ def answering(words: bytes, held: list[socket.socket] | None = None) -> Iterator
 
 @contextmanager
 def connecting(hosts: str, **credentials: str) -> Iterator[Session]:
-    """A session that is to be taken up by what is at `hosts`."""
+    """A session that the server at `hosts` is to resume."""
     session = Session(Connection(hosts, **credentials), KNOWN, lambda: None)  # type: ignore[arg-type]
     session.start()
     try:
@@ -60,12 +60,12 @@ def connecting(hosts: str, **credentials: str) -> Iterator[Session]:
         session.stop()
 
 
-def test_what_answers_as_a_server_does_is_taken_for_one() -> None:
+def test_whatever_answers_like_a_server_is_accepted_as_one() -> None:
     with answering(answer()) as hosts, connecting(hosts) as session:
         wait_for(lambda: session.states.current == SYNC_CONNECTED, "it is connected")
 
 
-def test_a_session_of_which_less_was_granted_asks_for_all_of_it_the_next_time() -> None:
+def test_a_session_that_was_granted_a_shorter_timeout_requests_the_full_one_the_next_time() -> None:
     held: list[socket.socket] = []
     with answering(answer(timeout=4000), held) as hosts, connecting(hosts):
         for connection in range(2):
@@ -79,7 +79,7 @@ def test_a_session_of_which_less_was_granted_asks_for_all_of_it_the_next_time() 
             held[connection].shutdown(socket.SHUT_RDWR)
 
 
-def test_the_pause_that_ends_a_session_goes_by_what_was_granted_before_the_credentials_were_refused() -> None:
+def test_the_pause_that_ends_a_session_follows_the_timeout_granted_before_the_credentials_were_refused() -> None:
     refused = struct.pack("!iiqi", 16, -4, 0, -115)
     with (
         answering(answer(timeout=7000) + refused) as hosts,
@@ -90,7 +90,7 @@ def test_the_pause_that_ends_a_session_goes_by_what_was_granted_before_the_crede
 
 
 def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFixture) -> None:
-    """A member's number is the first byte of a session's id: from 128 on the id is below 0."""
+    """The first byte of a session's id is the number of a member: from 128 on the id is negative."""
     caplog.set_level("INFO")
     with answering(answer(session=-0x37FFFB7C2F560000)) as hosts, connecting(hosts):
         wait_for(lambda: "session=0xc8000483d0aa0000" in caplog.text, "the session is logged")
@@ -106,7 +106,7 @@ def test_a_session_is_logged_as_the_servers_write_it(caplog: pytest.LogCaptureFi
     ],
     ids=["words", "a negative length", "a timeout of days", "another protocol"],
 )
-def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
+def test_anything_but_a_server_is_not_mistaken_for_one_and_gets_no_session(
     words: bytes, problem: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     line = f"Connection dropped: not the answer of a ZooKeeper server: {problem}"
@@ -116,7 +116,7 @@ def test_what_is_no_server_is_not_taken_for_one_and_takes_no_session(
         assert (session.client._session_id, session.client._session_passwd) == KNOWN
 
 
-def test_a_fifo_that_has_come_in_the_place_of_the_authority_is_named_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_in_place_of_the_authority_is_named_and_not_waited_for(tmp_path: Path) -> None:
     authority = Certificates.create(tmp_path / "certificates").ca
     session = Session(Connection("127.0.0.1:1", tls=True, tls_ca=str(authority)), KNOWN, lambda: None)
     authority.unlink()
@@ -126,7 +126,7 @@ def test_a_fifo_that_has_come_in_the_place_of_the_authority_is_named_and_not_wai
     try:
         wait_for(lambda: said in (session.trying or {}).get("error", ""), "it is named")
     finally:
-        # Whoever waits for a writer has one, and ends.
+        # If a thread waits for a writer, it has one now and ends.
         with contextlib.suppress(OSError):
             os.close(os.open(authority, os.O_WRONLY | os.O_NONBLOCK))
         session.stop()

@@ -44,7 +44,7 @@ class Session:
         return self
 
     def wake(self) -> None:
-        """There is no loop here."""
+        """Do nothing: there is no loop here."""
 
     def ask(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         self.asked.append(request.__name__)
@@ -74,7 +74,7 @@ def configured(services: tuple[Service, ...] = (), **connection: Any) -> Config:
     return Config(Connection("zk1:2181", **connection), Path("/srv/www"), "web1", APP, services)
 
 
-def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_those_of_before() -> None:
+def test_while_the_roles_cannot_be_read_again_nothing_is_created_by_the_previous_ones() -> None:
     session = Session(root=OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
     assert session.acl_of(APP.rollouts, False) is None
@@ -97,13 +97,13 @@ def refreshed(session: Session, services: tuple[Service, ...] = (), **connection
 
 
 @pytest.mark.parametrize("root", [OPEN_ACL_UNSAFE, PUBLISHERS_ONLY])
-def test_a_certificate_is_somebody_to_the_roles_without_a_question_to_the_server(root: Any) -> None:
+def test_a_client_with_a_certificate_counts_as_authenticated_without_a_request_to_the_server(root: Any) -> None:
     session = Session(ROLES, root)
     creation = refreshed(session, **CERTIFICATE)
     acl = session.acl_of(APP.agent("web1"), True)
     assert {who.scheme for _perms, who in acl} == {"x509"}
     assert (creation.is_open, session.is_closed) == (False, True)
-    # A server before 3.7 would hang up at a question who this is, again and again.
+    # A server before 3.7 would disconnect each time it is asked who this client is.
     assert session.asked == ["get_acls_async"]
 
 
@@ -134,8 +134,8 @@ def test_a_record_by_which_everything_is_open_opens_nothing_that_is_closed(root:
 
 
 @pytest.mark.parametrize("planted", [NoAuthError(), {"publishers": []}])
-def test_no_record_that_can_not_be_read_keeps_an_application_open_that_is_closed_since(planted: Any) -> None:
-    """Somebody may have left it there while he could."""
+def test_an_unreadable_record_does_not_keep_an_application_open_that_was_closed_since(planted: Any) -> None:
+    """Somebody may have left it there while that was allowed."""
     session = Session(None, OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
     assert (creation.is_open, session.is_closed) == (True, False)
@@ -148,20 +148,20 @@ def test_no_record_that_can_not_be_read_keeps_an_application_open_that_is_closed
 
 @pytest.mark.parametrize("credentials", [CERTIFICATE, {}])
 @pytest.mark.parametrize("record", [None, NoAuthError(), {"state": "open"}])
-def test_where_anybody_may_create_but_replace_nothing_only_publishers_say_what_is_deployed(
+def test_where_anybody_may_create_but_not_replace_only_publishers_decide_what_is_deployed(
     record: Any, credentials: dict[str, Any]
 ) -> None:
     session = Session(record, [*PUBLISHERS_ONLY, ACL(READ | CREATE, Id("world", "anyone"))])
     creation = refreshed(session, **credentials)
-    # What is not there yet, such as a policy, anybody may create.
+    # Anybody may create what does not exist yet, such as a policy.
     assert (creation.is_open, session.is_closed) == (True, True)
 
 
-def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
+def test_an_agent_without_a_role_goes_on_while_everything_is_still_open() -> None:
     session = Session(NoAuthError(), OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
     assert session.acl_of(APP.agent("web1"), True) is session.acl_of("/service/shop/web1", True) is None
-    # Nothing else tells that it has no role any more, or that it is shut out: it asks again in each turn.
+    # It asks again in each turn, because nothing else tells it that it has lost its role or is shut out.
     assert (creation.record, creation.is_open) == (None, True)
     session.root = PUBLISHERS_ONLY
     with pytest.raises(SessionTroubleError, match="no role in the application"):
@@ -170,7 +170,7 @@ def test_who_has_no_role_goes_on_while_everything_is_still_open() -> None:
         session.acl_of(APP.agent("web1"), True)
 
 
-def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
+def test_an_agent_without_a_role_creates_nothing_until_it_has_one() -> None:
     session = Session(NoAuthError(), PUBLISHERS_ONLY)
     creation = Creation(configured(**CERTIFICATE), session)  # type: ignore[arg-type]
     for _turn in range(2):
@@ -182,7 +182,7 @@ def test_who_has_no_role_creates_nothing_until_it_has_one() -> None:
     session.record = ROLES
     creation.refresh()
     assert (creation.record, session.acl_of(APP.agent("web1"), True) is not None) == (7, True)
-    # A server that does not answer takes no role away: the status would be written twice for nothing.
+    # A server that does not answer takes no role away. Otherwise the status would be written twice for nothing.
     session.record = NoAnswerError("late")
     creation.mark_stale()
     with pytest.raises(NoAnswerError):
@@ -212,7 +212,7 @@ def test_an_agent_with_credentials_creates_no_application(credentials: dict[str,
     creation.mark_stale()
     creation.refresh()
     assert session.acl_of(APP.agent("web1"), True) is None
-    # Deleted since: what is to be created below it would have it made again.
+    # It was deleted since, and creating something below it would recreate it.
     with pytest.raises(SessionTroubleError, match="/app/shop not created: a publisher makes it"):
         session.acl_of(APP.root, False)
 
@@ -221,7 +221,7 @@ def test_where_there_is_no_application_yet_every_host_registers() -> None:
     session = Session()
     service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
     creation = refreshed(session, (service,), **CERTIFICATE)
-    # What the first host would have to itself, the next one could not register in, and no publisher close.
+    # If the first host had it to itself, the next one could not register in it, and no publisher could close it.
     assert session.acl_of("/service/prod", False) is session.acl_of("/service/prod/shop", False) is None
     assert session.acl_of("/service/prod/shop/web1", True) is None
     session.root = PUBLISHERS_ONLY
@@ -234,17 +234,17 @@ def test_where_there_is_no_application_yet_every_host_registers() -> None:
     ("root", "says_open"),
     [(None, True), (OPEN_ACL_UNSAFE, True), (PUBLISHERS_ONLY, False), (NoAuthError(), False)],
 )
-def test_an_agent_without_credentials_leaves_everything_open_and_says_so_where_it_is(
+def test_an_agent_without_credentials_leaves_everything_open_and_reports_where_it_is(
     root: Any, says_open: bool
 ) -> None:
     session = Session(ROLES, root)
     assert refreshed(session).is_open is says_open
     assert session.acl_of("/service/shop/web1", True) is None
-    # No watch: what it creates itself would be seen as a change.
+    # No watch, because what the agent creates itself would be seen as a change.
     assert set(session.asked) == {"get_acls_async"}
 
 
-def test_an_agent_that_is_known_by_its_address_creates_for_those_of_its_directory() -> None:
+def test_an_agent_that_is_known_by_its_address_creates_for_the_principals_of_the_directory() -> None:
     by_address = [*PUBLISHERS_ONLY, ACL(READ | CREATE, Id("ip", "192.0.2.0/24"))]
     session = Session(None, PUBLISHERS_ONLY)
     session.others = {APP.agents: by_address, "/service/shop": by_address}
@@ -254,20 +254,20 @@ def test_an_agent_that_is_known_by_its_address_creates_for_those_of_its_director
     for path in (APP.agent("web1"), APP.rollout(7), "/service/shop/web1"):
         assert session.acl_of(path, False) == expected
     assert (creation.is_open, session.is_closed) == (False, True)
-    # Opened since.
+    # It was opened since.
     session.root = OPEN_ACL_UNSAFE
     creation.mark_stale()
     creation.refresh()
     assert session.acl_of(APP.agent("web1"), True) is None
 
 
-def test_nothing_is_created_as_it_was_before_the_roles_have_changed() -> None:
+def test_nothing_is_created_by_the_roles_from_before_a_change() -> None:
     session = Session(None, OPEN_ACL_UNSAFE)
     creation = refreshed(session, **CERTIFICATE)
     assert session.acl_of(APP.agent("web1"), True) is None
     session.record = ROLES
     session.changed(None)
-    # In the turn that is under way: the walk that closes what is there may have been here.
+    # In the turn that is under way, as the walk that closes existing znodes may already have passed here.
     with pytest.raises(SessionTroubleError, match="its access rights have just changed"):
         session.acl_of(APP.agent("web1"), True)
     creation.refresh()
@@ -292,7 +292,7 @@ def test_nothing_is_created_before_it_is_known_for_whom() -> None:
         (NoAuthError(), None),
     ],
 )
-def test_who_reads_a_registry_reads_what_is_in_it_also_where_all_else_is_of_one_identity(
+def test_readers_of_a_registry_can_read_its_entries_even_where_all_else_has_one_identity(
     registry: Any, expected: Any
 ) -> None:
     session = Session(None, PUBLISHERS_ONLY)
@@ -303,7 +303,7 @@ def test_who_reads_a_registry_reads_what_is_in_it_also_where_all_else_is_of_one_
     assert session.acl_of(APP.agent("web1"), True) == (*PUBLISHERS_ONLY, *CREATOR)
 
 
-def test_above_a_registry_others_have_theirs_also_without_roles() -> None:
+def test_above_a_registry_others_can_have_theirs_even_without_roles() -> None:
     session = Session(None, PUBLISHERS_ONLY)
     service = Service("/service/prod/shop", "web1", 80, None, "seed", Check("tcp", "127.0.0.1", 80))
     refreshed(session, (service,), **CERTIFICATE)
@@ -313,7 +313,7 @@ def test_above_a_registry_others_have_theirs_also_without_roles() -> None:
     assert session.acl_of("/service/prod/shop", False) == (*PUBLISHERS_ONLY, *CREATOR)
 
 
-def test_a_registry_that_the_roles_do_not_name_is_closed_and_others_have_theirs_beside_it() -> None:
+def test_a_registry_that_the_roles_do_not_name_is_closed_and_others_can_have_theirs_beside_it() -> None:
     session = Session(ROLES, PUBLISHERS_ONLY)
     service = Service(
         path="/service/shop/", id="web1", port=80, address=None, format="seed", check=Check("tcp", "127.0.0.1", 80)

@@ -1,4 +1,4 @@
-"""What the record of ephemerals vouches for when sessions change and others delete or take a path."""
+"""What the record of ephemerals guarantees when sessions change and others delete or take a path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST, SECOND, FOREIGN = 0x1, 0x2, 0x99
 
 @dataclass
 class Ensemble:
-    """Ephemerals in memory behind the requests of a `Session`: path to owner and value. `requests` is what it got."""
+    """Ephemerals in memory behind a `Session`: `znodes` has owner and value by path, `requests` what was requested."""
 
     client_id: tuple[int, bytes] = (FIRST, b"secret")
     znodes: dict[str, tuple[int, bytes]] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Ensemble:
         return SimpleNamespace(ephemeralOwner=self.znodes[path][0], version=self.versions.get(path, 0), czxid=1)
 
     def exists_async(self, path: str, watch: Callable[[Any], None] | None = None) -> Any:
-        """As in kazoo's client, with the answer at once; so are those below."""
+        """As in kazoo's client, but answered immediately, like the requests below."""
         if watch:
             self.watches[path] = watch
         return self._stat(path) if path in self.znodes else None
@@ -84,7 +84,7 @@ class Ensemble:
         self.delete(path)
 
     def transaction(self) -> Any:
-        """One that deletes and creates at once."""
+        """A transaction that deletes a znode and creates it again."""
 
         def create(path: str, value: bytes, **_options: Any) -> None:
             self.requests.append(("replace", path))
@@ -94,19 +94,19 @@ class Ensemble:
         return SimpleNamespace(delete=lambda _path, _version: None, create=create, commit_async=list)
 
     def drop_connection(self) -> None:
-        """The connection is lost: as kazoo does, tell every watch and forget it."""
+        """Lose the connection: like kazoo, notify every watch and forget it."""
         watches, self.watches = self.watches, {}
         for watch in watches.values():
             watch(SimpleNamespace(type=EventType.NONE, path=None))
 
     def change(self, path: str, value: bytes) -> None:
-        """Somebody sets the value of a znode."""
+        """Set the value of a znode, as another client."""
         self.znodes[path] = (self.znodes[path][0], value)
         self.versions[path] = self.versions.get(path, 0) + 1
         self._fire(path, EventType.CHANGED)
 
     def delete(self, path: str) -> None:
-        """Somebody deletes a znode."""
+        """Delete a znode, as another client."""
         del self.znodes[path]
         self.versions.pop(path, None)
         self._fire(path, EventType.DELETED)
@@ -118,19 +118,19 @@ class Ensemble:
 
 @pytest.fixture
 def ensemble() -> Ensemble:
-    """One without znodes."""
+    """An ensemble without znodes."""
     return Ensemble()
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the session is remembered."""
+    """The file in which the session is remembered."""
     return tmp_path / "session.json"
 
 
 @pytest.fixture
 def ephemerals(ensemble: Ensemble, file: Path) -> Ephemerals:
-    """Those of an agent that has just got its first session."""
+    """The ephemerals of an agent that has just got its first session."""
     return start(ensemble, file)
 
 
@@ -141,7 +141,9 @@ def start(ensemble: Ensemble, file: Path) -> Ephemerals:
     return ephemerals
 
 
-def test_what_is_held_with_its_value_is_not_asked_for_again(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+def test_an_ephemeral_that_is_held_with_its_value_is_not_requested_again(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
     ephemerals.hold("/a", b"one")
     ephemerals.hold("/a", b"one")
     assert ensemble.requests == [("create", "/a"), ("exists", "/a")]
@@ -151,7 +153,7 @@ def test_what_is_held_with_its_value_is_not_asked_for_again(ephemerals: Ephemera
     assert ephemerals.held == {"/a"}
 
 
-def test_what_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+def test_an_ephemeral_that_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
     ephemerals.hold("/a", b"one")
     ensemble.delete("/a")
     assert ensemble.woken == 1
@@ -160,7 +162,7 @@ def test_what_somebody_deletes_is_created_again(ephemerals: Ephemerals, ensemble
     assert ensemble.znodes == {"/a": (FIRST, b"one")}
 
 
-def test_what_somebody_changes_has_its_value_again_and_is_still_watched(
+def test_an_ephemeral_that_somebody_changes_gets_its_value_back_and_is_still_watched(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -176,7 +178,7 @@ def test_what_somebody_changes_has_its_value_again_and_is_still_watched(
     assert ephemerals.held == {"/a"}
 
 
-def test_what_the_agent_changes_itself_wakes_nobody_and_is_asked_for_once(
+def test_a_change_by_the_agent_itself_does_not_wake_the_loop_and_is_requested_once(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -186,7 +188,7 @@ def test_what_the_agent_changes_itself_wakes_nobody_and_is_asked_for_once(
     assert (ensemble.requests, ensemble.woken) == ([], 0)
 
 
-def test_what_is_changed_before_its_watch_is_set_is_not_held(
+def test_an_ephemeral_that_is_changed_before_its_watch_is_set_is_not_held(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = ensemble.create_async
@@ -204,7 +206,7 @@ def test_what_is_changed_before_its_watch_is_set_is_not_held(
     assert ensemble.znodes == {"/a": (FIRST, b"one")}
 
 
-def test_what_is_deleted_while_the_connection_is_lost_is_created_again(
+def test_an_ephemeral_that_is_deleted_while_the_connection_is_lost_is_created_again(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -218,7 +220,7 @@ def test_what_is_deleted_while_the_connection_is_lost_is_created_again(
     assert ephemerals.held == set(ensemble.watches) == {"/a", "/b"}
 
 
-def test_what_is_deleted_before_its_watch_is_set_is_not_held(
+def test_an_ephemeral_that_is_deleted_before_its_watch_is_set_is_not_held(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ensemble, "create_async", lambda *_words, **_options: None)
@@ -228,7 +230,9 @@ def test_what_is_deleted_before_its_watch_is_set_is_not_held(
     assert ephemerals.held == set()
 
 
-def test_the_end_of_what_somebody_else_holds_wakes_the_loop(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+def test_the_deletion_of_an_ephemeral_that_another_client_holds_wakes_the_loop(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
     ensemble.znodes["/a"] = (FOREIGN, b"theirs")
     with pytest.raises(TakenError):
         ephemerals.hold("/a", b"mine")
@@ -236,7 +240,7 @@ def test_the_end_of_what_somebody_else_holds_wakes_the_loop(ephemerals: Ephemera
     assert ensemble.woken == 1
 
 
-def test_what_another_has_taken_while_the_connection_was_lost_is_not_withdrawn(
+def test_a_path_that_another_has_taken_while_the_connection_was_lost_is_not_withdrawn(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -245,7 +249,7 @@ def test_what_another_has_taken_while_the_connection_was_lost_is_not_withdrawn(
     assert ensemble.znodes == {"/a": (FOREIGN, b"theirs")}
 
 
-def test_what_may_have_been_withdrawn_is_not_held_until_somebody_tells(
+def test_an_ephemeral_that_may_have_been_withdrawn_does_not_count_as_held(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lose_answer(path: str, _version: int) -> None:
@@ -262,7 +266,7 @@ def test_what_may_have_been_withdrawn_is_not_held_until_somebody_tells(
     assert ensemble.znodes == {"/a": (FIRST, b"one")}
 
 
-def test_in_a_new_session_all_is_held_anew_and_an_earlier_sessions_is_replaced(
+def test_in_a_new_session_ephemerals_are_created_again_and_an_earlier_sessions_is_replaced(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -276,7 +280,7 @@ def test_in_a_new_session_all_is_held_anew_and_an_earlier_sessions_is_replaced(
 
 
 @pytest.mark.parametrize("owner", [FOREIGN, 0])
-def test_what_is_somebody_elses_is_neither_replaced_nor_deleted(
+def test_somebody_elses_znode_is_neither_replaced_nor_deleted(
     ephemerals: Ephemerals, ensemble: Ensemble, owner: int
 ) -> None:
     ensemble.znodes["/a"] = (owner, b"theirs")
@@ -288,7 +292,9 @@ def test_what_is_somebody_elses_is_neither_replaced_nor_deleted(
     assert ephemerals.held == set()
 
 
-def test_what_was_deleted_and_taken_by_another_is_not_withdrawn(ephemerals: Ephemerals, ensemble: Ensemble) -> None:
+def test_an_ephemeral_that_was_deleted_and_taken_by_another_is_not_withdrawn(
+    ephemerals: Ephemerals, ensemble: Ensemble
+) -> None:
     ephemerals.hold("/a", b"one")
     ensemble.delete("/a")
     ensemble.znodes["/a"] = (FOREIGN, b"theirs")
@@ -308,7 +314,7 @@ def test_a_restarted_agent_takes_over_what_its_session_holds_without_a_change(
     assert {name for name, _path in ensemble.requests} == {"create", "get", "exists"}
 
 
-def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
+def test_a_restarted_agent_withdraws_ephemerals_that_are_no_longer_configured(
     ephemerals: Ephemerals, ensemble: Ensemble, file: Path
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -319,7 +325,7 @@ def test_a_restarted_agent_lets_go_of_what_is_not_configured_any_more(
     assert SessionMemory(file).paths == {"/a"}
 
 
-def test_what_could_not_be_remembered_is_at_the_next_look(ensemble: Ensemble, tmp_path: Path) -> None:
+def test_a_path_that_could_not_be_remembered_is_remembered_at_the_next_turn(ensemble: Ensemble, tmp_path: Path) -> None:
     file = tmp_path / "late" / "session.json"
     ephemerals = start(ensemble, file)
     ephemerals.hold("/a", b"one")
@@ -336,7 +342,7 @@ def test_a_path_is_remembered_before_it_is_created(ephemerals: Ephemerals, ensem
     assert ephemerals.held == set()
 
 
-def test_what_was_withdrawn_is_deleted_and_remembered_no_more(
+def test_a_withdrawn_ephemeral_is_deleted_and_no_longer_remembered(
     ephemerals: Ephemerals, ensemble: Ensemble, file: Path
 ) -> None:
     ephemerals.hold("/a", b"one")
@@ -347,7 +353,7 @@ def test_what_was_withdrawn_is_deleted_and_remembered_no_more(
     assert ensemble.requests == []
 
 
-def test_what_was_deleted_or_changed_without_a_word_is_found_by_looking_again(
+def test_an_ephemeral_that_was_deleted_or_changed_without_an_event_is_found_by_looking_again(
     ephemerals: Ephemerals, ensemble: Ensemble
 ) -> None:
     for path in ("/a", "/b", "/c"):
@@ -365,7 +371,7 @@ def test_what_was_deleted_or_changed_without_a_word_is_found_by_looking_again(
     assert set(ensemble.watches) == {"/a", "/b"}
 
 
-def test_all_that_is_held_is_looked_at_at_once(
+def test_all_held_ephemerals_are_looked_at_together(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -387,7 +393,7 @@ def test_all_that_is_held_is_looked_at_at_once(
     assert steps == ["ask"] * 3 + ["answer"] * 3
 
 
-def test_what_may_not_be_deleted_is_still_held(
+def test_an_ephemeral_that_may_not_be_deleted_is_still_held(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_path: str, _version: int) -> None:
@@ -401,7 +407,7 @@ def test_what_may_not_be_deleted_is_still_held(
     assert ephemerals.held == {"/a"}
 
 
-def test_what_may_not_be_deleted_keeps_nothing_else_that_is_not_configured_any_more(
+def test_an_ephemeral_that_may_not_be_deleted_does_not_keep_others_that_are_no_longer_configured(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete = ensemble.delete_async
@@ -420,7 +426,7 @@ def test_what_may_not_be_deleted_keeps_nothing_else_that_is_not_configured_any_m
     assert set(ensemble.znodes) == {"/app/agents/before", "/service/now"}
 
 
-def test_what_may_not_be_replaced_is_told_as_that(
+def test_an_ephemeral_that_may_not_be_replaced_is_reported_as_such(
     ephemerals: Ephemerals, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ephemerals.hold("/a", b"1")

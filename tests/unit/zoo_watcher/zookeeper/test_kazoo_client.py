@@ -1,4 +1,4 @@
-"""What `zoo_watcher check` says of a connection before any server is asked."""
+"""What `zoo_watcher check` reports about a connection before any server is contacted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from zoo_watcher.zookeeper.kazoo_client import check_connection, new_client
 
 
 def mistakes(hosts: str = "zk1:2181", **given: Any) -> list[str]:
-    """What is wrong with a connection; the client is refused for the same."""
+    """The mistakes of a connection, for which a client is refused too."""
     connection = Connection(hosts, **given)
     with pytest.raises(ConfigError) as raised:
         check_connection(connection)
@@ -47,7 +47,7 @@ def test_each_tls_file_that_is_wrong_has_a_line_of_its_own(tmp_path: Path) -> No
     ]
 
 
-def test_a_tls_file_that_can_not_be_opened_now_is_known_to_be_a_lack_of_this_host(
+def test_a_tls_file_that_cannot_be_opened_now_counts_as_a_lack_of_this_host(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def starve(_context: ssl.SSLContext, path: str) -> None:
@@ -61,13 +61,13 @@ def test_a_tls_file_that_can_not_be_opened_now_is_known_to_be_a_lack_of_this_hos
     assert len(raised.value.mistakes) == 2
 
 
-def test_who_says_how_to_speak_tls_gets_no_plain_connection() -> None:
+def test_tls_options_without_tls_are_refused() -> None:
     assert mistakes(tls_ca="/none", tls_verify=False) == [
         "tls_ca, tls_verify: given without tls, so nothing would be encrypted; set tls: true"
     ]
 
 
-def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> None:
+def test_an_impossible_login_is_noticed_before_a_server_refuses_it() -> None:
     assert mistakes(sasl_mechanism="DIGEST-MD5", sasl_username="agent") == [
         "sasl_username and sasl_password: DIGEST-MD5 needs both"
     ]
@@ -89,7 +89,7 @@ def test_a_login_that_can_not_be_made_is_known_before_a_server_refuses_it() -> N
         (f"{'z' * 64}:2181", f"hosts: '{'z' * 64}:2181' is not a host name"),
     ],
 )
-def test_hosts_that_end_kazoos_thread_are_refused(hosts: str, line: str) -> None:
+def test_hosts_that_would_end_kazoos_thread_are_refused(hosts: str, line: str) -> None:
     assert mistakes(hosts) == [line]
 
 
@@ -104,7 +104,7 @@ def test_without_kazoo_there_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == (f"{config}: the Python library kazoo is missing; install it for {sys.executable}\n")
 
 
-def test_the_command_prints_them_and_no_secret(tmp_path: Path) -> None:
+def test_the_command_prints_the_mistakes_and_no_secret(tmp_path: Path) -> None:
     config = tmp_path / "agent.json"
     key = tmp_path / "agent.key"
     key.write_text("no key")
@@ -124,13 +124,13 @@ def test_the_command_prints_them_and_no_secret(tmp_path: Path) -> None:
     assert "sesame" not in done.stderr
 
 
-def test_a_kazoo_without_what_the_agent_uses_of_it_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kazoo_that_lacks_what_the_agent_uses_is_refused_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(ConnectionHandler, "_expand_client_hosts")
     lacks = f"kazoo {version('kazoo')} lacks _connection._expand_client_hosts, which the agent needs"
     assert mistakes() == [f"{lacks}; install kazoo>=2.8,<3"]
 
 
-def test_what_a_client_lacks_is_named_also_where_it_has_no_connection() -> None:
+def test_what_a_client_lacks_is_named_even_if_it_has_no_connection() -> None:
     missing = kazoo_client.missing_attributes(object())
     assert missing == [
         ".".join(filter(None, [owner, name])) for owner, names in kazoo_client.PRIVATE.items() for name in names

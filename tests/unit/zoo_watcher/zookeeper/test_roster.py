@@ -1,4 +1,4 @@
-"""What a host's place in the roster costs the ensemble, and what is written of it."""
+"""What a host's entry in the roster costs the ensemble, and what is written into it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FORMER = "/app/business/roster/web0"
 STATUS = 7
 """The `czxid` of the host's status."""
 CREATION = [f"get {ENTRY}", f"create {ENTRY}", f"get {ENTRY}"]
-"""What is asked by a host that comes into the roster."""
+"""The requests of a host that joins the roster."""
 
 
 @dataclass
 class Ensemble:
-    """Znodes in memory behind the requests of a `Session`. `requests` is what it got."""
+    """Znodes in memory behind the requests of a `Session`; `requests` has those that were made."""
 
     client_id: tuple[int, bytes] | None = (1, b"secret")
     znodes: dict[str, bytes] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Ensemble:
         return request(path, *arguments, **options)
 
     def get_async(self, path: str) -> tuple[bytes, Any]:
-        """As in kazoo's client, with the answer at once; so are those below."""
+        """As in kazoo's client, but answered immediately, like the requests below."""
         if path not in self.znodes:
             raise NoNodeError
         return self.znodes[path], SimpleNamespace(version=3, mzxid=self.written[path])
@@ -76,20 +76,20 @@ class Ensemble:
 
 
 class Host:
-    """An agent's process after the other on one host."""
+    """One agent process after the other on a host."""
 
     def __init__(self, file: Path, ensemble: Ensemble | None = None) -> None:
         self.ensemble = ensemble or Ensemble()
         self._file = file
 
     def start(self, version: str = "1", **keys: Any) -> RosterMembership:
-        """A new process."""
+        """Start a new process."""
         config = Config.from_object({"hosts": "127.0.0.1:1", "base": "/srv", "name": "web1", **keys})
         session = cast(Session, self.ensemble)
         return RosterMembership(config, session, RosterMemory(self._file, ""), version)
 
     def asked(self, membership: RosterMembership, status: int = STATUS) -> list[str]:
-        """What a turn of the loop asks."""
+        """The requests that a turn of the loop makes."""
         self.ensemble.requests.clear()
         membership.enroll(status)
         return list(self.ensemble.requests)
@@ -120,7 +120,7 @@ def test_a_host_whose_status_somebody_has_deleted_looks_for_its_entry_again(host
     assert host.asked(membership, STATUS + 1) == CREATION
 
 
-def test_an_entry_that_goes_after_the_status_is_made_again_at_the_next_look_around(host: Host) -> None:
+def test_an_entry_that_is_deleted_after_the_status_is_recreated_at_the_next_look_around(host: Host) -> None:
     membership = host.start()
     membership.enroll(STATUS)
     membership.look_again()
@@ -139,7 +139,9 @@ def test_nothing_is_asked_without_a_session(host: Host) -> None:
 
 
 @pytest.mark.parametrize("change", [{"version": "2"}, {"labels": {"zone": "b"}}, {"labels": {}}])
-def test_what_differs_is_written_and_since_when_it_is_there_stays(host: Host, change: dict[str, Any]) -> None:
+def test_an_entry_that_differs_is_written_and_keeps_the_time_since_when_it_exists(
+    host: Host, change: dict[str, Any]
+) -> None:
     host.start(labels={"zone": "a"}).enroll(STATUS)
     before = json.loads(host.ensemble.znodes[ENTRY])
     changed = host.start(**{"labels": {"zone": "a"}, **change})
@@ -149,7 +151,7 @@ def test_what_differs_is_written_and_since_when_it_is_there_stays(host: Host, ch
     assert after == {**{key: before[key] for key in ("name", "since")}, "version": change.get("version", "1")}
 
 
-def test_what_others_have_written_stays_only_where_there_is_room_for_it(host: Host) -> None:
+def test_keys_that_others_have_written_stay_only_if_there_is_room_for_them(host: Host) -> None:
     host.start().enroll(STATUS)
     entry = {**json.loads(host.ensemble.znodes[ENTRY]), "others": "\u044e" * 170_000}
     host.ensemble.znodes[ENTRY] = json.dumps(entry, ensure_ascii=False).encode()
@@ -157,7 +159,7 @@ def test_what_others_have_written_stays_only_where_there_is_room_for_it(host: Ho
     assert json.loads(host.ensemble.znodes[ENTRY]).keys() == {"name", "since", "version", "labels"}
 
 
-def test_what_is_refused_is_told_and_asked_again(host: Host) -> None:
+def test_a_refused_request_is_reported_and_repeated(host: Host) -> None:
     host.ensemble.refused = "create"
     membership = host.start()
     for _turn in range(2):
@@ -185,21 +187,21 @@ def test_a_former_entry_that_another_host_has_taken_stays_while_that_is_down(hos
     assert sorted(host.ensemble.znodes) == [FORMER, ENTRY]
 
 
-def test_a_former_entry_that_was_deleted_and_made_again_stays(host: Host) -> None:
+def test_a_former_entry_that_was_deleted_and_recreated_stays(host: Host) -> None:
     host.start(name="web0").enroll(STATUS)
     host.ensemble.create_async(FORMER, host.ensemble.znodes.pop(FORMER), makepath=True)
     host.start().enroll(STATUS)
     assert sorted(host.ensemble.znodes) == [FORMER, ENTRY]
 
 
-def test_a_former_entry_that_somebody_else_has_deleted_is_no_trouble(host: Host) -> None:
+def test_a_former_entry_that_somebody_else_has_deleted_is_not_a_trouble(host: Host) -> None:
     host.start(name="web0").enroll(STATUS)
     host.ensemble.znodes.clear()
     host.start().enroll(STATUS)
     assert list(host.ensemble.znodes) == [ENTRY]
 
 
-def test_a_former_entry_that_may_not_be_deleted_is_told_until_it_is(host: Host) -> None:
+def test_a_former_entry_that_may_not_be_deleted_is_reported_until_it_is_deleted(host: Host) -> None:
     host.start(name="web0").enroll(STATUS)
     host.ensemble.refused = "delete"
     moved = host.start()
@@ -208,7 +210,7 @@ def test_a_former_entry_that_may_not_be_deleted_is_told_until_it_is(host: Host) 
     host.ensemble.requests.clear()
     with pytest.raises(SessionTroubleError):
         moved.enroll(STATUS)
-    # Each turn tries again: what is written each time would never let the ensemble rest.
+    # Each turn tries again, and the ensemble would never rest if each wrote the entry too.
     assert f"set {ENTRY}" not in host.ensemble.requests
     host.ensemble.refused = ""
     moved.enroll(STATUS)

@@ -1,4 +1,4 @@
-"""Which entry of the roster is a base's is remembered, and never taken from a copy of another host's base."""
+"""The roster entry of a base is remembered, and never taken from a copy of another host's base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENTRY = OwnEntry("/app/business/roster/web1", 8589934610)
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where it is remembered."""
+    """The file in which the entry is remembered."""
     return tmp_path / "roster.json"
 
 
@@ -28,7 +28,7 @@ def test_the_next_agent_has_what_was_saved_last(file: Path) -> None:
     assert RosterMemory(file, "").former == ENTRY
 
 
-def test_what_was_saved_already_is_not_written_again(file: Path) -> None:
+def test_an_entry_that_is_already_saved_is_not_written_again(file: Path) -> None:
     RosterMemory(file, "").save(ENTRY)
     inode = file.stat().st_ino
     RosterMemory(file, "").save(ENTRY)
@@ -42,13 +42,13 @@ def test_an_entry_below_another_chroot_is_out_of_reach(file: Path) -> None:
     assert RosterMemory(file, "").former == ENTRY
 
 
-def test_that_of_the_host_that_a_base_was_copied_from_is_not_this_hosts(file: Path, tmp_path: Path) -> None:
+def test_the_entry_of_the_host_from_which_a_base_was_copied_is_not_this_hosts(file: Path, tmp_path: Path) -> None:
     RosterMemory(file, "").save(ENTRY)
     (tmp_path / "clone").mkdir()
     assert RosterMemory(Path(shutil.copy2(file, tmp_path / "clone")), "").former is None
 
 
-def test_that_of_before_a_boot_may_be_another_hosts(
+def test_an_entry_from_before_a_boot_may_be_another_hosts(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RosterMemory(file, "").save(ENTRY)
@@ -58,7 +58,7 @@ def test_that_of_before_a_boot_may_be_another_hosts(
     assert RosterMemory(file, "").former is None
 
 
-def test_where_no_boot_is_known_it_may_be_another_hosts(
+def test_where_no_boot_is_known_an_entry_may_be_another_hosts(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_memory, "BOOT", tmp_path / "hidden")
@@ -67,7 +67,7 @@ def test_where_no_boot_is_known_it_may_be_another_hosts(
     assert RosterMemory(file, "").former is None
 
 
-def test_whose_an_entry_is_that_an_earlier_version_has_saved_is_unknown(file: Path) -> None:
+def test_an_entry_that_an_earlier_version_has_saved_has_an_unknown_writer(file: Path) -> None:
     RosterMemory(file, "").save(ENTRY)
     record = json.loads(file.read_text())
     del record["mzxid"]
@@ -79,12 +79,12 @@ def test_whose_an_entry_is_that_an_earlier_version_has_saved_is_unknown(file: Pa
     "text",
     ["", "[]", "{}", '{"path": 7, "chroot": "", "place": null}', '{"path": "/a/b", "chroot": "", "place": null}'],
 )
-def test_what_is_no_such_file_is_none(file: Path, text: str) -> None:
+def test_a_malformed_file_counts_as_none(file: Path, text: str) -> None:
     file.write_text(text)
     assert RosterMemory(file, "").former is None
 
 
-def test_a_file_that_can_not_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     memory = RosterMemory(tmp_path / "missing" / "roster.json", "")
     memory.save(ENTRY)
     assert "roster entry not remembered" in caplog.text

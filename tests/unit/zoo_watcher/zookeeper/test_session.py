@@ -19,7 +19,7 @@ CONNECTION = Connection("127.0.0.1:1", session_timeout=4)
 
 @pytest.fixture
 def no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Python says where the host has no process left."""
+    """Have Python raise the error of a host that can start no further thread."""
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -39,9 +39,7 @@ def test_a_former_session_that_no_thread_can_close_is_left_to_expire(caplog: pyt
     assert "former session not closed, it expires: can't start new thread" in caplog.text
 
 
-def test_who_waits_for_an_answer_gives_the_watchdog_a_sign_of_life(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_an_answer_notifies_the_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)

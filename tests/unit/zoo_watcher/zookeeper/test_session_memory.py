@@ -1,4 +1,4 @@
-"""A session is remembered across restarts, in the form that earlier versions have written."""
+"""A session is remembered across restarts, in a form compatible with earlier versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OTHER_ID = (0x5678, b"\x00other")
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the session is remembered."""
+    """The file in which the session is remembered."""
     return tmp_path / "session.json"
 
 
@@ -30,7 +30,7 @@ def test_the_next_agent_has_what_was_saved_last(file: Path) -> None:
     assert (later.client_id, later.paths) == (CLIENT_ID, frozenset({"/a", "/b"}))
 
 
-def test_the_file_has_the_session_and_the_paths_and_is_for_nobody_else_to_read(file: Path) -> None:
+def test_the_file_has_the_session_and_the_paths_and_only_its_owner_can_read_it(file: Path) -> None:
     SessionMemory(file, "/x").save(CLIENT_ID, {"/b", "/a"})
     record = json.loads(file.read_text())
     assert record.pop("place").endswith(f" {file.parent.stat().st_ino}")
@@ -72,7 +72,7 @@ def test_a_session_with_a_status_that_the_agent_may_not_delete_is_a_former_one(
     assert (memory.client_id, memory.former) == ((None, CLIENT_ID) if is_former else (CLIENT_ID, None))
 
 
-def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: Path) -> None:
+def test_a_session_of_an_earlier_version_is_resumed_whatever_the_chroot(file: Path) -> None:
     file.write_text('{"id": 7, "password": "00ff", "held": ["/x"]}')
     memory = SessionMemory(file, "/a")
     assert (memory.client_id, memory.paths, memory.former) == ((7, b"\x00\xff"), frozenset({"/x"}), None)
@@ -81,7 +81,7 @@ def test_a_session_of_an_earlier_version_is_taken_up_whatever_the_chroot(file: P
 
 
 @pytest.mark.parametrize("chroot", ["", "/other"])
-def test_a_session_of_a_copied_file_is_neither_taken_up_nor_closed(file: Path, tmp_path: Path, chroot: str) -> None:
+def test_a_session_of_a_copied_file_is_neither_resumed_nor_closed(file: Path, tmp_path: Path, chroot: str) -> None:
     SessionMemory(file).save(CLIENT_ID, {"/x"})
     (tmp_path / "clone").mkdir()
     copy = shutil.copy2(file, tmp_path / "clone")
@@ -91,7 +91,7 @@ def test_a_session_of_a_copied_file_is_neither_taken_up_nor_closed(file: Path, t
     assert SessionMemory(Path(copy), chroot).client_id == OTHER_ID
 
 
-def test_a_session_of_before_the_host_was_booted_is_not_taken_up(
+def test_a_session_from_before_a_boot_is_not_resumed(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SessionMemory(file).save(CLIENT_ID, {"/x"})
@@ -103,7 +103,7 @@ def test_a_session_of_before_the_host_was_booted_is_not_taken_up(
     assert SessionMemory(file).client_id == OTHER_ID
 
 
-def test_a_boot_is_known_by_the_unit_where_the_kernels_file_is_hidden(
+def test_a_boot_is_known_from_the_unit_where_the_kernels_file_is_hidden(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = session_memory.place_of(file)
@@ -135,12 +135,12 @@ def test_a_file_without_paths_is_of_a_session_that_held_nothing(file: Path) -> N
         *(f'{{"id": {number}, "password": ""}}' for number in (0, 2**63, -(2**63) - 1, 10**400, "Infinity", "NaN")),
     ],
 )
-def test_what_can_not_be_read_is_as_if_there_were_no_session(file: Path, text: str) -> None:
+def test_a_file_that_cannot_be_read_counts_as_no_session(file: Path, text: str) -> None:
     file.write_text(text)
     assert SessionMemory(file).client_id is None
 
 
-def test_what_has_not_changed_is_not_written_again(file: Path) -> None:
+def test_an_unchanged_session_is_not_written_again(file: Path) -> None:
     memory = SessionMemory(file)
     memory.save(CLIENT_ID, {"/a"})
     file.unlink()
@@ -148,13 +148,15 @@ def test_what_has_not_changed_is_not_written_again(file: Path) -> None:
     assert not file.exists()
 
 
-def test_a_file_that_can_not_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     SessionMemory(tmp_path / "none" / "session.json").save(CLIENT_ID, {"/a"})
     assert "session not remembered" in caplog.text
     assert CLIENT_ID[1].hex() not in caplog.text
 
 
-def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_session_that_could_not_be_written_is_written_once_it_can_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "late" / "session.json"
     memory = SessionMemory(file)
     for _again in range(3):
@@ -165,7 +167,7 @@ def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path, cap
     assert SessionMemory(file).paths == {"/a"}
 
 
-def test_what_is_forgotten_is_gone_and_may_be_forgotten_twice(file: Path) -> None:
+def test_a_forgotten_session_is_gone_and_may_be_forgotten_twice(file: Path) -> None:
     memory = SessionMemory(file)
     memory.save(CLIENT_ID, ())
     memory.forget()

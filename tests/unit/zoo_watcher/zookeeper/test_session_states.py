@@ -1,4 +1,4 @@
-"""How rarely a state that lasts is told, and what is remembered of those before it."""
+"""How rarely a state that lasts is logged, and what is remembered of earlier states."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Clock:
 
     now = 1000.0
     set_by = 5000.0
-    """By how much the host's clock has been set, to be what it is."""
+    """The seconds by which the host's clock is ahead of the monotonic one."""
 
     def monotonic(self) -> float:
-        """Seconds."""
+        """Seconds of the monotonic clock."""
         return self.now
 
     def time(self) -> float:
-        """Seconds, by the host's clock."""
+        """Seconds of the host's clock."""
         return self.now + self.set_by
 
 
@@ -50,7 +50,7 @@ def test_an_outage_of_a_day_is_a_few_lines_with_the_cause(clock: Clock, caplog: 
     assert caplog.messages[1] == "session still Disconnected after 60 s: Connection dropped: refused"
 
 
-def test_after_a_change_it_begins_anew(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reminders_start_over_after_a_change(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     states = SessionStates()
     clock.now += 5
     states.remind("x")
@@ -63,7 +63,7 @@ def test_after_a_change_it_begins_anew(clock: Clock, caplog: pytest.LogCaptureFi
 
 
 def lose(states: SessionStates, clock: Clock, times: int, seconds: float = 0.1) -> None:
-    """Lose each of so many connections after these seconds, and look at the state after each, as the agent does."""
+    """Lose `times` connections, each after these seconds, and look at the state after each, as the agent does."""
     for _time in range(times):
         for state in (SYNC_CONNECTED, DISCONNECTED):
             states.enter(state, "server=zk1:2181" if state == SYNC_CONNECTED else "")
@@ -71,7 +71,7 @@ def lose(states: SessionStates, clock: Clock, times: int, seconds: float = 0.1) 
             states.remind("Connection dropped: closed")
 
 
-def test_connections_that_are_all_lost_at_once_are_told_a_few_times_and_then_counted_more_and_more_rarely(
+def test_connections_that_are_all_lost_immediately_are_logged_a_few_times_and_then_counted_ever_more_rarely(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -91,7 +91,7 @@ def test_connections_that_are_all_lost_at_once_are_told_a_few_times_and_then_cou
     assert states.counts[DISCONNECTED] == 6000, "each counts, for the metrics"
 
 
-def test_a_connection_that_lasts_after_them_is_told_and_each_loss_is_from_then_on(
+def test_a_connection_that_lasts_after_them_is_logged_and_so_is_each_loss_from_then_on(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -111,7 +111,7 @@ def test_a_connection_that_lasts_after_them_is_told_and_each_loss_is_from_then_o
     ]
 
 
-def test_a_member_after_the_other_that_is_restarted_is_told_each_time(
+def test_each_loss_is_logged_when_one_member_after_the_other_is_restarted(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -120,7 +120,7 @@ def test_a_member_after_the_other_that_is_restarted_is_told_each_time(
     assert len([line for line in caplog.messages if line.startswith("session Disconnected")]) == 10
 
 
-def test_that_nobody_is_reached_any_more_is_told_also_after_connections_that_were_lost_at_once(
+def test_an_unreachable_ensemble_is_logged_even_after_connections_that_were_lost_immediately(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     states = SessionStates()
@@ -131,7 +131,7 @@ def test_that_nobody_is_reached_any_more_is_told_also_after_connections_that_wer
     assert caplog.messages == ["session still Disconnected after 5 s: Connection refused"]
 
 
-def test_the_last_contact_is_now_while_connected_and_then_stays_also_after_the_session_has_expired(
+def test_the_last_contact_is_now_while_connected_and_then_stays_even_after_the_session_has_expired(
     clock: Clock,
 ) -> None:
     states = SessionStates()
