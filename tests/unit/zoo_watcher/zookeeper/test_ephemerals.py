@@ -78,9 +78,9 @@ class Ensemble:
         return self.znodes[path][1], self._stat(path)
 
     def delete_async(self, path: str, version: int) -> None:
-        assert version == self._stat(path).version
         if path not in self.znodes:
             raise NoNodeError
+        assert version == self._stat(path).version
         self.delete(path)
 
     def transaction(self) -> Any:
