@@ -1,4 +1,4 @@
-"""What a module says and returns: others have written some of it, and Ansible prints it, or refuses all of it."""
+"""What a module prints and returns: some of it was written by others, and Ansible prints it or refuses all of it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_result_is_returned_as_it_is(result: dict[str, Any]) -> None:
     assert returnable(result) == result
 
 
-def test_half_a_character_is_an_escape_in_keys_and_values() -> None:
+def test_a_lone_surrogate_is_escaped_in_keys_and_values() -> None:
     assert returnable({"\udfff": ["a\ud800", ("b\udc80",)]}) == {"\\udfff": ["a\\ud800", ["b\\udc80"]]}
 
 

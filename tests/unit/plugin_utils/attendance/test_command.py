@@ -1,4 +1,4 @@
-"""A command of the user's on the controller: what it is told, how it ends, and what ends with it."""
+"""A user's command on the controller: its input, how it ends, and what ends with it."""
 
 from __future__ import annotations
 
