@@ -533,7 +533,7 @@ class History:
     # --- the end
 
     def settle(self) -> None:
-        """From now on nothing goes wrong, except that some hosts hang forever, and a person promotes what waits for one.
+        """From now on nothing fails, except that some hosts hang forever, and a person promotes what waits for one.
 
         The rollout ends.
         """
