@@ -1,6 +1,6 @@
 """`ansible-test sanity` over a copy of the tree at the place that it must have: `ansible_collections/zoo/deploy`.
 
-ansible-test makes a virtual environment for each of its tests and gets pip into it with a script that it downloads
+ansible-test makes a virtual environment for each of its tests and installs pip into it with a script that it downloads
 from a host of its own, in an environment from which everything but HOME and PATH has been taken. So it is given a home
 of its own, which holds that script (one that asks Python's `ensurepip` instead) and the settings of pip.
 """
@@ -45,7 +45,7 @@ def run(words: list[str]) -> Outcome:
 def run_with(programs: Path, place: Path, words: list[str]) -> Outcome:
     """Run the sanity tests with an environment's ansible-test, in its own place, with `words` for it.
 
-    Such words are `--test pylint`. No report at all is one failure.
+    Examples of such words are `--test pylint`. No report at all is one failure.
     """
     tree, home = place / "ansible_collections" / "zoo" / "deploy", place / "home"
     copy_tree(tree)

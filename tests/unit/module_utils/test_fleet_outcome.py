@@ -66,7 +66,7 @@ def test_it_is_over_at_once_when_all_have_proved_it() -> None:
     assert (result.problem, result.verdict.proved, result.to_result()["converged"]) == (None, ["a", "b"], True)
 
 
-def test_what_was_seen_last_proves_nothing_where_the_ensemble_does_not_answer_at_the_end() -> None:
+def test_what_was_seen_last_proves_nothing_if_the_ensemble_does_not_answer_at_the_end() -> None:
     wait = course()
     proved = wait.unanswered(agent("a", "active"))
     assert (proved.problem, proved.timed_out, proved.to_result()["converged"]) == (UNANSWERED, True, False)
@@ -379,7 +379,7 @@ def test_it_is_over_when_a_rollout_has_stopped(phase: str, said: str) -> None:
     assert not result.timed_out
 
 
-def test_it_is_over_and_has_not_failed_where_a_rollout_waits_for_a_person() -> None:
+def test_it_is_over_and_has_not_failed_if_a_rollout_waits_for_a_person() -> None:
     fleet = {**agent("a", "active"), **agent("b", "waiting")}
     result = course().look(fleet, None, 5.0, gate=gate("paused", reason="latency", by="ann"))
     assert result

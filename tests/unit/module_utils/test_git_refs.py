@@ -228,7 +228,7 @@ def test_an_empty_repository_has_no_commit(tmp_path: Path) -> None:
     assert "no branch, tag or commit HEAD" in refusal(f"file://{tmp_path}/empty", "HEAD")
 
 
-def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_machine_without_git_is_reported(repository: GitRepository, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
         "from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve\n"

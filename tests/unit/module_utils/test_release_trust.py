@@ -112,7 +112,7 @@ def test_a_key_whose_public_half_is_not_known_needs_the_file_of_signers(tmp_path
     ReleaseTrust(PATHS, str(locked), str(file))
 
 
-def test_nothing_is_taken_from_a_record_that_nobody_trusted_has_signed_as_it_is(
+def test_nothing_is_taken_from_a_record_that_no_trusted_signer_has_signed_as_it_is(
     trust: ReleaseTrust, record: Record, tmp_path: Path
 ) -> None:
     good = record(GOOD, 3)
@@ -144,7 +144,7 @@ def test_what_counts_of_a_history_is_ordered_by_serials(
     assert [one and one.extra["serial"] for one in found] == [4, 2]
 
 
-def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known(
+def test_serials_follow_what_is_signed_and_must_be_given_if_that_is_not_known(
     signer: Signer, file: Path, other: Signer, record: Record
 ) -> None:
     mine, others, made_up = record(GOOD, 3), record(GOOD, 4, other), forged(record(BAD, 2**53 - 2))
@@ -182,7 +182,7 @@ def test_a_signed_record_that_is_published_again_after_a_later_one_does_not_coun
     assert not trust.needs_signature(later, None)
 
 
-def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_not_for_long(
+def test_what_is_published_is_renewed_if_its_signature_does_not_count_or_not_for_long(
     trust: ReleaseTrust, file: Path, signer: Signer, other: Signer, record: Record
 ) -> None:
     month = timedelta(days=30)

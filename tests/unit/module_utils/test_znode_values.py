@@ -59,7 +59,7 @@ def test_data_of_another_type_is_a_change(wanted: Any, there: bytes) -> None:
     assert not value.matches(there)
 
 
-def test_text_is_compared_as_it_is_even_where_it_is_json() -> None:
+def test_text_is_compared_as_it_is_even_if_it_is_json() -> None:
     value = read_value('{"a": 1}', "text", "/a")
     assert value is not None
     assert value.matches(b'{"a": 1}')

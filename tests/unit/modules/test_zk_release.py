@@ -291,7 +291,7 @@ def test_a_signed_release_takes_nothing_from_a_record_that_does_not_count(
         want([], None)
 
 
-def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_that_names(
+def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_the_policy_names(
     want: Callable[..., Release], tagged: GitRepository
 ) -> None:
     given = {"url": tagged.url, "ref": "v1", "relative_path": "site"}

@@ -24,7 +24,7 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def order(base: Path, **keys: Any) -> dict[str, Any]:
-    """What the role asks for."""
+    """An order of the role."""
     return {"unit": "x.service", "base": str(base), "version": "1", "connected": True, "seconds": 0.2, **keys}
 
 

@@ -1,4 +1,4 @@
-"""The role watcher installs every module of the agent, and what its scripts do on a host."""
+"""That the role watcher installs every module of the agent, and what its scripts do on a host."""
 
 from __future__ import annotations
 

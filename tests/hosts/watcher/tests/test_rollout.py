@@ -1,4 +1,4 @@
-"""A release that takes down the host which activates it.
+"""A release that takes down the host that activates it.
 
 A rollout stops there, and all other hosts go on serving. Without one, each host gives it up after two tries.
 """

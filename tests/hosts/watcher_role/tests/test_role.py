@@ -309,7 +309,9 @@ def test_a_password_that_systemd_hands_over_is_in_one_file_that_only_root_may_re
         assert not run.failed, run.output
         assert secret not in run.output
         generation = zk.set(f"{app}/config", zk.get("/app/shop/config")[0]).mzxid
-        wait_for(lambda: status(zk, app, "role1").get("generation") == generation, "it has read it")  # used at once
+        wait_for(
+            lambda: status(zk, app, "role1").get("generation") == generation, "it has read it"
+        )  # called immediately
         wait_for(partial(is_active, zk, app, "role1"), "it is active")
         assert on("role1", "stat", "-c", "%a:%U", place, f"{place}/digest_password").split() == ["700:root", "600:root"]
         assert on("role1", "cat", f"{place}/digest_password") == secret

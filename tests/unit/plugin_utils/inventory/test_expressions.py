@@ -442,7 +442,7 @@ def test_a_composed_variable_counts_for_the_groups_of_the_same_run() -> None:
     assert (groups["in_a"], groups["rack_a"], groups["rack_b"]) == (["h1"], ["h1"], ["h2"])
 
 
-def test_nothing_is_evaluated_host_by_host_where_it_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_evaluated_host_by_host_unless_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("a host was evaluated on its own")
 

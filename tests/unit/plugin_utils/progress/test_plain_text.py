@@ -1,4 +1,4 @@
-"""What a terminal may show of a text that anybody has written."""
+"""What a terminal may show of a text that anybody may have written."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_an_entry_that_cannot_be_read_is_named_with_the_reason() -> None:
         ({"/other/leader": "pg2"}, ["leader", "replica"]),
     ],
 )
-def test_the_leader_key_of_its_cluster_says_which_member_leads_where_it_was_read(
+def test_the_leader_key_of_its_cluster_decides_which_member_leads_if_it_was_read(
     leaders: dict[str, str], roles: list[str]
 ) -> None:
     members = [child(*PATRONI_LEADER), child(*PATRONI_REPLICA)]
