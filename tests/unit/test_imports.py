@@ -63,7 +63,7 @@ AT_REST = {
     *("fnmatch", "glob", "grp", "ntpath", "stringprep", "unicodedata"),
 }
 """What an agent with a TCP and an HTTP check has in its memory while it deploys nothing, besides kazoo's own imports:
-the packages that it needs, and those that they need. P11 of the bench measures what that takes; adding one is a decision.
+the packages that it needs, and those that they need. P11 of the bench measures what that takes; one more is a choice.
 """
 OF_A_DEPLOYMENT = {
     *("_locale", "_posixsubprocess", "locale", "subprocess", "zoo_watcher.host.program"),

@@ -604,7 +604,7 @@ def any_history(seed: int) -> History:
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_no_history_breaks_a_rule_and_each_rollout_ends_or_is_halted(block: int) -> None:
-    """Hosts die, return, fail, fall ill, are held, join; people promote, pause, halt; releases and rollbacks come."""
+    """Hosts die, return, fail, fall ill, are held, join. People promote, pause, halt. Releases and rollbacks come."""
     for seed in range(FIRST + block * HISTORIES // BLOCKS, FIRST + (block + 1) * HISTORIES // BLOCKS):
         history = any_history(seed)
         try:
