@@ -12,7 +12,7 @@ from support.podman import BASE, Podman, lacking, own_podman
 
 @pytest.fixture(scope="session")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    """A podman of these tests' own with both images of the Containerfile."""
+    """A private podman that has both images of the Containerfile."""
     if reason := lacking():
         pytest.skip(reason)
     with own_podman(tmp_path_factory.mktemp("podman")) as made:

@@ -1,4 +1,4 @@
-"""The ensemble and the servers of `examples/container/compose.yaml`, by podman-compose."""
+"""The ensemble and the servers of `examples/container/compose.yaml`, run by podman-compose."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ echo "$ZOO_MY_ID" > myid
 printf '%s\\n' dataDir=/data tickTime=500 initLimit=20 syncLimit=10 admin.enableServer=false $ZOO_SERVERS > zoo.cfg
 exec java -Xmx128m -XX:TieredStopAtLevel=1 -cp "$JARS" org.apache.zookeeper.server.quorum.QuorumPeerMain zoo.cfg
 """
-"""Stands for the image of ZooKeeper, which can't be had without a registry: this machine's Java, the same variables."""
+"""Replaces the ZooKeeper image, which would need a registry: this machine's Java with the same variables."""
 
 
 @pytest.fixture
 def compose(podman: Podman, tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """`podman-compose` with the file, and with this machine's ZooKeeper."""
+    """A function that runs `podman-compose` with the file and with this machine's ZooKeeper."""
     mounts = [Path("/usr"), Path("/etc/alternatives"), *Path("/etc").glob("java-*")]
     member = {
         "environment": {"JARS": JARS},

@@ -27,18 +27,18 @@ from support.waiting import wait_for
 
 REGISTRY = "/service/business/what"
 SESSION = "4"
-"""Seconds after which the registration of a server that was killed is gone."""
+"""The session timeout in seconds, after which a killed server's registration is deleted."""
 ENDS = {
     "nginx": "kill -KILL $(cat /run/nginx.pid)",
     "agent": "kill -KILL $(grep -lzx run /proc/[0-9]*/cmdline | cut -d / -f 3)",
     "quit": "nginx -s quit",
 }
-"""How a part of a server comes to its end by itself."""
+"""Shell commands that each end one part of a server from inside its container."""
 
 
 @dataclass
 class Article:
-    """The article's ensemble, repository and servers; an ensemble of its own by a chroot."""
+    """The article's ensemble (a chroot of the shared one), repository and servers."""
 
     podman: Podman
     zk: KazooClient
@@ -74,7 +74,7 @@ class Article:
         wait_for(lambda: self.registered() == set(ports), f"registered are {ports}", 60)
 
     def get(self, port: int, path: str = "/") -> str:
-        """What a server answers; empty where it does not."""
+        """Return what a server answers: the body, the status code of an error, or an empty string for no answer."""
         try:
             with urllib.request.urlopen(f"http://{self.podman.address}:{port}{path}", timeout=10) as answer:
                 return str(answer.read().decode())
@@ -88,14 +88,14 @@ class Article:
         return Run.of(run_playbook(ROOT / "playbooks" / "deploy.yml", *extra, *words))
 
     def discovered(self, directory: Path) -> set[int]:
-        """The ports that the inventory has of the registry's servers."""
+        """The ports of the registry's servers in the inventory."""
         outcome = Inventory(directory, self.hosts).read(registries=[REGISTRY])
         return {outcome.hosts[name]["zk_port"] for name in outcome.groups["what"]}
 
 
 @pytest.fixture
 def article(ensemble: Ensemble, podman: Podman, tmp_path: Path) -> Iterator[Article]:
-    """The article's ensemble and repository, to which containers have a way. What runs is removed with the test."""
+    """The article's ensemble and repository, reachable from containers. The test's containers are removed after it."""
     chroot = f"/containers-{uuid.uuid4().hex[:12]}"
     with ExitStack() as stack:
         client = stack.enter_context(connected(ensemble.hosts))
@@ -155,7 +155,7 @@ def test_a_server_that_is_stopped_leaves_the_registry_before_it_stops_serving(ar
     assert article.get(port, "/health") == ""
 
 
-def test_a_server_that_is_stopped_ends_what_it_is_sending(article: Article) -> None:
+def test_a_stopped_server_finishes_the_response_it_is_sending(article: Article) -> None:
     port, size = article.ports[0], 50_000_000
     article.serve("sending", port, "--env=DRAIN_SECONDS=0")
     article.repository.commit({"large": "x" * size})
@@ -172,7 +172,7 @@ def test_a_server_that_is_stopped_ends_what_it_is_sending(article: Article) -> N
     assert article.podman.status("sending") == "exited 0"
 
 
-def test_what_has_lost_its_parent_is_reaped(article: Article) -> None:
+def test_an_orphaned_process_is_reaped(article: Article) -> None:
     port = article.ports[0]
     article.serve("reaping", port)
     inside = partial(article.podman.run, "exec", "reaping", "sh", "-c")
@@ -182,7 +182,7 @@ def test_what_has_lost_its_parent_is_reaped(article: Article) -> None:
 
 
 @pytest.mark.parametrize(("ended", "status"), [("nginx", 137), ("agent", 137), ("quit", 1)])
-def test_a_container_of_which_a_part_has_ended_ends(article: Article, ended: str, status: int) -> None:
+def test_a_container_ends_when_one_of_its_parts_ends(article: Article, ended: str, status: int) -> None:
     port = article.ports[0]
     article.serve("ending", port)
     article.wait_registered(port)
@@ -200,7 +200,7 @@ def test_a_container_of_which_a_part_has_ended_ends(article: Article, ended: str
         ("ZK_HOSTS=", "hosts: missing"),
     ],
 )
-def test_a_container_says_what_is_wrong_with_its_environment(article: Article, wrong: str, line: str) -> None:
+def test_a_container_reports_what_is_wrong_with_its_environment(article: Article, wrong: str, line: str) -> None:
     article.serve("wrong", article.ports[0], f"--env={wrong}")
     wait_for(lambda: article.podman.status("wrong") == "exited 2", "the container ends")
     log = article.podman.run("logs", "wrong").stdout

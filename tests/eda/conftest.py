@@ -13,12 +13,12 @@ from faults.support.proxy import Proxy
 from support.ensemble import Ensemble
 
 SENTINEL = "/sentinel"
-"""A znode of each test's own; that it is `present` says that every watch is set."""
+"""A znode private to each test; its event `present` shows that every watch is set."""
 
 
 @pytest.fixture
 def watch(ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Callable[..., Source]]:
-    """Makes running sources with the given arguments, which have read everything, and ends them with the test."""
+    """A function that starts a source and waits until it has read everything. Sources are stopped after the test."""
     made: list[Source] = []
 
     def make(**args: Any) -> Source:
@@ -37,7 +37,7 @@ def watch(ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Callable[..
 
 @pytest.fixture
 def proxy(ensemble: Ensemble) -> Iterator[Proxy]:
-    """A way to the ensemble that can be cut."""
+    """A connection to the ensemble that can be cut."""
     made = Proxy(ensemble.members[0].client_port)
     yield made
     made.close()
@@ -45,5 +45,5 @@ def proxy(ensemble: Ensemble) -> Iterator[Proxy]:
 
 @pytest.fixture
 def proxied(proxy: Proxy) -> dict[str, Any]:
-    """The arguments of a source that knows no other way to the ensemble."""
+    """The arguments of a source that can reach the ensemble only through the proxy."""
     return {"hosts": f"127.0.0.1:{proxy.port}"}

@@ -16,7 +16,7 @@ from support.waiting import wait_for
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).with_name("ansible-rulebook")
 PATIENCE = 240.0
-"""Seconds that a start may take: it starts a Java, and often on a machine that is busy."""
+"""Seconds that a start may take: it starts a JVM, often on a busy machine."""
 
 
 class Rulebook:
@@ -50,7 +50,7 @@ class Rulebook:
         return self
 
     def stop(self) -> int:
-        """End it as Ctrl-C does, and wait for it; what it returned."""
+        """Interrupt it as Ctrl-C does, wait for it, and return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
         try:
@@ -59,13 +59,13 @@ class Rulebook:
             self.process.kill()
 
     def end(self) -> int:
-        """What it returned, once it has ended by itself."""
+        """Wait until it has ended by itself, and return its exit status."""
         assert self.process is not None
         return self.process.wait(PATIENCE)
 
     @property
     def log(self) -> str:
-        """What it has printed, the playbooks it runs included."""
+        """What it has printed, including the output of the playbooks it runs."""
         return self._log.read_text(errors="replace")
 
     def watching(self, ensemble: Ensemble, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The event source as ansible-rulebook runs it: its file by `runpy`, before a queue with one place."""
+"""The event source as ansible-rulebook runs it: its file run by `runpy`, with a queue that holds one event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = Path(__file__).resolve().parents[2] / "extensions" / "eda" / "plugins" / 
 
 
 class Source:
-    """A running source. `events` is what came of it, without the outermost `zk`; `error` what ended it."""
+    """A running source. `events` holds what it has sent, without the outermost `zk`; `error` is what ended it."""
 
     def __init__(self, **args: Any) -> None:
         self.events: list[dict[str, Any]] = []
@@ -26,20 +26,20 @@ class Source:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> Source:
-        """Start it, taking events."""
+        """Start it, and take its events."""
         self._takes.set()
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """End it as a rulebook that is ended does."""
+        """Stop it as a rulebook that is stopped does."""
         if self._task is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(20)
         assert not self._thread.is_alive()
 
     def hold(self) -> None:
-        """Take no more events, as a rulebook that is busy."""
+        """Take no more events, like a busy rulebook."""
         self._loop.call_soon_threadsafe(self._takes.clear)
 
     def go_on(self) -> None:
@@ -51,7 +51,7 @@ class Source:
         return [event for event in list(self.events) if wanted.items() <= event.items()]
 
     def one(self, **wanted: Any) -> dict[str, Any]:
-        """The first event that has these keys with these values, waited for."""
+        """Wait for an event that has these keys with these values, and return the first."""
 
         def found() -> list[dict[str, Any]]:
             if self.error is not None:
@@ -61,7 +61,7 @@ class Source:
         return wait_for(found, f"an event with {wanted}; there are {self.events}")[0]
 
     def changes(self, **wanted: Any) -> list[tuple[str, str]]:
-        """Change and path of the events that have these keys with these values."""
+        """The change and the path of each event that has these keys with these values."""
         return [(event["change"], event.get("path", "")) for event in self.all(**wanted)]
 
     def _run(self) -> None:

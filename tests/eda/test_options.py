@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def refusal(**args: Any) -> str:
-    """The text of the error that ends a source with these arguments."""
+    """Return the message of the error that ends a source with these arguments."""
     source = Source(**args).start()
     try:
         error = wait_for(lambda: source.error, "the source has ended")

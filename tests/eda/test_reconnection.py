@@ -1,4 +1,4 @@
-"""The event source, cut off, expired and held up: nothing is missed, and nothing is sent that did not happen."""
+"""The event source when it is cut off, expires or is held up: no change is missed, and none is made up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.waiting import wait_for
 
 Watch = Callable[..., Source]
 CLOSED = [make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)]
-"""Everything but to read: a server uses up, in silence, the watch of who may not read a znode that changes."""
+"""Every permission except read: a server silently uses up the watch of a client that may not read the znode."""
 
 
 def make(zk: KazooClient, root: str, *names: str) -> None:
@@ -37,7 +37,7 @@ def make(zk: KazooClient, root: str, *names: str) -> None:
 
 
 def change_all(zk: KazooClient, root: str) -> None:
-    """Change what `make` made of stay, set, go, renew: set, go and renew each are, and `come` is created."""
+    """Change what `make` created, except `stay`: set `set` twice, delete `go`, recreate `renew`, and create `come`."""
     zk.set(f"{root}/set", b"1")
     zk.set(f"{root}/set", b"2")
     zk.delete(f"{root}/go")
@@ -47,7 +47,7 @@ def change_all(zk: KazooClient, root: str) -> None:
 
 
 def what_changed(source: Source, root: str, kind: str) -> dict[str, list[str]]:
-    """The changes of each znode below `root` that are no state of the beginning, once the last one is sent."""
+    """Return the changes of each znode below `root`, without initial states, once the last one has been sent."""
     source.one(type=kind, change="created", path=f"{root}/come")
     found: dict[str, list[str]] = {}
     for event in source.all(type=kind):
@@ -76,7 +76,7 @@ def session_changes(source: Source, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["data", "subtrees", "children"])
-def test_a_change_of_which_the_ensemble_says_nothing_is_sent_by_and_by(
+def test_a_change_that_the_ensemble_does_not_report_is_sent_eventually(
     watch: Watch, zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(loop, "READ_AGAIN", 0.3)
@@ -92,7 +92,7 @@ def test_a_change_of_which_the_ensemble_says_nothing_is_sent_by_and_by(
 
 @pytest.mark.parametrize("expired", [False, True], ids=["connection", "session"])
 @pytest.mark.parametrize("kind", ["data", "subtree"])
-def test_what_changes_meanwhile_is_sent_after_a_lost(
+def test_what_changes_during_an_outage_is_sent_after_the_loss_of_the(
     kind: str,
     expired: bool,
     watch: Watch,
@@ -155,7 +155,7 @@ def test_services_and_children_that_change_meanwhile_are_sent(
     assert (listed["added"], listed["removed"]) == (["come"], ["go"])
 
 
-def test_a_service_is_not_taken_for_gone_while_nothing_can_be_seen(
+def test_a_service_does_not_count_as_gone_while_the_ensemble_is_unreachable(
     watch: Watch, zk: KazooClient, app: str, proxy: Proxy, proxied: dict[str, Any]
 ) -> None:
     zk.create(f"{app}/web/m_0000000001", b'{"host": "h1", "port": 80}', makepath=True)
@@ -176,7 +176,7 @@ def test_a_service_is_not_taken_for_gone_while_nothing_can_be_seen(
     assert [event["change"] for event in source.all(address="h1")] == ["present"]
 
 
-def test_an_ensemble_that_is_set_up_anew_is_watched_as_the_one_before(tmp_path: Path) -> None:
+def test_a_recreated_ensemble_is_watched_like_the_previous_one(tmp_path: Path) -> None:
     path = "/watched"
     with Ensemble(tmp_path / "single", size=1) as single:
         with connected(single.hosts) as zk:
@@ -221,7 +221,7 @@ def member_of(source: Source, ensemble: Ensemble) -> Member:
 
 
 def write(zk: KazooClient, path: str, number: int) -> None:
-    """Set a value, and create the znode where it is not there, as soon as the ensemble takes it."""
+    """Set a znode's value, creating the znode if needed, as soon as the ensemble accepts it."""
 
     def written() -> bool:
         try:
@@ -236,7 +236,7 @@ def write(zk: KazooClient, path: str, number: int) -> None:
     wait_for(written, "the ensemble takes a write")
 
 
-def test_a_member_that_hangs_is_left(watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble) -> None:
+def test_a_hung_member_is_abandoned(watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble) -> None:
     source = watch(data=[f"{app}/value"], session=True, connect_timeout=4)
     member = member_of(source, ensemble)
     member.signal(signal.SIGSTOP)
@@ -273,7 +273,7 @@ def test_a_rulebook_that_takes_no_event_gets_the_newest_state_and_little_else(
     assert len(source.events) < 400
 
 
-def test_a_source_that_is_ended_while_nobody_takes_its_event_ends_and_closes_its_session(
+def test_a_source_stopped_while_its_event_is_not_taken_ends_and_closes_its_session(
     watch: Watch, zk: KazooClient, app: str, ensemble: Ensemble
 ) -> None:
     source = watch(data=[f"{app}/a", f"{app}/b", f"{app}/c"], session=True)
@@ -299,7 +299,7 @@ def test_a_source_that_is_ended_while_the_ensemble_is_unreachable_ends(
     assert time.monotonic() - began < 6
 
 
-def test_an_outage_is_waited_for_at_rest(
+def test_the_loop_does_not_spin_during_an_outage(
     watch: Watch,
     zk: KazooClient,
     app: str,
@@ -317,7 +317,7 @@ def test_an_outage_is_waited_for_at_rest(
     monkeypatch.setattr(WatchLoop, "_follow_session", counted)
     source = watch(**proxied, data=[f"{app}/a", f"{app}/b", f"{app}/c", f"{app}/d"], session=True)
     source.hold()
-    make(zk, app, "a", "b", "c", "d")  # more than are under way, so some notices are still there in the outage
+    make(zk, app, "a", "b", "c", "d")  # more than are in flight, so some notices are still pending in the outage
     proxy.refuse()
     source.go_on()
     source.one(type="session", change="suspended")
@@ -355,7 +355,7 @@ def test_whatever_happens_the_events_add_up_to_what_is_there(
 
 
 def disturb(source: Source, proxy: Proxy, dice: random.Random, over: threading.Event) -> None:
-    """Cut the connection, sometimes for longer than the session lives, and hold up the rulebook, again and again."""
+    """Repeatedly cut the connection, sometimes for longer than the session lives, and hold up the rulebook."""
     while not over.wait(dice.uniform(0.05, 0.5)):
         what = dice.choice(["cut", "refuse", "swallow", "hold"])
         if what == "cut":
@@ -383,7 +383,7 @@ def act(zk: KazooClient, root: str, dice: random.Random, number: int) -> None:
 
 
 def tree(zk: KazooClient, root: str) -> dict[str, str]:
-    """Every znode below `root`, and itself, with its value."""
+    """The values of `root` and of every znode below it, by path."""
     found = {root: zk.get(root)[0].decode()}
     for name in zk.get_children(root):
         found.update(tree(zk, f"{root}/{name}"))
@@ -400,7 +400,7 @@ def services(zk: KazooClient, root: str) -> set[str]:
 
 
 def replayed(events: list[dict[str, Any]]) -> dict[str, str]:
-    """What is there, by the events."""
+    """The values by path that the events add up to."""
     found: dict[str, str] = {}
     for event in events:
         if event["change"] == "deleted":
@@ -411,7 +411,7 @@ def replayed(events: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def present(source: Source) -> set[str]:
-    """The services that are there, by the events."""
+    """The services that are present according to the events."""
     found: set[str] = set()
     for event in source.all(type="service"):
         if event["change"] == "left":
@@ -422,7 +422,7 @@ def present(source: Source) -> set[str]:
 
 
 def check_order(events: list[dict[str, Any]]) -> None:
-    """A znode's changes follow each other as they can, and no state is sent that is older than the one before."""
+    """Check that each change of a znode can follow the previous one, and that each state is newer than the last."""
     there, newest = False, 0
     for event in events:
         assert (event["change"] in {"changed", "deleted"}) == there, events

@@ -1,4 +1,4 @@
-"""The example rulebooks, and what an event may do, with a real ansible-rulebook before a real ensemble."""
+"""The example rulebooks, and what an event can cause, with a real ansible-rulebook and a real ensemble."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.waiting import wait_for
 PLAYBOOK = ROOT / "extensions" / "eda" / "playbooks" / "server_gone.yml"
 
 CREDENTIALS = {"digest_username": "rulebook", "digest_password": "1e3"}
-"""A template must not make a number of the password."""
+"""A template must not turn the password into a number."""
 
 NGINX = """
 pid {directory}/nginx.pid;
@@ -40,7 +40,7 @@ http {{
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Rulebook]]:
-    """Starts rulebooks with variables, and ends them with the test."""
+    """A function that starts a rulebook with variables. Rulebooks are stopped after the test."""
     made: list[Rulebook] = []
 
     def make(rulebook: str, **variables: Any) -> Rulebook:
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Rulebook]]:
 
 
 def close(zk: KazooClient, path: str) -> None:
-    """Have nobody but the rulebooks read a znode."""
+    """Let only the rulebooks read a znode."""
     anybody = make_acl("world", "anyone", create=True, delete=True)
     zk.set_acls(path, [make_digest_acl("rulebook", "1e3", read=True), anybody])
 
@@ -121,7 +121,7 @@ def test_the_load_balancer_has_a_server_that_joins(
 
 
 def servers_in(upstream: Path) -> list[str]:
-    """The servers in a file of nginx's; none where it is not there."""
+    """The servers in an nginx upstream file; none if the file does not exist."""
     return re.findall(r"server (\S+);", upstream.read_text()) if upstream.exists() else []
 
 
@@ -154,7 +154,7 @@ def test_the_playbook_runs_when_a_rollout_moves_on(
         rulebook.says(f"{root}/gate is {said}")
 
 
-def test_what_is_in_a_znode_runs_nothing_on_the_controller(
+def test_the_content_of_a_znode_runs_nothing_on_the_controller(
     run: Callable[..., Rulebook], zk: KazooClient, app: str, ensemble: Ensemble, tmp_path: Path
 ) -> None:
     evil = f"{{{{ lookup('pipe', 'touch {tmp_path}/pwned') }}}}"
@@ -173,7 +173,9 @@ def test_what_is_in_a_znode_runs_nothing_on_the_controller(
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_mistake_in_the_options_is_one_line(run: Callable[..., Rulebook], ensemble: Ensemble, tmp_path: Path) -> None:
+def test_a_mistake_in_the_options_is_reported_in_one_line(
+    run: Callable[..., Rulebook], ensemble: Ensemble, tmp_path: Path
+) -> None:
     source = {"hosts": ensemble.hosts, "data": ["config"]}
     rules = [{"name": "All", "condition": "event.zk is defined", "action": {"debug": {}}}]
     rulebook = {"name": "Any", "hosts": "all", "sources": [{"zoo.deploy.zk_watch": source}], "rules": rules}

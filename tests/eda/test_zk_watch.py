@@ -1,4 +1,4 @@
-"""The event source before a real ensemble: the events of each kind of watch."""
+"""The event source with a real ensemble: the events of each kind of watch."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_service_below_a_parent_that_is_created_later_is_found(watch: Watch, z
     wait_for(lambda: len(source.all(change="joined")) == 2, "it joins again")
 
 
-def test_an_entry_that_can_not_be_read_is_no_service_and_costs_no_other(
+def test_an_undecodable_entry_is_not_a_service_and_hides_no_other(
     watch: Watch, zk: KazooClient, app: str, caplog: Any
 ) -> None:
     zk.create(f"{app}/web/bad", b"no", makepath=True)
@@ -184,7 +184,7 @@ def test_an_entry_that_can_not_be_read_is_no_service_and_costs_no_other(
     assert f"{app}/web/bad: left out" in caplog.text
 
 
-def test_a_service_that_registers_anew_before_its_old_entry_is_deleted_has_neither_left_nor_joined(
+def test_a_service_that_registers_again_before_its_old_entry_is_deleted_has_neither_left_nor_joined(
     watch: Watch, zk: KazooClient, app: str
 ) -> None:
     zk.create(f"{app}/web/m_0000000001", b'{"host": "h1", "port": 80}', makepath=True)
@@ -247,7 +247,7 @@ def test_decoded_data_that_holds_a_template_is_null(watch: Watch, zk: KazooClien
     assert (joined["address"], joined["service"]) == ("h3", None)
 
 
-def test_json_that_the_rule_engine_can_not_take_is_sent_as_text_only(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_json_that_the_rule_engine_cannot_handle_is_sent_as_text_only(watch: Watch, zk: KazooClient, app: str) -> None:
     values = [b"1e999", b"9" * 40, b"[" * 60 + b"]" * 60, b'"\\ud800"', b"[NaN]"]
     for number, value in enumerate(values):
         zk.create(f"{app}/{number}", value, makepath=True)
@@ -258,7 +258,7 @@ def test_json_that_the_rule_engine_can_not_take_is_sent_as_text_only(watch: Watc
         assert "json" not in sent
 
 
-def test_a_chroot_is_no_part_of_a_path(watch: Watch, zk: KazooClient, app: str) -> None:
+def test_a_chroot_is_not_part_of_a_path(watch: Watch, zk: KazooClient, app: str) -> None:
     hosts = ",".join(f"{host}:{port}" for host, port in zk.hosts) + app
     zk.ensure_path(f"{app}{app}/sentinel")
     source = watch(hosts=hosts, subtrees=["/tree"])
@@ -268,7 +268,7 @@ def test_a_chroot_is_no_part_of_a_path(watch: Watch, zk: KazooClient, app: str) 
     source.one(change="changed", path="/tree/a")
 
 
-def test_a_chroot_that_is_not_there_is_told(
+def test_a_missing_chroot_is_reported(
     ensemble: Ensemble, zk: KazooClient, app: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = Source(hosts=f"{ensemble.hosts}{app}/none", data=["/a"]).start()

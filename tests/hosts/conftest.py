@@ -1,4 +1,4 @@
-"""The tests in this directory. Those in the directories of scenarios are molecule's: they need its hosts."""
+"""The tests in this directory. Those in the scenarios' directories are run only by molecule: they need its hosts."""
 
 from __future__ import annotations
 

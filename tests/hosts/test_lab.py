@@ -27,12 +27,12 @@ pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 
 @dataclass(frozen=True)
 class Line:
-    """The command line, with a lab of its own."""
+    """The lab's command line, with a lab of its own."""
 
     lab: str
 
     def start(self, command: str, *words: str) -> subprocess.Popen[str]:
-        """Begin a command on the lab."""
+        """Start a command on the lab."""
         return subprocess.Popen(
             [sys.executable, "-m", "hosts.lab", command, self.lab, *words],
             env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
@@ -43,25 +43,25 @@ class Line:
         )
 
     def ask(self, command: str, *words: str) -> str:
-        """What a command printed."""
+        """Return what a command prints."""
         process = self.start(command, *words)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         return out.strip()
 
     def refused(self, command: str, *words: str) -> str:
-        """What a command that fails complained of."""
+        """Return the error output of a command that fails."""
         process = self.start(command, *words)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 1, out
         return err.strip()
 
     def inside(self, host: str, *words: str) -> str:
-        """What a command printed that runs in a host."""
+        """Return what a command that runs in a host prints."""
         return self.ask("enter", host, "--", *words)
 
     def reaches(self, host: str) -> bool:
-        """Whether a new connection over SSH works."""
+        """Whether a new SSH connection works."""
         words = ["ssh", "-F", str(LABS / self.lab / "ssh_config"), "-o", "ConnectTimeout=1", host, "true"]
         try:
             done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=3, check=False)
@@ -72,7 +72,7 @@ class Line:
 
 @pytest.fixture
 def line() -> Iterator[Line]:
-    """A lab that is not there yet."""
+    """A lab that does not exist yet."""
     made = Line(f"test-{os.getpid()}")
     yield made
     made.ask("destroy")
@@ -88,7 +88,7 @@ def two() -> Iterator[Line]:
 
 
 def own_state() -> dict[str, str]:
-    """What of this machine's own a lab could change."""
+    """The state of this machine that a lab could change."""
     rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
     links = subprocess.run(["ip", "-json", "link"], check=True, capture_output=True, text=True).stdout
     return {
@@ -99,7 +99,7 @@ def own_state() -> dict[str, str]:
     }
 
 
-def test_hosts_of_both_suites_boot_whole_and_know_each_other_by_name(two: Line) -> None:
+def test_hosts_of_both_suites_boot_completely_and_know_each_other_by_name(two: Line) -> None:
     for host, other, version in (("one", "two", "12"), ("two", "one", "13")):
         assert two.inside(host, "systemctl", "is-system-running") == "running"
         assert f'VERSION_ID="{version}"' in two.inside(host, "cat", "/etc/os-release")
@@ -149,7 +149,7 @@ def test_a_cut_stops_what_it_names_and_mending_lets_it_pass_again(two: Line) -> 
 
 
 def arrives(line: Line, sender: str, receiver: str) -> bool:
-    """Whether a frame that one host sends to all arrives at another."""
+    """Whether a frame that one host broadcasts arrives at another."""
     kind = "0x88b5"
     send = (
         "import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(('eth0', 0)); "
@@ -198,7 +198,7 @@ def test_labs_do_not_see_each_other_and_nothing_of_one_is_left(two: Line, line: 
     wait_for(lambda: two.reaches("one"), "a connection to it works")
 
 
-def test_a_host_is_added_and_taken_away_while_others_run(two: Line) -> None:
+def test_a_host_is_added_and_removed_while_others_run(two: Line) -> None:
     boots = two.inside("one", "cat", "/proc/sys/kernel/random/boot_id")
     two.ask("create", "one", "three")
     assert two.inside("three", "getent", "hosts", "one")
@@ -216,7 +216,7 @@ def test_a_host_is_added_and_taken_away_while_others_run(two: Line) -> None:
         (("start", "one"), "is not up; create it"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(line: Line, words: tuple[str, ...], told: str) -> None:
+def test_an_error_is_reported_in_one_line(line: Line, words: tuple[str, ...], told: str) -> None:
     complaint = line.refused(*words)
     assert told in complaint
     assert len(complaint.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Where the trees of hosts come from: the archive that this machine's apt has its own packages from."""
+"""Where the trees of hosts come from: the archive that this machine's apt uses for its own packages."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ deb http://second.example.com/debian bookworm main
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """The directory of a Debian 12 without sources."""
+    """The /etc of a Debian 12 without apt sources."""
     (tmp_path / "os-release").write_text('PRETTY_NAME="Debian 12 (bookworm)"\nID=debian\nVERSION_CODENAME=bookworm\n')
     (tmp_path / "apt" / "sources.list.d").mkdir(parents=True)
     return tmp_path
@@ -68,7 +68,7 @@ def test_a_list_of_mirrors_is_read(etc: Path) -> None:
     assert find_mirror(etc) == Mirror("http://one.example.com/debian")
 
 
-def test_without_such_a_source_debootstrap_is_left_to_its_own(etc: Path) -> None:
+def test_without_such_a_source_there_is_no_mirror(etc: Path) -> None:
     (etc / "apt" / "sources.list.d" / "a.sources").write_text(OTHERS)
     assert find_mirror(etc) is None
     (etc / "apt" / "sources.list").write_text("deb http://mirror.example.com/ubuntu jammy main\n")

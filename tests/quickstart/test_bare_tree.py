@@ -1,4 +1,4 @@
-"""The README's two commands for a stranger: an ordinary user with sudo, on a bare Debian, in a clone."""
+"""The README's two commands for a newcomer: an ordinary user with sudo, on a bare Debian, in a clone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEADLINE = 600
 """Seconds after which a command that hangs is killed."""
 
 FEW = "unit -k records --ignore-glob='*/unit/[!m]*'"
-"""A suite without most of its files: to collect them all takes far longer than the tests."""
+"""A suite without most of its files: collecting them all takes far longer than the tests."""
 
 
 @pytest.fixture(scope="module", params=SUITES)

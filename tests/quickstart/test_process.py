@@ -1,4 +1,4 @@
-"""`process.sh` prints "started" only of a process that is up, and otherwise shows why it is not."""
+"""`process.sh` prints "started" only for a process that is up, and otherwise shows why it is not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(s
 
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:
-    """What `process.sh words` printed and returned."""
+    """Run `process.sh words`, and return its result."""
     return subprocess.run(["sh", str(PROCESS), *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -38,7 +38,7 @@ def test_a_process_is_started_once_it_listens_and_ends(tmp_path: Path) -> None:
     assert process("end", name).stdout == "was not running\n"
 
 
-def test_a_port_that_another_process_has_is_not_taken_for_its_own(tmp_path: Path) -> None:
+def test_a_port_of_another_process_does_not_count_as_its_own(tmp_path: Path) -> None:
     name = str(tmp_path / "server")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The README's first command, run for real: on ports and in a directory of its own, over a running one, and its end."""
+"""The README's first command, run for real: in its own directory, on its own ports, over a running one, and `down`."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SCRIPT = "playbooks/quickstart.sh"
 SERVERS = [f"server{number}" for number in range(1, 6)]
 TOUR = ROOT / "docs" / "guides" / "tour.md"
 NOT_RUN = (f"bash {SCRIPT}", ". .quickstart/env", "rm -rf")
-"""How commands of the tour begin that the tests around it run, or that would be of no use in a process of their own."""
+"""Prefixes of the tour's commands that other tests run, or that would have no effect in a process of their own."""
 COMMITTER = {f"GIT_{who}_{what}": "ann@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DEADLINE = 600
-"""Seconds after which a quickstart that hangs is killed; what it downloads comes on top of its own three minutes."""
+"""Seconds after which a quickstart that hangs is killed; its downloads come on top of its own three minutes."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Quickstart:
     root: Path = ROOT
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """What `bash playbooks/quickstart.sh words` printed and returned, from the tree's directory."""
+        """Run `bash playbooks/quickstart.sh words` in the tree's directory, and return its result."""
         surroundings = {
             **os.environ,
             "QUICKSTART_DIR": str(self.directory),
@@ -59,7 +59,7 @@ class Quickstart:
         return run_merged(["bash", SCRIPT, *words], DEADLINE, cwd=self.root, env=surroundings)
 
     def as_on_the_page(self, line: str, link: Path) -> tuple[int, str]:
-        """The exit status of a page's command and what it prints, with the names and ports that the page has."""
+        """Run a page's command, and return its exit status and its output, with the names and ports of the page."""
         place = {".quickstart/": f"{link}/"}
         ports = {f"127.0.0.1:{9095 + number}": f"127.0.0.1:{port}" for number, port in enumerate(self.web_ports)}
         for theirs, ours in {**place, **ports}.items():
@@ -72,7 +72,7 @@ class Quickstart:
 
     @property
     def processes(self) -> dict[int, str]:
-        """The command lines of its processes, by id."""
+        """The command lines of its processes, by process ID."""
         found = {}
         for process in psutil.process_iter(["cmdline", "status"]):
             line = " ".join(process.info["cmdline"] or [])
@@ -81,14 +81,14 @@ class Quickstart:
         return found
 
     def git(self, *words: str) -> str:
-        """Run git in the repository that the servers fetch from."""
+        """Return what git prints in the repository that the servers fetch from."""
         command = ["git", "-C", str(self.directory / "repository.git"), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Quickstart]:
-    """A quickstart in a directory with a blank in its name, ended at last."""
+    """A quickstart in a directory with a blank in its name, stopped at the end."""
     ports = free_ports(8)
     modules = tmp_path_factory.mktemp("modules")
     made = Quickstart(tmp_path_factory.mktemp("quick start"), ports[:3], ports[3:], modules)
@@ -112,7 +112,7 @@ def zk(quickstart: Quickstart) -> Iterator[KazooClient]:
 
 
 def assert_came_out(quickstart: Quickstart, zk: KazooClient) -> None:
-    """Look at the outcome without anything of the quickstart's."""
+    """Check the outcome without the quickstart's own tools."""
     desired = json.loads(zk.get("/app/business/config")[0])
     assert desired["commitId"] == quickstart.git("rev-parse", "main")
     for server, port in zip(SERVERS, quickstart.web_ports):
@@ -168,11 +168,11 @@ def test_it_runs_again_over_a_running_one_and_leaves_its_ensemble_alone(
     assert_came_out(quickstart, zk)
 
 
-def test_the_tour_of_the_documentation_comes_out_as_it_is_shown(
+def test_the_commands_of_the_tour_print_what_the_page_shows(
     quickstart: Quickstart, first: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
     assert first.returncode == 0
-    # A name without a blank, as the page's has none.
+    # A name without a blank, like the page's.
     link = tmp_path / "quickstart"
     link.symlink_to(quickstart.directory)
     (link / "tour").mkdir()
@@ -187,11 +187,11 @@ def test_the_tour_of_the_documentation_comes_out_as_it_is_shown(
         shutil.rmtree(link / "tour")
 
 
-def test_a_step_that_does_not_come_out_ends_it_with_an_error_and_says_which(
+def test_a_failed_step_ends_it_with_an_error_that_names_the_step(
     quickstart: Quickstart, first: subprocess.CompletedProcess[str]
 ) -> None:
     assert first.returncode == 0
-    # server1's web server can't be had: something else answers on its port.
+    # server1's web server can't start: something else answers on its port.
     end = ["sh", str(ROOT / "playbooks/quickstart/process.sh"), "end", str(quickstart.directory / "server1" / "nginx")]
     subprocess.run(end, check=True, capture_output=True)
     squatter = subprocess.Popen(["python3", "-m", "http.server", str(quickstart.web_ports[0]), "--bind", "127.0.0.1"])
@@ -225,7 +225,7 @@ def test_down_ends_every_process_and_leaves_only_the_downloads(
         ((), {"QUICKSTART_WEB_PORTS": "1 2 3 4 x"}, "QUICKSTART_WEB_PORTS: expected 5 different ports"),
     ],
 )
-def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
+def test_a_mistake_of_the_user_is_reported_without_a_traceback(
     quickstart: Quickstart, words: tuple[str, ...], environment: dict[str, str], said: str
 ) -> None:
     done = quickstart.run(*words, **environment)
@@ -234,7 +234,7 @@ def test_a_mistake_of_the_users_is_one_line_that_says_what_to_do(
     assert "Traceback" not in done.stdout
 
 
-def test_a_tree_that_is_no_checkout_is_told_so(quickstart: Quickstart, tmp_path: Path) -> None:
+def test_a_tree_that_is_not_a_checkout_is_refused(quickstart: Quickstart, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "playbooks", tmp_path / "playbooks", symlinks=True)
     elsewhere = replace(quickstart, directory=tmp_path / "directory", root=tmp_path)
     done = elsewhere.run()

@@ -1,6 +1,6 @@
-"""What the role watcher does where an agent that it has installed has no session: its own task, without systemd.
+"""What the role watcher does if an agent that it has installed gets no session: the role's task, without systemd.
 
-That a real agent says which members it tries is in tests/agent/session/test_lifecycle.py.
+tests/agent/session/test_lifecycle.py shows that a real agent reports which members it tries.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def first_session() -> dict[str, Any]:
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Any:
-    """Runs the task for an agent with this status, with these variables of the role's; what came of it."""
+    """A function that runs the task for an agent's status, with variables of the role, and returns the run."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "systemctl").write_text(SYSTEMCTL)
@@ -80,6 +80,6 @@ def test_a_first_install_with_a_wrong_address_fails_with_the_members_and_the_rea
     ],
     ids=["there is one", "the ensemble comes later", "it was connected before", "nobody has started it"],
 )
-def test_else_it_goes_on(ask: Any, said: dict[str, Any], variables: dict[str, Any]) -> None:
+def test_otherwise_the_role_goes_on(ask: Any, said: dict[str, Any], variables: dict[str, Any]) -> None:
     run = ask(said, **variables)
     assert run.failed == 0, run.output

@@ -1,4 +1,4 @@
-"""The role git_hook: a real `git push`, over SSH and to a path, and what it comes to in ZooKeeper and on servers."""
+"""The role git_hook: a real `git push`, over SSH and to a path, and its effects in ZooKeeper and on servers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from support.waiting import wait_for
 
 ROLE = ROOT / "roles" / "git_hook"
 NOBODY = "127.0.0.1:1"
-"""An ensemble that is not there."""
+"""An ensemble that does not exist."""
 GITEA = """\
 #!/usr/bin/env bash
 data=$(cat)
@@ -47,25 +47,25 @@ for hook in ${GIT_DIR:-.}/hooks/${hookname}.d/*; do
   echo "${data}" | "${hook}"
 done
 """
-"""What Gitea puts into its repositories does this."""
+"""Does what the hooks that Gitea puts into its repositories do."""
 
 
 @dataclass
 class Push:
-    """What `git push` came to; `said` are the lines that the server's programs wrote."""
+    """The result of a `git push`; `output` includes the lines that the server's programs wrote."""
 
     status: int
     output: str
 
     @property
     def said(self) -> list[str]:
-        """What the person pushing reads of the hook."""
+        """The hook's lines, as the pusher reads them."""
         return [line.removeprefix("remote: ").strip() for line in self.output.splitlines() if "zoo.deploy: " in line]
 
 
 @dataclass(frozen=True)
 class Role:
-    """What the role has made of another repository: its hooks, both of them, the configuration, the program."""
+    """What the role has installed for another repository: both hooks, the configuration and the program."""
 
     hooks: Path
     config: Path
@@ -74,7 +74,7 @@ class Role:
 
 @dataclass
 class Server:
-    """A bare repository with a clone to push from. `role` is what one run of the role has made, for all tests."""
+    """A bare repository with a clone to push from. `role` is the result of one run of the role, for all tests."""
 
     root: Path
     role: Role
@@ -105,7 +105,7 @@ class Server:
 
     @property
     def files(self) -> dict[str, tuple[int, bytes]]:
-        """Every hook with its mode and text."""
+        """Every hook with its mode and content."""
         return {
             str(path.relative_to(self.hooks)): (path.stat().st_mode, path.read_bytes())
             for path in sorted(self.hooks.rglob("*"))
@@ -113,7 +113,7 @@ class Server:
         }
 
     def told(self, **variables: Any) -> dict[str, Any]:
-        """The role's variables, these on top of the server's."""
+        """The role's variables: the server's, overridden by these."""
         return {
             "git_hook_repository": str(self.bare),
             "git_hook_url": self.url,
@@ -127,7 +127,7 @@ class Server:
         }
 
     def apply(self, *words: str, **variables: Any) -> Run:
-        """Apply the role with these variables on top of the server's."""
+        """Apply the role with the server's variables, overridden by these."""
         values = self.told(**variables)
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": values}
         playbook = self.root / "play.yml"
@@ -136,7 +136,7 @@ class Server:
         return Run.of(done)
 
     def installed(self, *, refuse: bool = False, **keys: Any) -> Server:
-        """The server as the role makes it, with these keys of the configuration."""
+        """Set the server up as the role does, with these keys of the configuration, and return it."""
         shutil.rmtree(self.hooks)
         shutil.copytree(self.role.hooks, self.hooks)
         if not refuse:
@@ -165,27 +165,27 @@ class Server:
         )
 
     def push(self, *words: str, url: str = "", **environment: str) -> Push:
-        """Push, `main` where nothing else is said."""
+        """Push, `main` by default."""
         process = self.begin_push(*words, url=url, **environment)
         output = process.communicate(timeout=120)[1]
         assert "Traceback" not in output
         return Push(process.returncode, output)
 
     def head(self, ref: str = "refs/heads/main") -> str:
-        """The commit that a branch of the bare repository is at; empty where there is none."""
+        """The commit that a branch of the bare repository is at; empty if there is none."""
         command = ["git", f"--git-dir={self.bare}", "rev-parse", "--verify", "--quiet", ref]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def bare_repository(path: Path) -> None:
-    """Make one, whose default branch may be deleted."""
+    """Create a bare repository whose default branch may be deleted."""
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(path)], check=True)
     subprocess.run(["git", "config", "receive.denyDeleteCurrent", "ignore"], cwd=path, check=True)
 
 
 @pytest.fixture(scope="module")
 def applied_once(tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """A git server that the role was applied to, with `git_hook_refuse`; its `role` is a copy of what that made."""
+    """A git server that the role was applied to, with `git_hook_refuse`; its `role` is a copy of the result."""
     root = tmp_path_factory.mktemp("git_hook")
     kept = root / "kept"
     made = Server(root, Role(kept / "hooks", kept / "config", root / "opt"), GitRepository(root), NOBODY, "/app/any")
@@ -199,7 +199,7 @@ def applied_once(tmp_path_factory: pytest.TempPathFactory) -> Server:
 
 @pytest.fixture
 def applied(applied_once: Server) -> Server:
-    """That server as the role has left it."""
+    """That server, restored to how the role left it."""
     shutil.rmtree(applied_once.hooks)
     shutil.copytree(applied_once.role.hooks, applied_once.hooks)
     shutil.copy2(applied_once.role.config, applied_once.config)
@@ -208,7 +208,7 @@ def applied(applied_once: Server) -> Server:
 
 @pytest.fixture(scope="module")
 def role(applied_once: Server) -> Role:
-    """The role, applied once: that takes seconds."""
+    """The result of the role, applied only once because that takes seconds."""
     return Role(applied_once.role.hooks, applied_once.config, applied_once.role.install)
 
 
@@ -222,7 +222,7 @@ def server(tmp_path: Path, role: Role, ensemble: Ensemble, app: str) -> Server:
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[SshServer]:
-    """A running sshd whose key is alice's."""
+    """A running sshd that knows alice by her key."""
     if os.geteuid() != 0:
         pytest.skip("sshd for another port needs root here")
     with SshServer(tmp_path / "ssh", REMOTE_USER="alice") as running:
@@ -230,12 +230,12 @@ def sshd(tmp_path: Path) -> Iterator[SshServer]:
 
 
 def published(zk: KazooClient, app: str) -> dict[str, Any]:
-    """The desired release; empty where there is none."""
+    """The desired release; empty if there is none."""
     return dict(json.loads(zk.get(f"{app}/config")[0])) if zk.exists(f"{app}/config") else {}
 
 
 def closed_application(zk: KazooClient, app: str, *acl: Any) -> None:
-    """Make an application's znode with this ACL; what is above it stays open to the other tests."""
+    """Create an application's znode with this ACL; its parents stay open to the other tests."""
     zk.ensure_path(app.rsplit("/", 1)[0])
     zk.create(app, acl=list(acl))
 
@@ -248,7 +248,7 @@ def test_defaults_and_argument_specs_agree_to_the_letter() -> None:
     assert {f"git_hook_{key}" for key in keys} | {"git_hook_repository"} | set(defaults) == set(options)
 
 
-def test_a_push_over_ssh_ends_on_every_server_and_who_pushed_sees_it(
+def test_a_push_over_ssh_reaches_every_server_and_the_pusher_sees_it(
     server: Server, agents: Callable[..., Agent], zk: KazooClient, sshd: SshServer
 ) -> None:
     fleet = [agents(name).start().wait_live() for name in ("server1", "server2")]
@@ -307,7 +307,7 @@ def test_nothing_is_published_while_somebody_holds_the_lock(server: Server, zk: 
     assert published(zk, server.app)["commitId"] == third
 
 
-def test_who_pushed_sees_the_phases_of_the_rollout_and_how_it_ends(
+def test_the_pusher_sees_the_phases_of_the_rollout_and_how_it_ends(
     server: Server, agents: Callable[..., Agent], zk: KazooClient
 ) -> None:
     hooks = {"after_activate": ["/bin/sh", "-c", "! grep -q broken index.html"]}
@@ -384,7 +384,7 @@ def test_several_branches_in_one_push_go_each_to_its_app(server: Server, zk: Kaz
     ("symbolic", "real", "pushed"),
     [("main", "trunk", ["main:trunk"]), ("prod", "main", ["main:prod"]), ("prod", "main", ["main", "main:prod"])],
 )
-def test_a_branch_that_moves_by_a_push_to_another_name_of_it_is_published(
+def test_a_branch_that_is_moved_by_a_push_to_its_other_name_is_published(
     server: Server, zk: KazooClient, symbolic: str, real: str, pushed: list[str]
 ) -> None:
     server.installed(refuse=True).push(f"main:{real}")
@@ -399,7 +399,7 @@ def test_a_branch_that_moves_by_a_push_to_another_name_of_it_is_published(
 
 
 @pytest.mark.parametrize(("configured", "pushed"), [("prod", "main"), ("main", "main:prod")])
-def test_a_push_by_which_a_branch_comes_to_be_is_refused_too_where_its_other_name_leads_nowhere_yet(
+def test_a_push_that_creates_a_branch_is_refused_too_if_its_other_name_leads_nowhere_yet(
     server: Server, configured: str, pushed: str
 ) -> None:
     branches = [{"branch": configured, "app": server.app, "relative_path": "site"}]
@@ -410,7 +410,7 @@ def test_a_push_by_which_a_branch_comes_to_be_is_refused_too_where_its_other_nam
     assert (done.status, server.head()) == (1, ""), done.output
 
 
-def test_an_application_that_refuses_does_not_cost_another_its_release(server: Server, zk: KazooClient) -> None:
+def test_an_application_that_refuses_does_not_prevent_the_release_of_another(server: Server, zk: KazooClient) -> None:
     closed_application(zk, server.app, make_acl("world", "anyone", read=True))
     branches = [
         {"branch": "main", "app": server.app, "relative_path": "site"},
@@ -449,7 +449,7 @@ def test_the_commit_of_an_earlier_push_is_not_published_over_that_of_a_later_one
     first = server.clone.head
     second = server.clone.commit({"index.html": "two\n"})
     server.push()
-    # As it is when the hook of the first of two pushes comes late.
+    # As when the hook of the first of two pushes runs late.
     late = subprocess.run(
         [str(server.hooks / "post-receive")],
         cwd=server.bare,
@@ -462,7 +462,9 @@ def test_the_commit_of_an_earlier_push_is_not_published_over_that_of_a_later_one
     assert published(zk, server.app)["commitId"] == second
 
 
-def test_who_pushed_is_what_the_git_server_says_before_what_a_web_server_says(server: Server, zk: KazooClient) -> None:
+def test_the_git_servers_name_of_the_pusher_takes_precedence_over_a_web_servers(
+    server: Server, zk: KazooClient
+) -> None:
     server.installed()
     for environment, expected in (
         ({"REMOTE_USER": "web"}, "web"),
@@ -475,7 +477,7 @@ def test_who_pushed_is_what_the_git_server_says_before_what_a_web_server_says(se
         assert published(zk, server.app)["publisher"] == expected
 
 
-def test_a_publication_that_fails_is_told_in_one_line_and_the_push_is_done(server: Server, zk: KazooClient) -> None:
+def test_a_failed_publication_is_reported_in_one_line_and_the_push_is_done(server: Server, zk: KazooClient) -> None:
     server.installed(hosts=[NOBODY], connect_timeout=0.5)
     done = server.push()
     assert (done.status, server.head()) == (0, server.clone.head), done.output
@@ -487,7 +489,7 @@ def test_a_publication_that_fails_is_told_in_one_line_and_the_push_is_done(serve
     assert published(zk, server.app)["commitId"] == server.clone.head
 
 
-def test_a_push_that_can_not_be_published_is_refused_where_that_is_set(server: Server) -> None:
+def test_a_push_that_cannot_be_published_is_refused_if_so_configured(server: Server) -> None:
     server.installed(hosts=[NOBODY], connect_timeout=0.5, refuse=True)
     done = server.push("main", "main:topic")
     assert (done.status, server.head(), server.head("refs/heads/topic")) == (1, "", ""), done.output
@@ -495,7 +497,7 @@ def test_a_push_that_can_not_be_published_is_refused_where_that_is_set(server: S
     assert line.startswith("zoo.deploy: the push is refused, because it could not be published: can't reach ZooKeeper")
 
 
-def test_a_publisher_who_may_not_write_is_refused_and_one_who_may_leaves_no_trace_before(
+def test_a_publisher_who_may_not_write_is_refused_and_the_check_leaves_no_trace(
     server: Server, zk: KazooClient
 ) -> None:
     read, everything = make_acl("world", "anyone", read=True), make_digest_acl("hook", "secret", all=True)
@@ -513,20 +515,20 @@ def test_a_publisher_who_may_not_write_is_refused_and_one_who_may_leaves_no_trac
     assert zk.get(f"{server.app}/config")[1].version == 0
 
 
-def test_what_a_push_creates_has_the_acl_that_the_configuration_says(server: Server, zk: KazooClient) -> None:
+def test_what_a_push_creates_has_the_configured_acl(server: Server, zk: KazooClient) -> None:
     acl = [
         {"scheme": "digest", "id": "hook", "password": "secret", "perms": ["all"]},
         {"scheme": "world", "perms": ["read"]},
     ]
     done = server.installed(refuse=True, digest_username="hook", digest_password="secret", acl=acl).push()
     assert done.status == 0, done.output
-    # Of a password's hash, only who may administer the znode is told more.
+    # ZooKeeper shows the hash of a password only to clients that may administer the znode.
     wanted = {make_acl("world", "anyone", read=True), make_acl("digest", "hook:x", all=True)}
     for path in (server.app, f"{server.app}/config", f"{server.app}/history"):
         assert set(zk.get_acls(path)[0]) == wanted, path
 
 
-def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_that_deploy_it(
+def test_a_push_is_signed_with_the_configured_key_and_hosts_that_require_signatures_deploy_it(
     server: Server, zk: KazooClient, agents: Callable[..., Agent], tmp_path: Path
 ) -> None:
     signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
@@ -541,7 +543,7 @@ def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_
     assert (done.status, agent.live()) == (0, second), done.output
     record = published(zk, server.app)
     assert (record["serial"], record["app"], record["commitId"]) == (1, server.app, second)
-    # Before the push is done, the key is found not to sign.
+    # A key that can't sign is found before the push is done.
     signer.key.write_text("no key\n")
     server.clone.commit({"index.html": "third"})
     done = server.push()
@@ -553,7 +555,7 @@ def test_a_push_is_signed_by_the_key_of_the_configuration_and_hosts_that_demand_
     assert f'sign_with: no file at "{signer.key}"' in done.said[0]
 
 
-def test_a_push_is_refused_where_its_record_would_not_be_published(
+def test_a_push_is_refused_if_its_record_would_not_be_published(
     server: Server, zk: KazooClient, tmp_path: Path
 ) -> None:
     signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
@@ -565,7 +567,9 @@ def test_a_push_is_refused_where_its_record_would_not_be_published(
     assert zk.exists(f"{server.app}/config") is None
 
 
-def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk: KazooClient, tmp_path: Path) -> None:
+def test_a_push_without_a_key_after_a_signed_one_causes_a_warning(
+    server: Server, zk: KazooClient, tmp_path: Path
+) -> None:
     signer, signers = Signer(tmp_path, "hook"), tmp_path / "signers"
     signers.write_text(signer.line)
     done = server.installed(sign_with=str(signer.key), signers=str(signers)).push()
@@ -579,7 +583,7 @@ def test_a_push_without_a_key_after_a_signed_one_is_warned_of(server: Server, zk
 
 @pytest.fixture
 def pushers(server: Server, tmp_path: Path) -> Path:
-    """The file of those whose pushes are published: alice, and carol for records only; mallory is not in it."""
+    """The file of the signers whose pushes are published: alice, and carol for records only; mallory is not in it."""
     subprocess.run(["git", "config", "receive.certNonceSeed", "of the tests"], cwd=server.bare, check=True)
     names = {"alice": "", "carol": 'namespaces="zoo.deploy" ', "mallory": ""}
     lines = [Signer(tmp_path, name).line.replace(" ", f" {options}", 1) for name, options in names.items()]
@@ -590,7 +594,7 @@ def pushers(server: Server, tmp_path: Path) -> Path:
 
 
 def push_signed(server: Server, key: Path, refs: str = "main") -> Push:
-    """Push a further commit with a certificate by a key."""
+    """Push a further commit with a certificate that is signed with a key."""
     server.clone.commit({"index.html": uuid.uuid4().hex})
     signing = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "gpg.format", "GIT_CONFIG_VALUE_0": "ssh"}
     key_of = {"GIT_CONFIG_KEY_1": "user.signingKey", "GIT_CONFIG_VALUE_1": str(key)}
@@ -624,7 +628,7 @@ def test_only_a_push_that_one_of_the_pushers_has_signed_is_published(
     assert (done.status, published(zk, server.app)["commitId"]) == (0, server.clone.head), done.output
 
 
-def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is_of_no_use(
+def test_a_push_without_a_valid_certificate_is_refused_and_an_earlier_certificate_is_useless(
     server: Server, zk: KazooClient, pushers: Path
 ) -> None:
     server.installed(refuse=True, pushers=str(pushers))
@@ -648,25 +652,25 @@ def test_a_push_that_nobody_may_publish_is_refused_and_an_earlier_certificate_is
 
 
 def packet(line: str) -> bytes:
-    """A line as git's protocol has it."""
+    """A line in the format of git's protocol."""
     return f"{len(line) + 4:04x}{line}".encode()
 
 
 def asked_nonce(server: Server) -> str:
-    """What git asks those who push over HTTP to sign."""
+    """The nonce that git asks those who push over HTTP to sign."""
     command = ["git", "receive-pack", "--stateless-rpc", "--http-backend-info-refs", str(server.bare)]
     said = subprocess.run(command, capture_output=True, check=True).stdout.decode()
     return said.partition("push-cert=")[2].split()[0]
 
 
 def certificate(nonce: str, *commands: str) -> str:
-    """What somebody signs who pushes with `--signed`."""
+    """The certificate that is signed in a push with `--signed`."""
     lines = ["certificate version 0.1", "pusher a 1 +0000", f"nonce {nonce}", "", *commands]
     return "".join(f"{line}\n" for line in lines)
 
 
 def push_request(server: Server, text: str, signature: str, *unsigned: str) -> bytes:
-    """What `git push --signed` sends over HTTP, with the clone's commits; nobody signs the `unsigned` commands."""
+    """What `git push --signed` sends over HTTP, with the clone's commits; the `unsigned` commands are not signed."""
     lines = ["push-cert\0report-status\n", *f"{text}{signature}".splitlines(keepends=True), "push-cert-end\n"]
     pack = ["git", "pack-objects", "--quiet", "--stdout", "--revs"]
     revisions = f"{server.clone.head}\n".encode()
@@ -675,7 +679,7 @@ def push_request(server: Server, text: str, signature: str, *unsigned: str) -> b
 
 
 def signed_request(server: Server, key: Path, nonce: str, branch: str = "main", unsigned: str | None = None) -> bytes:
-    """That of a further commit, signed by a key; for `unsigned`, another branch, nobody signs."""
+    """Such a request for a further commit, signed with a key; its command for the branch `unsigned` is not signed."""
     before = server.clone.head
     server.clone.commit({"index.html": uuid.uuid4().hex})
     ref = f"refs/heads/{branch}"
@@ -691,7 +695,7 @@ def sign(text: str, key: Path) -> str:
 
 
 def received(server: Server, content: bytes) -> str:
-    """What a server says of a push over HTTP, which takes certificates for an hour here."""
+    """Return what a server prints about a push over HTTP; it accepts certificates for an hour here."""
     subprocess.run(["git", f"--git-dir={server.bare}", "config", "receive.certNonceSlop", "3600"], check=True)
     receive = ["git", "receive-pack", "--stateless-rpc", str(server.bare)]
     return subprocess.run(receive, input=content, capture_output=True, check=True).stderr.decode()
@@ -726,17 +730,17 @@ def test_a_pushed_ref_replaces_no_certificate(
     assert (server.head(), published(zk, server.app)["commitId"]) == (first, second)
 
 
-def test_a_commit_that_a_pusher_has_signed_is_no_certificate(server: Server, zk: KazooClient, pushers: Path) -> None:
+def test_a_commit_that_a_pusher_has_signed_is_not_a_certificate(server: Server, zk: KazooClient, pushers: Path) -> None:
     server.installed(pushers=str(pushers))
     ref = f"{'0' * 40} {server.clone.head} refs/heads/main"
-    # git keeps headers that it does not know where somebody amends, and signs, another's commit.
+    # git keeps headers that it does not know when somebody amends and signs another's commit.
     text = f"tree {'0' * 40}\nauthor a <a> 1 +0000\ncommitter a <a> 1 +0000\nnonce {asked_nonce(server)}\n\n{ref}\n"
     said = received(server, push_request(server, text, sign(text, pushers.with_name("alice"))))
     assert f"the push that is signed is not that of {server.clone.head} to main" in said
     assert (server.head(), published(zk, server.app)) == (server.clone.head, {})
 
 
-def test_who_signs_a_push_by_a_key_of_another_kind_is_told_how_to(
+def test_a_push_signed_with_another_kind_of_key_is_answered_with_the_right_kind(
     server: Server, zk: KazooClient, pushers: Path
 ) -> None:
     server.installed(pushers=str(pushers))
@@ -754,13 +758,13 @@ def test_a_branch_that_somebody_adds_to_a_signed_push_is_not_published(
     server.installed(pushers=str(pushers))
     content = signed_request(server, pushers.with_name("alice"), asked_nonce(server), "staging", unsigned="main")
     said = received(server, content)
-    # So does git: what nobody has signed goes along.
+    # git itself accepts the unsigned command along with the signed one.
     assert server.head() == server.head("refs/heads/staging") == server.clone.head
     assert f"the push that is signed is not that of {server.clone.head} to main" in said
     assert not published(zk, server.app)
 
 
-def test_a_request_of_a_signed_push_over_http_is_of_no_use_later(
+def test_the_request_of_a_signed_push_over_http_cannot_be_replayed(
     server: Server, zk: KazooClient, pushers: Path
 ) -> None:
     assert server.push().status == 0
@@ -783,7 +787,7 @@ def test_a_request_of_a_signed_push_over_http_is_of_no_use_later(
 
 
 class Newer:
-    """A client of a server from ZooKeeper 3.9 on, which says nothing of a znode to who may not read it."""
+    """A client of a server since ZooKeeper 3.9, which reveals nothing of a znode to clients that may not read it."""
 
     def __init__(self, client: KazooClient, hidden: str) -> None:
         self._client = client
@@ -793,13 +797,13 @@ class Newer:
         return getattr(self._client, name)
 
     def exists(self, path: str) -> Any:
-        """The client's own."""
+        """The client's answer, or NoAuthError for the hidden znode."""
         if path == self._hidden:
             raise NoAuthError
         return self._client.exists(path)
 
 
-def test_what_is_above_an_application_need_not_be_readable(
+def test_the_parent_of_an_application_need_not_be_readable(
     zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(ROLE / "files" / "program"))
@@ -809,7 +813,7 @@ def test_what_is_above_an_application_need_not_be_readable(
     assert zk.get_children(app) == []
 
 
-def test_a_policy_that_nobody_can_follow_is_found_before_the_push_is_done(server: Server, zk: KazooClient) -> None:
+def test_an_invalid_policy_is_found_before_the_push_is_done(server: Server, zk: KazooClient) -> None:
     zk.create(f"{server.app}/policy", b'{"rollout": {"steps": 5}}', makepath=True)
     done = server.installed(refuse=True).push()
     assert (done.status, server.head()) == (1, ""), done.output
@@ -817,7 +821,7 @@ def test_a_policy_that_nobody_can_follow_is_found_before_the_push_is_done(server
     assert f"could not be published: {server.app}/policy: rollout.steps: expected a list" in line
 
 
-def test_a_chroot_that_is_not_there_is_found_before_the_push_is_done(server: Server) -> None:
+def test_a_missing_chroot_is_found_before_the_push_is_done(server: Server) -> None:
     done = server.installed(refuse=True, hosts=f"{server.hosts}/no/such/chroot".split(",")).push()
     assert (done.status, server.head()) == (1, ""), done.output
     assert "no such znode (NoNode)" in done.said[0]
@@ -848,7 +852,7 @@ def test_ctrl_c_does_not_end_a_publication_that_waits_for_the_ensemble(server: S
 
 
 def running(config: Path) -> bool:
-    """Whether the hook's program runs with this configuration, past the start of Python."""
+    """Whether the hook's program runs with this configuration and has passed the start of Python."""
     found = [one.pid for one in psutil.process_iter(["cmdline"]) if str(config) in (one.info["cmdline"] or [])]
     return any(int(_status_of(pid)["SigIgn"], 16) & 1 << signal.SIGTERM - 1 for pid in found)
 
@@ -873,20 +877,21 @@ def test_ctrl_c_ends_the_waiting_and_not_the_deployment(
     assert agent.live() == server.clone.head
 
 
-def test_a_fleet_that_does_not_prove_it_is_told_with_its_own_words(
+def test_a_fleet_that_does_not_prove_the_release_is_reported_in_its_own_words(
     server: Server, agents: Callable[..., Agent]
 ) -> None:
-    agents(hooks={"before_activate": ["sh", "-c", "echo no room; exit 4"]}).start().wait_live()
+    agent = agents(hooks={"before_activate": ["sh", "-c", "echo no room; exit 4"]}).start().wait_live()
     done = server.installed(wait=True).push()
     assert done.status == 0, done.output
     assert "not deployed on 1 of 1" in done.said[-1]
     assert "no room" in done.said[-1]
+    agent.end()
     server.clone.commit({"index.html": "two\n"})
     done = server.installed(wait=True, wait_timeout=0.5, min_agents=3).push()
-    assert "waiting for agents: 1 live, at least 3 required" in done.said[-1] or "not deployed" in done.said[-1]
+    assert "waiting for agents: 0 live, at least 3 required" in done.said[-1]
 
 
-def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Server, zk: KazooClient) -> None:
+def test_an_existing_hook_runs_too_and_is_restored_when_ours_is_removed(server: Server, zk: KazooClient) -> None:
     write_hook(server, f"#!/bin/sh\ncat > {server.root}/heard\n")
     before = server.files
     run = server.apply("--check", "--diff")
@@ -898,7 +903,7 @@ def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Ser
     assert (run.failed, run.changed > 0, "secret-word" in run.output) == (0, True, False), run.output
     (config,) = (server.root / "etc").iterdir()
     assert config.stat().st_mode & 0o777 == 0o600
-    # Nor as what was there before.
+    # Nor as the previous content.
     run = server.apply("--diff")
     assert (run.failed, run.changed > 0, "secret-word" in run.output) == (0, True, False), run.output
     server.push("main", "main:topic")
@@ -913,7 +918,7 @@ def test_a_hook_that_is_there_runs_too_and_comes_back_when_ours_goes(server: Ser
 
 
 def write_hook(server: Server, text: str) -> None:
-    """Put somebody else's hook there."""
+    """Install somebody else's hook."""
     hook = server.hooks / "post-receive"
     hook.write_text(text)
     hook.chmod(0o755)
@@ -941,7 +946,7 @@ def test_a_hook_that_runs_a_directory_of_hooks_stays_as_it_is(server: Server, zk
     assert server.files == before
 
 
-def test_a_second_run_changes_nothing_and_a_push_is_not_refused_any_more_where_that_is_unset(applied: Server) -> None:
+def test_a_second_run_changes_nothing_and_unsetting_refuse_removes_its_hook(applied: Server) -> None:
     for words in ((), ("--check",)):
         run = applied.apply(*words, git_hook_refuse=True)
         assert (run.failed, run.changed) == (0, 0), run.output
@@ -952,7 +957,7 @@ def test_a_second_run_changes_nothing_and_a_push_is_not_refused_any_more_where_t
     assert set(before) - set(applied.files) == {"pre-receive", "pre-receive.d/zoo-deploy"}
 
 
-def test_the_program_goes_with_the_last_repository_of_a_host(server: Server, tmp_path: Path) -> None:
+def test_the_program_is_removed_with_the_last_repository_of_a_host(server: Server, tmp_path: Path) -> None:
     (tmp_path / "opt").mkdir()
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "another.json").write_text("{}")
@@ -987,9 +992,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory, role: Role) -> list[tuple[Server, dict[str, Any], Run]]:
-    """For each of `REFUSED` a server, the hooks that it had, and what the role came to there; applied to all at once.
+    """For each of `REFUSED` a server, the hooks that it had, and the role's run there; applied to all at once.
 
-    Behind them are one whose repository has its hooks elsewhere, and one whose repository has a work tree.
+    After them come one whose repository has its hooks elsewhere, and one whose repository has a work tree.
     """
     root = tmp_path_factory.mktemp("refused")
     servers = []
@@ -1010,7 +1015,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory, role: Role) -> list[tuple[
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[words for _variables, words in REFUSED])
-def test_a_mistake_is_one_clear_line_and_puts_no_hook_there(
+def test_a_mistake_is_reported_clearly_and_installs_no_hook(
     refused: list[tuple[Server, dict[str, Any], Run]], number: int
 ) -> None:
     server, before, run = refused[number]

@@ -1,4 +1,4 @@
-"""playbooks/loadbalancer.yml before real servers, found in a real ensemble, with a real nginx and a real HAProxy."""
+"""playbooks/loadbalancer.yml with real servers, found in a real ensemble, a real nginx and a real HAProxy."""
 
 from __future__ import annotations
 
@@ -73,12 +73,12 @@ frontend web
 
 
 class Backend:
-    """A small web server on a port of its own that answers with its name."""
+    """A small web server on its own port that answers with its name."""
 
     def __init__(self, name: str, registry: str) -> None:
         self.path = f"{registry}/{name}"
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler(name.encode()))
-        self.server.daemon_threads = False  # what has begun is answered before the server is gone
+        self.server.daemon_threads = False  # requests in progress are answered before the server ends
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self.thread.start()
@@ -94,7 +94,7 @@ class Backend:
                 self.wfile.write(name)
 
             def log_message(self, *words: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -103,14 +103,14 @@ class Backend:
         zk.create(self.path, json.dumps(["127.0.0.1", str(self.port)]).encode(), ephemeral=True, makepath=True)
 
     def stop(self) -> None:
-        """End what has begun, then the server; a second time does nothing."""
+        """Finish the requests in progress, then end the server; a second call has no effect."""
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
 
 
 class Traffic:
-    """Requests one after the other, each on a connection of its own, while the block lasts; it keeps every answer."""
+    """Requests one after the other, each on its own connection, while the block lasts; every answer is kept."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -135,14 +135,14 @@ class Traffic:
                 self.failures.append(repr(exc))
 
     def served_by(self, count: int = 60) -> Counter[str]:
-        """Who gave the next `count` answers."""
+        """The servers that gave the next `count` answers."""
         begin = len(self.answers)
         wait_for(lambda: len(self.answers) >= begin + count, f"{count} more answers; failures: {self.failures[:3]}")
         return Counter(self.answers[begin : begin + count])
 
 
 def get(port: int) -> str:
-    """The body of what a balancer answers; an OSError where that is not 200."""
+    """Return the body of a balancer's answer; raises OSError if its status is not 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
         connection.request("GET", "/")
@@ -169,7 +169,7 @@ class Balancer:
         self.inventory(hosts)
 
     def inventory(self, hosts: str) -> None:
-        """Write the inventory: what is in the registry is the group `web`."""
+        """Write the inventory: the services of the registry are the group `web`."""
         source = {
             "plugin": "zoo.deploy.zk_services",
             "hosts": hosts,
@@ -197,19 +197,19 @@ class Balancer:
         }
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run the playbook; where `loadbalancer_reload_command` does not say otherwise, reloads are only counted."""
+        """Run the playbook; unless `loadbalancer_reload_command` is given, reloads are only counted."""
         variables = {**self.told(), **options}
         inventory = str(self.directory / "zk_services.yml")
         return run_playbook(PLAYBOOK, "-i", inventory, "-e", json.dumps(variables), *words, env={"PATH": SEARCH_PATH})
 
     def apply(self, **options: Any) -> str:
-        """Run the playbook, which shall end well; what it printed."""
+        """Run the playbook, which must succeed, and return what it printed."""
         done = self.run(**options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def refuse(self, **options: Any) -> str:
-        """Run the playbook, which shall fail and leave the file as it is; the message of the task that ended it."""
+        """Run the playbook, which must fail and leave the file as it is, and return the message of the failed task."""
         before = self.state
         done = self.run(**options)
         assert done.returncode == 2, done.stdout + done.stderr
@@ -218,7 +218,7 @@ class Balancer:
 
     @property
     def state(self) -> tuple[str, int] | None:
-        """The file's text and when it was written; None where there is none."""
+        """The file's content and when it was written; None if there is none."""
         return (self.file.read_text(), self.file.stat().st_mtime_ns) if self.file.exists() else None
 
     @property
@@ -233,7 +233,7 @@ class Balancer:
 
     @property
     def reloads(self) -> int:
-        """How often it was told to reload."""
+        """The number of times that it was told to reload."""
         return len(self.reload_log.read_text().splitlines()) if self.reload_log.exists() else 0
 
 
@@ -253,7 +253,7 @@ class Nginx:
 
     @property
     def workers(self) -> set[int]:
-        """The ids of its worker processes, those included that end what they have begun."""
+        """The IDs of its worker processes, including those that are finishing their requests."""
         return {
             int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         }
@@ -278,7 +278,7 @@ def balancer(tmp_path: Path, registry: str, ensemble: Ensemble) -> Balancer:
 
 @pytest.fixture
 def backends(registry: str) -> Iterator[Any]:
-    """A function that starts a backend by its name; each is stopped in the end."""
+    """A function that starts a backend by its name; each is stopped at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(name: str) -> Backend:
@@ -290,7 +290,7 @@ def backends(registry: str) -> Iterator[Any]:
 
 
 def register(zk: KazooClient, registry: str, *addresses: str) -> None:
-    """Register servers that are only names: a, b, c... at port 8080."""
+    """Register servers that do not run, under the names a, b, c..., with these addresses and port 8080."""
     zk.ensure_path(registry)
     for number, address in enumerate(addresses):
         zk.create(f"{registry}/{chr(97 + number)}", json.dumps([address, "8080"]).encode(), ephemeral=True)
@@ -329,7 +329,7 @@ def test_no_request_fails_while_servers_come_and_go(balancer: Balancer, backends
 
 
 def apply_and_settle(balancer: Balancer, nginx: Nginx) -> None:
-    """Run the playbook and wait until no worker of before is left: only then may a server that has left stop."""
+    """Run the playbook and wait until no previous worker is left: only then may a server that has left stop."""
     before = nginx.workers
     balancer.apply(loadbalancer_reload_command=nginx.reload_command)
     wait_for(lambda: nginx.workers and not nginx.workers & before, "the old workers have ended")
@@ -401,7 +401,7 @@ def test_a_candidate_that_is_not_valid_never_replaces_the_file(
     assert balancer.reloads == 1
 
 
-def test_a_file_that_breaks_the_rest_of_the_configuration_is_taken_back(
+def test_a_file_that_breaks_the_rest_of_the_configuration_is_reverted(
     balancer: Balancer, zk: KazooClient, registry: str
 ) -> None:
     register(zk, registry, "10.0.0.1")
@@ -425,13 +425,13 @@ def test_a_reload_that_failed_is_made_up_for_by_the_next_run(
     assert balancer.reloads == 1
 
 
-def test_a_file_of_somebody_elses_is_not_replaced(balancer: Balancer, zk: KazooClient, registry: str) -> None:
+def test_somebody_elses_file_is_not_replaced(balancer: Balancer, zk: KazooClient, registry: str) -> None:
     register(zk, registry, "10.0.0.1")
     balancer.file.write_text("upstream web { server 10.9.9.9; }\n")
     assert "was not written by this role" in balancer.refuse()
 
 
-def test_what_is_registered_can_not_write_configuration(balancer: Balancer, zk: KazooClient, registry: str) -> None:
+def test_a_registration_cannot_inject_configuration(balancer: Balancer, zk: KazooClient, registry: str) -> None:
     register(
         zk, registry, "10.0.0.1", "1.2.3.4; evil;", "{{ lookup('pipe', 'id') }}", "no-such-host.invalid", "10.0.0.256"
     )
@@ -440,7 +440,7 @@ def test_what_is_registered_can_not_write_configuration(balancer: Balancer, zk: 
     assert balancer.servers == ["10.0.0.1:8080"]
 
 
-def test_what_is_no_address_and_port_is_left_out_with_a_warning(balancer: Balancer, registry: str) -> None:
+def test_anything_but_an_address_and_a_port_is_left_out_with_a_warning(balancer: Balancer, registry: str) -> None:
     balancer.services(
         ("10.0.0.1", 8080),
         *[("10.0.0.2", port) for port in ("80;", 65536, None, "80\n", 0)],
@@ -477,7 +477,7 @@ WRONG: list[tuple[str, object, str]] = [
 
 @pytest.fixture(scope="module")
 def wrongly_told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Balancer, Run]]:
-    """A balancer for each of `WRONG`, by the option's name, and what the role came to on it; applied to all at once."""
+    """A balancer for each of `WRONG`, by the option's name, and the role's run on it; applied to all at once."""
     balancers, told = {}, {}
     root = tmp_path_factory.mktemp("wrong")
     for option, value, _message in WRONG:
@@ -517,7 +517,7 @@ def test_haproxy_serves_what_is_registered_and_keeps_its_last_good_file(
 
 
 def answer_of(port: int) -> str:
-    """What a balancer answers; empty while it does not."""
+    """Return what a balancer answers; empty while it does not."""
     try:
         return get(port)
     except OSError:
@@ -525,7 +525,7 @@ def answer_of(port: int) -> str:
 
 
 def pattern(name: str) -> re.Pattern[str]:
-    """A pattern of the role, with the patterns that it is made of."""
+    """A pattern of the role, with the patterns that it refers to filled in."""
     variables = yaml.safe_load(PATTERNS.read_text())
     text = variables[name]
     while "{{" in text:
@@ -548,9 +548,9 @@ def test_an_address_passes_exactly_when_it_is_one(text: str) -> None:
         is_address = ipaddress.ip_address(text).version > 0
     except ValueError:
         is_address = False
-    unusual = ":" in text and ("." in text or "%" in text or text.count(":") > 7)  # valid sometimes, left out always
+    unusual = ":" in text and ("." in text or "%" in text or text.count(":") > 7)  # sometimes valid, always left out
     server = f"{text} 80"
-    # The role asks whether it is an address only of what may be a server.
+    # The role tests whether it is an address only if it may be a server.
     assert bool(IS_SERVER.match(server) and IS_IP.match(server)) == (is_address and not unusual)
 
 
@@ -559,7 +559,7 @@ def test_an_address_passes_exactly_when_it_is_one(text: str) -> None:
 @example("\N{KELVIN SIGN}", "80")
 @example("\N{LATIN SMALL LETTER LONG S}", "80")
 @example("10.0.0.1", "80\n")
-def test_whatever_passes_holds_nothing_that_could_end_a_directive(address: str, port: str) -> None:
+def test_nothing_that_passes_could_end_a_directive(address: str, port: str) -> None:
     if IS_SERVER.match(f"{address} {port}"):
         assert re.fullmatch(r"[\w.:-]+", address, re.ASCII)
         assert 1 <= int(port) <= 65535

@@ -1,4 +1,4 @@
-"""A variable of any role that has a wrong type, or is none of the choices: one line, never the whole specification."""
+"""A role variable of a wrong type or outside its choices is one line, never the entire specification."""
 
 from __future__ import annotations
 

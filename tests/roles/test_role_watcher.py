@@ -1,6 +1,6 @@
-"""The role watcher: what it makes on a host, in which order, and what it refuses.
+"""The role watcher: what it creates on a host, in which order, and what it refuses.
 
-Its service is not managed here, but for the unit's text: a systemd that runs is what the tests on hosts have.
+Its service is not managed here: only the tests on hosts have a running systemd.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VERSION = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
 
 @dataclass
 class Host:
-    """A directory as a host. The virtual environment in `install` is shared, because making one takes seconds."""
+    """A directory that serves as a host. The environment in `install` is shared: creating one takes seconds."""
 
     root: Path
     install: Path
@@ -52,7 +52,7 @@ class Host:
         return self.install / "current-business"
 
     def told(self, **variables: Any) -> dict[str, Any]:
-        """The role's variables, these on top of the host's."""
+        """The role's variables: the host's, overridden by these."""
         return {
             "watcher_hosts": ["127.0.0.1:1"],
             "watcher_base": str(self.root / "base"),
@@ -65,7 +65,7 @@ class Host:
         }
 
     def apply(self, *words: str, play: dict[str, Any] | None = None, **variables: Any) -> Run:
-        """Apply the role with these variables on top of the host's; `play` are further keys of the play."""
+        """Apply the role with the host's variables, overridden by these; `play` has further keys of the play."""
         debug = {
             "name": "Heard",
             "ansible.builtin.debug": {"msg": "told to restart"},
@@ -93,7 +93,7 @@ def install(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def host(tmp_path: Path, install: Path) -> Iterator[Host]:
-    """A host that nothing has been applied to, but for the shared environment."""
+    """A host that nothing has been applied to, apart from the shared environment."""
     made = Host(tmp_path, install)
     yield made
     made.current.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def host(tmp_path: Path, install: Path) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def applied_once(tmp_path_factory: pytest.TempPathFactory, install: Path) -> Host:
-    """A host that the role has been applied to, and the configuration directory as that has left it, `kept`."""
+    """A host that the role has been applied to, with a copy of the resulting configuration directory, `kept`."""
     made = Host(tmp_path_factory.mktemp("applied"), install)
     run = made.apply()
     assert run.failed == 0, run.output
@@ -112,7 +112,7 @@ def applied_once(tmp_path_factory: pytest.TempPathFactory, install: Path) -> Hos
 
 @pytest.fixture
 def applied(applied_once: Host) -> Iterator[Host]:
-    """The host as the role leaves it where it is applied for the first time."""
+    """The host as the role leaves it after its first run."""
     shutil.rmtree(applied_once.config.parent)
     shutil.copytree(applied_once.root / "kept", applied_once.config.parent, symlinks=True)
     applied_once.current.symlink_to(VERSION)
@@ -132,7 +132,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> Path
 
 @pytest.fixture(scope="module")
 def offline(wheels: Path) -> dict[str, str]:
-    """The environment in which pip has these wheels and no index, which would answer slowly, and compiles nothing."""
+    """The environment in which pip has these wheels, no index (which would answer slowly), and compiles nothing."""
     return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "PIP_NO_COMPILE": "1"}
 
 
@@ -187,7 +187,7 @@ def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_i
 ) -> None:
     variables: dict[str, Any] = {"watcher_bin_dir": str(open_path / "bin"), "watcher_name": "server1"}
     host = Host(open_path, open_path / "opt", variables, offline)
-    # What an ordinary user may run: the interpreter of the tests may be where only root reads.
+    # One that an ordinary user may run: the interpreter of the tests may be where only root reads.
     host.variables["watcher_python"] = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
     (open_path / "bin").mkdir()
     assert host.apply().failed == 0
@@ -223,7 +223,7 @@ def test_the_command_is_for_everybody_on_the_host_and_is_removed_with_the_last_i
 
 
 def _typed(command: Path, *words: str, user: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """What the command prints where it is typed, in a directory that has a module of its own for everything."""
+    """Run the command in a directory with a `zoo_watcher.py` that must not be imported, and return its result."""
     trap = command.parent / "trap"
     trap.mkdir(exist_ok=True)
     (trap / "zoo_watcher.py").write_text("raise SystemExit('imported from here')")
@@ -254,8 +254,8 @@ def test_a_configuration_that_the_agent_refuses_does_not_replace_the_one_that_is
     assert applied.config.read_bytes() == before
 
 
-def test_variables_that_are_for_modules_of_the_same_play_are_not_the_agents(applied: Host) -> None:
-    """Its unit does not have them."""
+def test_environment_variables_for_modules_of_the_play_do_not_apply_to_the_agent(applied: Host) -> None:
+    """The agent's unit does not have these environment variables."""
     given = {"ZK_TLS": "true", "ZK_TLS_CA": "/nowhere/ca.pem", "ZK_SASL_PASSWORD_FILE": "/nowhere/password"}
     run = applied.apply(play={"environment": given}, watcher_keep_releases=7)
     assert run.failed == 0, run.output
@@ -276,7 +276,7 @@ def test_a_new_version_is_switched_to_once_it_has_accepted_the_configuration(app
 
 
 def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(applied: Host) -> None:
-    # As the version before has written it.
+    # As the previous version has written it.
     before = {**json.loads(applied.config.read_text()), "keep_releases": 1}
     applied.config.write_text(json.dumps(before, indent=4) + "\n")
     applied.current.unlink()
@@ -292,10 +292,10 @@ def test_a_new_version_that_refuses_the_configuration_is_not_switched_to(applied
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's files are credentials")
-def test_with_a_configuration_that_the_agent_refuses_the_credentials_of_before_stay(applied: Host) -> None:
+def test_the_previous_credentials_stay_if_the_agent_refuses_the_configuration(applied: Host) -> None:
     secret = applied.config.parent / "business.credentials" / "digest_password"
     report = {"running": True, "secret": False, "there": [], "current": VERSION, "user": {"exists": True}}
-    # What configures alone: the whole role takes credentials only where systemd runs.
+    # Only the tasks that configure: the complete role accepts credentials only where systemd runs.
     configure = {"roles": [], "tasks": [{"import_role": {"name": "zoo.deploy.watcher", "tasks_from": "configure"}}]}
     # An earlier play of the same run has replaced the unit, and removed the backup.
     unit = "/etc/systemd/system/zoo-watcher@business.service"
@@ -317,7 +317,7 @@ def test_with_a_configuration_that_the_agent_refuses_the_credentials_of_before_s
     assert os.listdir(secret.parent) == [secret.name]
 
 
-def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(host: Host) -> None:
+def test_the_versions_that_no_instance_runs_are_removed_except_the_previous_one(host: Host) -> None:
     _pretend_version(host.install / "0.0.7")
     _pretend_version(host.install / "0.0.8")
     _pretend_version(host.install / "0.0.9")
@@ -327,7 +327,7 @@ def test_the_versions_that_no_instance_runs_are_removed_but_for_the_one_before(h
     host.current.symlink_to("0.0.9")
     run = host.apply()
     (host.install / "current-other").unlink()
-    # Installed first, without a version before it, it removes nothing.
+    # The first installation, without a previous version, removes nothing.
     assert (run.failed, run.changed) == (0, 2), run.output
     assert sorted(path.name for path in host.install.glob("0.*")) == sorted(["0.0.8", "0.0.9", VERSION])
 
@@ -337,7 +337,7 @@ def _pretend_version(directory: Path) -> None:
     (directory / "pyvenv.cfg").touch()
 
 
-def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_the_base_alone(tmp_path: Path) -> None:
+def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_only_the_base(tmp_path: Path) -> None:
     host = Host(tmp_path, tmp_path / "opt")
     _pretend_version(host.install / "0.0.8")
     _pretend_version(host.install / "0.0.9")
@@ -361,7 +361,7 @@ def test_an_absent_instance_leaves_what_is_not_its_own_and_the_last_one_leaves_t
     assert not (tmp_path / "base").exists()
 
 
-def test_a_host_whose_agent_is_removed_leaves_the_roster_or_is_named_where_it_can_not(
+def test_a_host_whose_agent_is_removed_leaves_the_roster_or_is_named_if_it_cannot(
     tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str, offline: dict[str, str]
 ) -> None:
     variables: dict[str, Any] = {
@@ -402,12 +402,12 @@ def test_wheels_on_the_controller_are_enough_and_are_not_left_behind(tmp_path: P
     assert run.failed == 0, run.output
     assert os.readlink(elsewhere.current) == VERSION
     assert set(Path(tempfile.gettempdir()).glob("*.wheels")) == before
-    # What pip made of an index is no other environment.
+    # An environment from an index counts as the same environment.
     assert elsewhere.apply(**wanted).changed == 0
     assert elsewhere.apply(watcher_pip_args=["--isolated"]).changed == 0
 
 
-def test_a_damaged_or_strange_file_in_the_package_is_put_right(applied: Host) -> None:
+def test_a_damaged_or_foreign_file_in_the_package_is_repaired(applied: Host) -> None:
     package = next((applied.install / VERSION / "lib").glob("python*/site-packages/zoo_watcher"))
     whole = (package / "wire/records.py").read_bytes()
     (package / "wire/records.py").write_text("half")
@@ -426,7 +426,7 @@ def test_secrets_are_in_the_configuration_and_not_in_the_output(host: Host) -> N
     assert run.failed == 0
     assert json.loads(host.config.read_text())["digest_password"] == "s3cr3t-word"
     assert "s3cr3t-word" not in run.output
-    # Nor as what was there before.
+    # Nor as the previous content.
     run = host.apply("--diff", "-vvv")
     assert (run.failed, "digest_password" in json.loads(host.config.read_text())) == (0, False)
     assert "s3cr3t-word" not in run.output
@@ -499,7 +499,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> list[tuple[Host, Run]]:
-    """Hosts, each with the variables of one of `REFUSED`, and what the role came to on them, applied at once."""
+    """Hosts, each with the variables of one of `REFUSED`, and the role's run on each, applied to all at once."""
     root = tmp_path_factory.mktemp("refused")
     hosts = [Host(root / f"h{number}", applied_once.install, told) for number, (told, _words) in enumerate(REFUSED)]
     variables = {host.root.name: host.told() for host in hosts}
@@ -508,13 +508,13 @@ def refused(tmp_path_factory: pytest.TempPathFactory, applied_once: Host) -> lis
 
 
 @pytest.mark.parametrize("number", range(len(REFUSED)), ids=[words for _told, words in REFUSED])
-def test_what_can_not_work_is_refused_in_one_line_that_says_what_to_do(
+def test_what_cannot_work_is_refused_in_one_line_that_says_what_to_do(
     refused: list[tuple[Host, Run]], number: int
 ) -> None:
     host, run = refused[number]
     assert run.failed == 1
     assert REFUSED[number][1] in run.output.replace('\\"', '"')
-    assert len(run.output) < 2000  # never the whole specification
+    assert len(run.output) < 2000  # never the entire specification
     assert not host.config.exists()
 
 
@@ -531,15 +531,15 @@ def test_without_become_the_first_task_on_the_host_says_so(host: Host, open_path
 
 def test_every_key_of_the_agents_configuration_is_a_variable_and_no_other_is() -> None:
     ours = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())["_watcher_keys"]
-    # The configuration knows its own file, which is no key of it.
+    # The configuration knows its own file, which is not one of its keys.
     inner = {key.name for key in fields(Connection)} | {key.name for key in fields(Config)} - {"connection", "file"}
-    # Not kept: it says where others are.
+    # Not kept in the configuration: it says where other keys are.
     assert set(ours) == inner | {"credentials"}
     assert len(ours) == len(set(ours))
 
 
 @pytest.mark.parametrize(("variable", "record"), [("services", Service), ("check", Check), ("hooks", Hooks)])
-def test_the_agents_records_have_the_keys_that_the_argument_specs_say(variable: str, record: Any) -> None:
+def test_the_agents_records_have_the_keys_of_the_argument_specs(variable: str, record: Any) -> None:
     options = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     found = {
         "services": options["watcher_services"],
@@ -549,7 +549,7 @@ def test_the_agents_records_have_the_keys_that_the_argument_specs_say(variable: 
     assert sorted(found["options"]) == sorted(key.name for key in fields(record))
 
 
-def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_it(
+def test_every_setting_of_the_agent_is_accepted_as_the_argument_specs_define_it(
     host: Host, offline: dict[str, str]
 ) -> None:
     host.env = offline
@@ -599,7 +599,7 @@ def test_all_that_the_agent_can_be_told_is_accepted_as_the_argument_specs_have_i
     ("says", "words"),
     [("exit 1", "and there is none"), ("echo pkaction version 0.105", "and here is 0.105"), ("echo version 122", "")],
 )
-def test_a_host_whose_polkit_knows_no_units_is_told_so(tmp_path: Path, says: str, words: str) -> None:
+def test_a_polkit_that_knows_no_units_is_reported(tmp_path: Path, says: str, words: str) -> None:
     program = tmp_path / "pkaction"
     program.write_text(f"#!/bin/sh\n{says}\n")
     program.chmod(0o755)
@@ -624,7 +624,7 @@ def test_a_managed_service_needs_a_systemd_that_runs(host: Host) -> None:
     assert "systemd does not run here; set watcher_manage_service to false" in run.output
 
 
-def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(
+def test_an_unavailable_package_is_named_and_the_next_run_completes_the_installation(
     tmp_path: Path, offline: dict[str, str]
 ) -> None:
     host = Host(tmp_path, tmp_path / "opt")
@@ -642,7 +642,7 @@ def test_a_package_that_can_not_be_had_is_named_and_the_next_run_makes_it_whole(
 def installed_at_once(
     tmp_path_factory: pytest.TempPathFactory, offline: dict[str, str]
 ) -> tuple[Path, list[dict[str, Run]]]:
-    """Three hosts on one machine, the last with an instance that needs another package; two runs for all of them."""
+    """Three hosts on one machine, the last with an instance that needs another package; two runs on all of them."""
     root = tmp_path_factory.mktemp("at_once")
     hosts = [Host(root / name, root / "opt") for name in ("a", "b", "metrics")]
     hosts[-1].variables = {"watcher_instance": "metrics", "watcher_metrics_port": 9464}

@@ -1,4 +1,4 @@
-"""The role zookeeper without a host: what it refuses, and what it knows of a member. Its service is tested on hosts."""
+"""The role zookeeper without a host: what it refuses, what it detects of a member. Its service is tested on hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATE = ROLE / "files" / "member_state.py"
 
 
 def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) -> str:
-    """What the role says when it refuses these variables, in check mode: nothing on this machine is changed."""
+    """What the role prints when it refuses these variables, in check mode: nothing on this machine is changed."""
     hostvars = {f"zk{number}": {"ansible_connection": "local"} for number in range(1, hosts + 1)}
     (directory / "inventory.json").write_text(json.dumps({"zookeeper": {"hosts": hostvars}}))
     play = {
@@ -41,7 +41,7 @@ def refusal(directory: Path, hosts: int = 1, serial: int = 0, **variables: Any) 
     return done.stdout + done.stderr
 
 
-def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     said = refusal(
         tmp_path,
         zookeeper_tick_time=5,
@@ -74,7 +74,7 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     assert "hidden" not in said
 
 
-def test_two_members_can_not_have_one_id(tmp_path: Path) -> None:
+def test_two_members_cannot_have_the_same_id(tmp_path: Path) -> None:
     (tmp_path / "host_vars").mkdir()
     (tmp_path / "host_vars" / "zk3.json").write_text('{"zookeeper_id": 2}')
     said = refusal(tmp_path, 3)
@@ -87,7 +87,7 @@ def test_members_that_come_one_after_the_other_are_refused(tmp_path: Path) -> No
     assert "expected the members in one batch, without serial" in said
 
 
-def test_a_password_that_a_login_file_can_not_have_is_refused_and_not_shown(tmp_path: Path) -> None:
+def test_a_password_that_a_login_file_cannot_contain_is_refused_and_not_shown(tmp_path: Path) -> None:
     said = refusal(tmp_path, zookeeper_sasl_users={"publisher": 'xyz"zy'})
     assert "passwords without quotation marks" in said
     assert "xyz" not in said
@@ -122,11 +122,11 @@ FROM_PACKAGES: dict[str, tuple[dict[str, Any], bool]] = {
     "unknown": ({"zookeeper_packages": ["libzookeeper-java", "no-such-package"]}, False),
     "archive": ({"zookeeper_packages": ["libzookeeper-java"], "zookeeper_tarball": "/srv/x.tar.gz"}, False),
 }
-"""Hosts by how they get ZooKeeper, and whether that is one that is too old."""
+"""Hosts' variables by how they get ZooKeeper, and whether that version is too old."""
 
 
 def package_index(directory: Path, installed: str = "", preferred: str = OLD) -> str:
-    """The configuration of an apt that has two versions of ZooKeeper, of which one is preferred."""
+    """The path of the configuration of an apt that has two versions of ZooKeeper, one of them preferred."""
     for name in ("lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True)
     stanza = "Architecture: all\nMaintainer: example\nFilename: x.deb\nSize: 1\nSHA256: " + "0" * 64 + "\nVersion:"
@@ -147,14 +147,14 @@ def package_index(directory: Path, installed: str = "", preferred: str = OLD) ->
     return str(config)
 
 
-def test_a_package_that_is_too_old_is_refused_before_anything_is_installed_however_it_would_be(tmp_path: Path) -> None:
+def test_an_outdated_package_is_refused_before_anything_is_installed_however_it_is_selected(tmp_path: Path) -> None:
     there = PACKAGES.partition("\n\n")[0] + "\n"
     installed = package_index(tmp_path / "there", there)
     outdated = package_index(tmp_path / "outdated", there, NEW)
     absent = package_index(tmp_path / "absent")
     hosts = {name: {**variables, "apt": absent} for name, (variables, _is_refused) in FROM_PACKAGES.items()}
     hosts["installed"] = {"apt": installed}
-    # What is installed already stays as it is, unless another version is asked for.
+    # What is already installed stays as it is, unless another version is requested.
     hosts["outdated"] = {"apt": outdated}
     hosts["upgraded"] = {"apt": outdated, "zookeeper_packages": ["libzookeeper-java=3.9.*"]}
     # As if its files were missing; check mode, so that nothing is installed here.
@@ -184,18 +184,18 @@ TRANSITIONS = {
     "zk9": ("send", "accept", "new", "members that send zookeeper_quorum_password are heard by none that has another"),
     "zk0": ("require", "settings", "", ""),
 }
-"""Members by how they log in at each other before and after, with which password, and what the role says to that.
+"""How members authenticate to each other before and after, with which password, and with what the role refuses that.
 
-`settings`: as before, by lines in `zookeeper_settings`.
+`settings`: the same as before, by lines in `zookeeper_settings`.
 """
 
 
-def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_password(tmp_path: Path) -> None:
+def test_members_begin_to_authenticate_to_each_other_one_step_per_run_and_with_one_password(tmp_path: Path) -> None:
     hosts: dict[str, dict[str, Any]] = {}
     for host, (before, after, password, _refusal) in TRANSITIONS.items():
         config = tmp_path / host
         (config / "data" / "version-2").mkdir(parents=True)
-        # Otherwise it counts who is without data among those that have not been refused yet.
+        # Otherwise the role counts the members without data among those that have not been refused yet.
         (config / "data" / "version-2" / "currentEpoch").write_text("1")
         lines = [f"quorum.auth.{line}={str(PREVIOUS[before] > i).lower()}" for i, line in enumerate(SASL_LINES)]
         (config / "zoo.cfg").write_text("\n".join(lines))
@@ -222,10 +222,10 @@ def test_members_come_to_log_in_at_each_other_by_one_step_in_a_run_and_with_one_
 
 
 REPAIRED = {"whole": True, "problem": "", "leader": "zk1:2181", "members": []}
-"""What a repair has ended with."""
+"""The result of a repair."""
 
 
-def test_a_second_run_of_one_play_does_not_take_what_the_first_has_repaired_for_whole(tmp_path: Path) -> None:
+def test_a_second_run_in_one_play_does_not_rely_on_the_repair_of_the_first(tmp_path: Path) -> None:
     play = {
         "hosts": "all",
         "gather_facts": False,
@@ -243,7 +243,7 @@ def test_a_second_run_of_one_play_does_not_take_what_the_first_has_repaired_for_
 
 
 @pytest.mark.parametrize("port", [2181, 0])
-def test_members_are_asked_by_tls_only_where_they_have_no_plain_port(
+def test_members_are_queried_over_tls_only_if_they_have_no_plain_port(
     tmp_path: Path, ensemble: Ensemble, port: int
 ) -> None:
     (restart,) = (task for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text()) if "module_defaults" in task)
@@ -263,12 +263,12 @@ def test_members_are_asked_by_tls_only_where_they_have_no_plain_port(
 
 @pytest.fixture(scope="module")
 def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server that enforces quotas, as the role has it."""
+    """A server that enforces quotas, as one that the role sets up does."""
     with Ensemble(tmp_path_factory.mktemp("enforcing"), size=1, extra=("enforceQuota=true",)) as servers:
         yield servers
 
 
-def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_what_is_beyond(
+def test_the_quota_of_the_readme_is_no_change_the_second_time_and_refuses_what_exceeds_it(
     tmp_path: Path, enforcing: Ensemble
 ) -> None:
     recipe = (ROLE / "README.md").read_text().partition("## Quotas")[2].partition("```yaml\n")[2].partition("```")[0]
@@ -293,7 +293,7 @@ def test_a_quota_as_the_readme_sets_it_is_no_change_the_second_time_and_refuses_
 
 
 def member_state(directory: Path) -> dict[str, Any]:
-    """What is found of a member in a directory."""
+    """What the role detects of a member in a directory."""
     words = [
         str(directory / "etc"),
         str(directory / "data"),
@@ -331,7 +331,7 @@ def test_a_member_has_data_once_it_was_in_sync_or_has_a_transaction(
     assert member_state(tmp_path)["data"] == has_data
 
 
-def test_the_example_that_debian_has_for_an_id_is_none(tmp_path: Path) -> None:
+def test_debians_placeholder_for_an_id_is_not_an_id(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "myid").write_text(
         "replace this text with the cluster-unique zookeeper's instance id (1-255)\n"

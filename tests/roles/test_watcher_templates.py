@@ -1,4 +1,4 @@
-"""The templates of the role watcher: the unit and the polkit rule let the agent do what it has to, and no more."""
+"""The templates of the role watcher: the unit and the polkit rule let the agent do what it must, and no more."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ COMMAND = {"watcher_services": [{"path": "/s", "port": 1, "check": {"type": "com
 LANDLOCK = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"]
 STRICTNESS: list[tuple[dict[str, Any], set[str]]] = [
     ({}, {"MemoryDenyWriteExecute=true", "ProcSubset=pid"}),
-    # What the kernel or a limit does to git or a hook does not end the agent, and nothing keeps it from being started.
+    # If the kernel or a limit ends git or a hook, the agent goes on, and nothing keeps it from being started.
     ({}, {"OOMPolicy=continue", "TasksMax=4096", "LimitNOFILE=65536", "MemoryMax=50%"}),
     # No secret gets into a core file, and the apply process may give up rights.
     ({}, {"LimitCORE=0", f"SystemCallFilter={' '.join(LANDLOCK)}"}),
     ({"watcher_memory_max": "512M"}, {"MemoryMax=512M"}),
-    # What a hook or a check runs may compile as it goes, and look at the machine.
+    # What a hook or a check runs may compile code at run time, and inspect the machine.
     (HOOKS, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
     ({**COMMAND, "watcher_base": '/home/web/100% "ours"'}, {"MemoryDenyWriteExecute=false", "ProcSubset=all"}),
 ]
@@ -54,7 +54,7 @@ HOMES: list[tuple[dict[str, Any], str]] = [
 
 
 def _surveyed(foreign: list[str], systemd: int) -> dict[str, Any]:
-    """The variable with what the installer has said of the host."""
+    """The variable with what the installer has reported about the host."""
     return {"_watcher_installed": {"stdout": json.dumps({"foreign": foreign, "systemd": systemd})}}
 
 
@@ -78,7 +78,7 @@ RENDERED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[str, Any]], Path]:
-    """Finds the file that one of `RENDERED` has become. The environment that a unit names is there."""
+    """A function that finds the file rendered from one of `RENDERED`. The environment that a unit names exists."""
     root = tmp_path_factory.mktemp("rendered")
     python = root / "opt/current-business/bin/python"
     python.parent.mkdir(parents=True)
@@ -108,7 +108,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, dict[st
 
 
 def exposure_of(unit: Path) -> float:
-    """How exposed systemd finds the unit, of 10; a unit that it would complain of is a failure."""
+    """The unit's exposure as rated by systemd, at most 10; a unit that it would complain about is a failure."""
     verified = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
     )
@@ -121,7 +121,7 @@ def exposure_of(unit: Path) -> float:
 
 
 @pytest.mark.parametrize(("variables", "seen"), STRICTNESS)
-def test_the_unit_is_one_that_systemd_takes_and_exposes_little(
+def test_systemd_accepts_the_unit_and_rates_its_exposure_as_low(
     rendered: Callable[[str, dict[str, Any]], Path], variables: dict[str, Any], seen: set[str]
 ) -> None:
     unit = rendered(UNIT, variables)
@@ -130,7 +130,7 @@ def test_the_unit_is_one_that_systemd_takes_and_exposes_little(
 
 
 @pytest.mark.parametrize(("files", "foreign", "capabilities", "directories"), FILES)
-def test_the_unit_may_do_what_its_files_take_and_no_more(
+def test_the_unit_may_do_what_its_files_require_and_no_more(
     rendered: Callable[[str, dict[str, Any]], Path],
     files: list[Any],
     foreign: list[str],
@@ -142,17 +142,17 @@ def test_the_unit_may_do_what_its_files_take_and_no_more(
     assert {f"CapabilityBoundingSet={capabilities}", f"AmbientCapabilities={capabilities}"} <= set(lines)
     assert f"PrivateUsers={'false' if capabilities else 'true'}" in lines
     writable = [line for line in lines if line.startswith("ReadWritePaths=")]
-    # The base has to be there; a directory of a file's may be missing.
+    # The base must exist; the directory of a file may be missing.
     assert writable == [f'ReadWritePaths="{path}"' for path in ["/srv/business", *(f"-{path}" for path in directories)]]
     assert ("ProcSubset=all" in lines) == (OWN in files)
     assert exposure_of(unit) <= (1.9 if capabilities else 1.5)
 
 
 @pytest.mark.parametrize(("systemd", "grows"), SYSTEMDS)
-def test_whatever_ends_the_agent_it_is_started_again_later_and_later_where_systemd_can(
+def test_whatever_ends_the_agent_it_is_restarted_with_growing_delays_where_systemd_has_them(
     rendered: Callable[[str, dict[str, Any]], Path], systemd: int, grows: bool
 ) -> None:
-    """No exit status is the end for good, and there is no number of tries."""
+    """No exit status is final, and the number of starts is not limited."""
     lines = rendered(UNIT, _surveyed([], systemd)).read_text().splitlines()
     expected = ["RestartKillSignal=SIGUSR2", "Restart=on-failure", "RestartSec=1"]
     expected += ["RestartSteps=4", "RestartMaxDelaySec=5"] if grows else []
@@ -180,7 +180,7 @@ function answer(asked) {
     return rules.map(function (rule) { return rule(action, {user: asked.user, system_unit: asked.system_unit}); });
 }
 """
-"""What polkit gives a rule, and its questions to it."""
+"""What polkit provides to a rule, and what it asks the rule."""
 MAY = {
     "action": "org.freedesktop.systemd1.manage-units",
     "user": "zoo-watcher",
@@ -198,7 +198,7 @@ def test_the_polkit_rule_lets_the_agents_user_restart_those_units_and_nothing_el
         MAY,
         {**MAY, "unit": "app@1.service"},
         {**MAY, "system_unit": "zoo-watcher@business.service"},
-        # One who asks outside of a unit, and a D-Bus that does not say who asks.
+        # A caller outside of a unit, and a D-Bus that does not report the caller's unit.
         {**MAY, "system_unit": ""},
     ]
     refused = [

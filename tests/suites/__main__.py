@@ -1,6 +1,6 @@
 """Run the suites side by side, start none after one has failed, print one table.
 
-`python -m suites [--quick | --all | SUITE [words for its tool]]`, each of them with `--coverage` before it.
+`python -m suites [--quick | --all | SUITE [words for its tool]]`, each optionally with `--coverage` before it.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from suites.outcome import RESULTS, Outcome
 from suites.suite import LONG, SUITES, result
 
 LIMIT = 50 * 60
-"""Seconds after which a suite that hangs is interrupted; it has failed. The gates may take as long as they do."""
+"""Seconds after which a suite that hangs is interrupted and has failed. The gates may take as long as they need."""
 LANES = 4
-"""How many suites run at once on two cores: each waits for half of its time."""
+"""How many suites run at once on two cores: each spends half of its time waiting."""
 ALONE = {"faults", "gates"}
-"""What has the machine for itself: it counts what happens within seconds to agents whose sessions last for four, or has
-two cores' worth of work of its own."""
+"""Suites that have the machine to themselves: they check what happens within seconds to agents whose sessions last
+four, or have enough work for two cores."""
 YIELDING = {"sanity", "lint"}
-"""What may run beside that, at the lowest priority: nothing has to happen in it in time."""
+"""Suites that may run beside those, at the lowest priority: nothing in them has to happen in time."""
 PRIORITIES = {
     **dict.fromkeys(("hosts", "roles", "integration", "quickstart", "containers", "storm"), 5),
     **dict.fromkeys(YIELDING, 19),
 }
-"""As nice(1) has them: what computes much leaves the processor to that in which something has to happen in time."""
+"""For nice(1): suites that compute a lot leave the processor to those in which something has to happen in time."""
 SMOKE = ["-m", "smoke"]
 QUICK = {"quickstart": SMOKE, "lint": [], "unit": [], "agent": SMOKE}
-"""What `--quick` runs, with the words for its tool."""
+"""The suites that `--quick` runs, with the words for the tool of each."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: a suite, what came of it, how long it took, and of that on a processor (all of them)."""
+    """A line of the table: a suite, its outcome, its duration, and its time on all processors."""
 
     suite: str
     outcome: Outcome
@@ -52,7 +52,7 @@ class Row:
 
 
 class Job:
-    """A suite that runs. Its output goes to `log`, or to where this process writes."""
+    """A running suite. Its output goes to `log`, or to where this process writes."""
 
     def __init__(self, suite: str, words: list[str], log: Path | None = None) -> None:
         self.suite = suite
@@ -71,7 +71,7 @@ class Job:
         )
 
     def row(self, status: int, cpu: float) -> Row:
-        """What came of it, once it has ended with this status."""
+        """Its line of the table, once it has ended with this status."""
         self.process.returncode = os.waitstatus_to_exitcode(status)
         outcome = Outcome.read(result(self.suite))
         if self.process.returncode != 0 and not outcome.failed:
@@ -90,13 +90,13 @@ class Run:
         self.rows: list[Row] = []
 
     def stop(self, *_signal: object) -> None:
-        """Interrupt what runs."""
+        """Interrupt the running suites, and start no others."""
         self._stopped = True
         for job in self._running.values():
             job.process.send_signal(signal.SIGTERM)
 
     def finish(self) -> None:
-        """Run everything, and print what each suite printed as it ends."""
+        """Run everything, and print the output of each suite as it ends."""
         self._fill()
         while self._running:
             pid, status, usage = os.wait4(-1, 0)
@@ -114,7 +114,7 @@ class Run:
             job = Job(suite, self._pending.pop(suite), RESULTS / f"{suite}.log" if self._logged else None)
             self._running[job.process.pid] = job
             if self._stopped:
-                # By a signal that came in between.
+                # A signal came in between.
                 job.process.send_signal(signal.SIGTERM)
 
     def _next(self) -> str | None:
@@ -123,7 +123,7 @@ class Run:
 
 
 def may_begin(suite: str, beside: set[str]) -> bool:
-    """Whether a suite may run beside those that run."""
+    """Whether a suite may run beside those that are running."""
     others = beside - YIELDING
     if suite in ALONE:
         return not others
@@ -131,7 +131,7 @@ def may_begin(suite: str, beside: set[str]) -> bool:
 
 
 def chosen(words: list[str]) -> dict[str, list[str]] | None:
-    """The suites to run, with the words for the tool of each; None where there is no such suite."""
+    """The suites to run, with the words for the tool of each; None if there is no such suite."""
     if words == ["--quick"]:
         return QUICK
     if words == ["--all"]:
@@ -142,7 +142,7 @@ def chosen(words: list[str]) -> dict[str, list[str]] | None:
 
 
 def main(words: list[str]) -> int:
-    """Run all suites, or those that `words` name; 0 where nothing failed, 2 where there is no such suite."""
+    """Run all suites, or those that `words` name; return 0 if nothing failed, else 1, and 2 for an unknown suite."""
     measured = words[:1] == ["--coverage"]
     words = words[measured:]
     suites = {suite: [] for suite in measure.SUITES} if measured and not words else chosen(words)

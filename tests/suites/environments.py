@@ -1,7 +1,7 @@
-"""Environments that the gates make for other versions of Python and of what the collection runs with: below `.cache`.
+"""Environments below `.cache` that the gates create for other versions of Python and of the collection's requirements.
 
-An interpreter is one on PATH, or one that pyenv has. uv makes the environments, from the package index that it is
-configured for; one that is there already for the same requirements is taken as it is.
+An interpreter is found on PATH or in pyenv. uv creates the environments, from the package index that it is configured
+for; one that exists for the same requirements is reused.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 from suites.outcome import CACHE, ROOT
 
 PLACE = CACHE / "gates"
-"""Where they are."""
+"""The directory of the environments."""
 
 
 class UnavailableError(Exception):
-    """There can be no such environment here; its text is why."""
+    """Raised if such an environment can't be created here; its message says why."""
 
 
 def interpreter(version: str) -> str:
-    """The path of a Python of a version such as 3.9. Raises `UnavailableError` where there is none that starts."""
+    """The path of a Python of a version such as 3.9. Raises `UnavailableError` if there is none that starts."""
     for candidate in candidates(version, Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")):
         if subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode == 0:
             return candidate
@@ -32,7 +32,7 @@ def interpreter(version: str) -> str:
 
 
 def candidates(version: str, pyenv: Path) -> Iterable[str]:
-    """Where such a Python may be: those of pyenv, the newest first, before that on PATH, which may be a shim of it."""
+    """The paths of such a Python: those of pyenv, newest first, then the one on PATH, which may be a shim of pyenv."""
     found = pyenv.glob(f"versions/{version}.*/bin/python{version}")
     yield from map(str, sorted(found, key=lambda path: release_of(path.parts[-3]), reverse=True))
     if on_path := shutil.which(f"python{version}"):
@@ -40,14 +40,14 @@ def candidates(version: str, pyenv: Path) -> Iterable[str]:
 
 
 def release_of(version: str) -> list[int]:
-    """The numbers of a version, by which versions are ordered."""
+    """The numbers of a version, for ordering versions."""
     return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def environment(name: str, version: str, *requirements: str) -> Path:
     """The directory of the programs of an environment with these requirements, in uv's words (`--group test` is two).
 
-    Raises `UnavailableError` where there is no such interpreter, or no uv; `CalledProcessError` where uv fails.
+    Raises `UnavailableError` if there is no such interpreter or no uv; `CalledProcessError` if uv fails.
     """
     directory = PLACE / name
     made, wanted = directory / "requirements", _text(version, requirements)
@@ -63,7 +63,7 @@ def environment(name: str, version: str, *requirements: str) -> Path:
 
 
 def _text(version: str, requirements: Iterable[str]) -> str:
-    """All that an environment is made of; the groups in pyproject.toml may change beneath their names."""
+    """All that an environment is made from; the groups in pyproject.toml may change while their names stay."""
     return "\n".join([version, *requirements, hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()])
 
 

@@ -1,7 +1,7 @@
-"""The gates that take long: other versions of ansible-core, Python and kazoo, and what Galaxy does with the tarball.
+"""The long-running gates: other versions of ansible-core, Python and kazoo, and what Galaxy does with the tarball.
 
-Each is one test. One whose interpreter is not here is skipped, and says so. What came of each, and on which day, is
-kept for the table in `tests/README.md` (`.cache/results/gates.md`), also where others of them run later.
+Each is one test. One whose interpreter is missing here is skipped with a message. The result of each and its day are
+kept for the table in `tests/README.md` (`.cache/results/gates.md`), even if only others run later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from suites.tool import run_tool
 CORES = {"2.17": "3.11", "2.19": "3.12", "2.21": "3.13"}
 """The oldest ansible-core of meta/runtime.yml, one in between, and the newest, each with a Python that it runs on."""
 PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13")
-"""On hosts."""
+"""The versions on hosts."""
 KAZOOS = ("2.9", "2.10", "2.11")
 OF_PLUGINS = [
     f"tests/unit/{name}" for name in ("action", "filter", "inventory", "module_utils", "modules", "plugin_utils")
@@ -43,7 +43,7 @@ Check = Callable[[], Outcome]
 
 @dataclass(frozen=True)
 class Record:
-    """What came of a gate, when."""
+    """The result of a gate, and its day."""
 
     result: str
     tests: int
@@ -75,7 +75,7 @@ def gates() -> Iterator[tuple[str, Check]]:
 
 
 def _run(name: str, check: Check) -> Outcome:
-    """Run a gate, and keep what came of it: one test, whatever it is made of."""
+    """Run a gate, and keep its result: one test, whatever it consists of."""
     print(f"--- {name}", flush=True)
     began = time.monotonic()
     try:
@@ -104,7 +104,7 @@ def sanity_of(core: str, python: str) -> Outcome:
 
 
 def with_core(core: str, python: str, tests: list[str]) -> Outcome:
-    """Tests that run with a version of ansible-core, by pytest: `ansible-test units` has no place for what they share.
+    """Run tests with a version of ansible-core, by pytest: `ansible-test units` has no place for what they share.
 
     It runs `tests/unit` alone, in environments of its own; `tests/conftest.py` and `tests/support` are above that.
     """
@@ -112,7 +112,7 @@ def with_core(core: str, python: str, tests: list[str]) -> Outcome:
 
 
 def on_host(python: str, kazoo: str, tests: list[str]) -> Outcome:
-    """Tests whose modules and agents run with this Python and this kazoo; all else with this environment."""
+    """Run tests whose modules and agents use this Python and this kazoo; everything else uses this environment."""
     requirements = (f"kazoo=={kazoo}.*", "GitPython>=3.1.30", "pure-sasl>=0.6", "prometheus-client>=0.14")
     programs = environment(f"host-{python}-{kazoo}", python, *requirements)
     variables = {
@@ -148,7 +148,7 @@ def _pytest(python: Path, name: str, tests: list[str], variables: Mapping[str, s
 
 
 def galaxy_importer() -> Outcome:
-    """What Galaxy itself does with an uploaded tarball: it takes it, and has nothing to complain of."""
+    """Run what Galaxy itself runs on an uploaded tarball, which must be accepted without a complaint."""
     programs = environment("galaxy", "3.12", "galaxy-importer")
     with tempfile.TemporaryDirectory() as directory:
         built = _tarball(Path(directory))
@@ -175,7 +175,7 @@ def complaints(output: str) -> list[str]:
 
 
 def execution_environment() -> Outcome:
-    """`ansible-builder` finds what the installed collection needs, and takes the definition in the guide."""
+    """`ansible-builder` finds what the installed collection needs, and accepts the definition in the guide."""
     programs = environment("galaxy", "3.12", "galaxy-importer")
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory, "ansible_collections", "zoo", "deploy")
@@ -196,14 +196,14 @@ def first_definition(page: str) -> str:
 
 
 def _tarball(directory: Path) -> Path:
-    """The collection, built there. Raises `CalledProcessError`."""
+    """Build the collection there, and return the path of its tarball. Raises `CalledProcessError`."""
     command = [str(Path(sys.executable).with_name("ansible-galaxy")), "collection", "build", "--output-path"]
     subprocess.run([*command, str(directory)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return next(directory.glob("*.tar.gz"))
 
 
 def table(records: Mapping[str, Record]) -> str:
-    """What came of each gate, as a table in Markdown."""
+    """The result of each gate, as a Markdown table."""
     rows = [f"| {name} | {row.result} | {row.tests} | {row.seconds} | {row.day} |" for name, row in records.items()]
     return "\n".join(["| Gate | Result | Tests | Seconds | Day |", "|---|---|---:|---:|---|", *rows])
 

@@ -1,7 +1,7 @@
-"""Run a command so that nothing of it is left behind: `python -m suites.guard SECONDS COMMAND ...`.
+"""Run a command so that no process of it is left behind: `python -m suites.guard SECONDS COMMAND ...`.
 
 Whatever the command starts becomes a child of this process when its own parent ends, and is killed when the command
-has ended. SIGINT and SIGTERM interrupt the command as Ctrl-C in a terminal would, and so does its time when it is over
+has ended. SIGINT and SIGTERM interrupt the command as Ctrl-C in a terminal would, and so does the end of its time
 (0 seconds: no limit); it has half a minute to end.
 """
 
@@ -25,7 +25,7 @@ SECONDS_TO_END = 30
 
 
 def main(seconds: int, command: list[str]) -> int:
-    """Run the command for so many seconds at most; its exit status, or 128 and the number of a signal that ended it."""
+    """Run the command for at most `seconds`; return its exit status, or 128 plus the signal that ended it."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -50,7 +50,7 @@ def main(seconds: int, command: list[str]) -> int:
 
 
 def reap_until(pid: int) -> int:
-    """Wait for every child that ends, until this one has; its exit status as a shell has it."""
+    """Reap every child that ends, until this one has; return its exit status as a shell reports it."""
     while True:
         ended, status = os.wait()
         if ended == pid:
@@ -59,11 +59,11 @@ def reap_until(pid: int) -> int:
 
 
 def end_descendants() -> None:
-    """Kill what is left, and name what does not end by that, as a process that the kernel does not let go."""
+    """Kill what is left, and name what survives that, such as a process that the kernel does not release."""
     deadline = time.monotonic() + SECONDS_TO_END
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < deadline:
-            # Again and again: what one that has just ended had started is a child of this process only now.
+            # Repeatedly: the children of a process that has just ended become children of this process only now.
             kill_descendants()
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(0.02)

@@ -1,7 +1,7 @@
 """The suite of real hosts: molecule's scenarios in `tests/hosts`, two at a time, and beside them the tests of the lab.
 
-A scenario has a lab of its own, which is taken away however it ends. Its tests are those that its `verify` runs; what
-goes wrong before or after them (converge, idempotence, side effects) is one failure.
+A scenario has a lab of its own, which is destroyed however it ends. Its tests are those that its `verify` runs;
+whatever fails before or after them (converge, idempotence, side effects) is one failure.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from suites.tool import run_tool
 HOSTS = ROOT / "tests" / "hosts"
 AT_ONCE = 2
 FIRST = ("watcher_role", "zookeeper", "nginx")
-"""The longest, so that none is left alone at the end. What counts seconds comes when the machine is less busy."""
+"""The longest, so that none runs alone at the end. What measures seconds runs when the machine is less busy."""
 
 
 def run(words: list[str]) -> Outcome:
-    """Run the lab's tests and all scenarios, or the scenarios named by `words`; skipped where there can be no hosts."""
+    """Run the lab's tests and all scenarios, or the scenarios named by `words`; skipped if there can be no hosts."""
     reason = lacking()
     if reason:
         print(f"hosts: skipped: {reason}", flush=True)
         return Outcome(skipped=1)
     scenarios = words or sorted((path.parent.name for path in HOSTS.glob("*/molecule.yml")), key=_order)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        # Before any test: none waits for a tree that takes minutes.
+        # Before any test, so that none waits minutes for a tree.
         list(pool.map(tree, SUITES))
         running = pool.map(_scenario, scenarios)
         outcome = Outcome() if words else pytests.run("hosts", [])
@@ -51,7 +51,7 @@ def _scenario(name: str) -> Outcome:
     report.unlink(missing_ok=True)
     began = time.monotonic()
     lab = Lab(f"suite-{name}")
-    # What an interrupted run has left of its repositories would be in the way.
+    # Repositories that an interrupted run has left would be in the way.
     shutil.rmtree(CACHE / "ansible" / lab.name, ignore_errors=True)
     try:
         with log.open("wb") as output:
@@ -71,7 +71,7 @@ def _scenario(name: str) -> Outcome:
 
 
 def _print(name: str, log: Path, outcome: Outcome, seconds: float) -> None:
-    """Print what came of a scenario, and everything that it printed where it failed."""
+    """Print the result of a scenario, and everything that it printed if it failed."""
     text = log.read_text(errors="replace") if outcome.failed else ""
     counts = f"{outcome.passed} passed, {outcome.failed} failed, {outcome.skipped} skipped"
     print(f"{text}--- {name}: {counts} in {seconds:.0f} s (its log: {log})", flush=True)

@@ -10,10 +10,10 @@ from suites.outcome import ROOT, Outcome
 from suites.tool import run_tool
 
 CODE = ["plugins", "extensions", "roles/watcher/files", "roles/git_hook/files", "roles/zookeeper/files"]
-"""What runs on other people's Python."""
+"""The code that runs on other people's Python."""
 
 SHELL = re.compile(rb"\A#!.*\b(?:ba|da)?sh$|^# shellcheck shell=", re.MULTILINE)
-"""How a shell script says so, in its first lines."""
+"""Matches in the first lines of a shell script."""
 
 LINTERS = {
     "ruff check": ["ruff", "check"],
@@ -49,7 +49,7 @@ def tracked() -> list[Path]:
 
 
 def shell_scripts(files: list[Path]) -> list[str]:
-    """Those of the files that are shell scripts, whatever their names. A template is none before it is rendered."""
+    """The shell scripts among the files, whatever their names. A template is not one before it is rendered."""
     return [str(path) for path in files if path.is_file() and path.suffix != ".j2" and _is_shell(path)]
 
 

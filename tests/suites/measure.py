@@ -1,7 +1,7 @@
 """`tests/run.sh --coverage`: which lines and branches of plugins and agent the suites run, in whatever process.
 
 Coverage begins in each process of the environment's interpreter that finds `COVERAGE_PROCESS_START`: tests, commands of
-Ansible's, modules in their zips, agents. One that is killed says nothing, so tests end agents by SIGTERM meanwhile.
+Ansible, modules in their zips, agents. A killed process reports nothing, so tests then end agents with SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from suites.outcome import CACHE, ROOT, Outcome
 DIRECTORY = CACHE / "coverage"
 DATA = DIRECTORY / "data"
 SUITES = ("unit", "ensemble", "agent", "integration", "eda")
-"""What is measured if no suite is named."""
+"""The suites that are measured if none is named."""
 PARTS = {"plugins": ("plugins/", "extensions/"), "agent": ("roles/watcher/files/zoo_watcher/",)}
-"""What is counted together, by how the paths of its files begin."""
+"""What is counted together, by the prefixes of its files' paths."""
 LEAST = 95.0
-"""Per cent of the lines and branches of each part that all of those suites are to run."""
+"""The percentage of each part's lines and branches that those suites together must run."""
 
 
 @dataclass(frozen=True)
 class Covered:
-    """How many lines and branches there are, and how many of them were run."""
+    """The number of lines and branches, and how many of them were run."""
 
     run: int = 0
     of: int = 0
@@ -43,12 +43,12 @@ class Covered:
 
     @property
     def percent(self) -> float:
-        """How much of it was run, rounded down to a tenth; of nothing, all."""
+        """The percentage that was run, rounded down to a tenth; 100 if there is nothing."""
         return self.run * 1000 // self.of / 10 if self.of else 100.0
 
 
 def begin() -> None:
-    """Have every process that begins from now on measured."""
+    """Have every process measured that starts from now on."""
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     DIRECTORY.mkdir(parents=True)
     os.environ["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
@@ -57,7 +57,7 @@ def begin() -> None:
 
 
 def report(*, whole: bool) -> Outcome:
-    """Print what was run; the `whole` of the suites is to have run enough of it, and has loaded each file."""
+    """Print what was run; the `whole` of the suites must have run enough of it, and loaded each file."""
     files = _read()
     print(f"\n{table(files)}")
     troubles = [*too_little(files), *never_loaded(files, tracked())] if whole else []
@@ -72,13 +72,13 @@ def _read() -> dict[str, Covered]:
         _take(notes)
     path = DIRECTORY / "report.json"
     for words in (["combine", "--quiet"], ["json", "--quiet", "-o", str(path)]):
-        # It warns of the file of each process that was killed while it wrote.
+        # It warns about the file of each process that was killed while writing it.
         subprocess.run([sys.executable, "-W", "ignore", "-m", "coverage", *words], cwd=ROOT, check=True)
     return read_report(json.loads(path.read_text())["files"])
 
 
 def _take(notes: Path) -> None:
-    """Make notes of an apply process into a file that coverage combines; one that was killed has written none."""
+    """Turn the notes of an apply process into a file that coverage combines; a killed one has written none."""
     written = notes.read_bytes()
     if written:
         data = CoverageData(basename=f"{DATA}.{notes.stem}")
@@ -88,7 +88,7 @@ def _take(notes: Path) -> None:
 
 
 def read_report(files: Mapping[str, Mapping[str, Any]]) -> dict[str, Covered]:
-    """What a report of coverage's, in JSON, has of each file."""
+    """What was run of each file, from coverage's JSON report."""
     return {path: _covered(report["summary"]) for path, report in files.items()}
 
 
@@ -98,7 +98,7 @@ def _covered(summary: Mapping[str, int]) -> Covered:
 
 
 def table(files: Mapping[str, Covered]) -> str:
-    """A line for each file, those of which most was not run last, and one for each part."""
+    """A line for each file, those with the most that was not run last, and one for each part."""
     ordered = sorted(files.items(), key=lambda file: (file[1].of - file[1].run, file[0]))
     return "\n".join(_line(*row) for row in [*ordered, *parts(files).items()])
 
@@ -116,7 +116,7 @@ def parts(files: Mapping[str, Covered]) -> dict[str, Covered]:
 
 
 def too_little(files: Mapping[str, Covered]) -> list[str]:
-    """A sentence for each part of which less was run than should be."""
+    """A sentence for each part of which too little was run."""
     return [
         f"{name}: {covered.percent} % of lines and branches were run, at least {LEAST:g} % expected"
         for name, covered in parts(files).items()
@@ -125,7 +125,7 @@ def too_little(files: Mapping[str, Covered]) -> list[str]:
 
 
 def never_loaded(files: Mapping[str, Covered], there: Iterable[Path]) -> list[str]:
-    """A sentence for each file of a part that no test has loaded, of those that are there and not empty."""
+    """A sentence for each existing file of a part that is not empty and that no test has loaded."""
     paths = [path.relative_to(ROOT) for path in there if path.suffix == ".py" and not path.is_symlink()]
     begins = tuple(begin for part in PARTS.values() for begin in part)
     own = (path for path in paths if str(path).startswith(begins) and (ROOT / path).stat().st_size)

@@ -1,4 +1,4 @@
-"""What came of a suite."""
+"""The outcome of a suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 """The checkout."""
 CACHE = ROOT / ".cache"
-"""Where the suites keep what may be thrown away."""
+"""Where the suites keep what may be deleted."""
 RESULTS = CACHE / "results"
 """Reports and logs of the last run."""
 
@@ -33,7 +33,7 @@ class Outcome:
 
     @classmethod
     def read(cls, path: Path) -> Outcome:
-        """The outcome that was written; one failure where there is none, because the suite was killed or crashed."""
+        """Read the outcome; one failure if none was written, because the suite was killed or crashed."""
         return cls(**json.loads(path.read_text())) if path.exists() else cls(failed=1)
 
 

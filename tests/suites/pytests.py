@@ -9,7 +9,7 @@ from suites.tool import run_tool
 
 
 def run(suite: str, words: list[str], of: str = "", mark: str = "") -> Outcome:
-    """Run a suite's directory (`of`, where that has another name) with `words` for pytest, or those with a mark.
+    """Run a suite's directory (`of`, if it has another name) with `words` for pytest, or only its tests with a mark.
 
     Ending without a report is one failure.
     """

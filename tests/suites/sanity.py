@@ -1,6 +1,6 @@
 """`ansible-test sanity` over a copy of the tree at the place that it must have: `ansible_collections/zoo/deploy`.
 
-ansible-test makes a virtual environment for each of its tests and gets pip into it with a script that it downloads
+ansible-test makes a virtual environment for each of its tests and installs pip into it with a script that it downloads
 from a host of its own, in an environment from which everything but HOME and PATH has been taken. So it is given a home
 of its own, which holds that script (one that asks Python's `ensurepip` instead) and the settings of pip.
 """
@@ -43,9 +43,9 @@ def run(words: list[str]) -> Outcome:
 
 
 def run_with(programs: Path, place: Path, words: list[str]) -> Outcome:
-    """Run the sanity tests of an environment's ansible-test at a place of its own, with `words` for it.
+    """Run the sanity tests with an environment's ansible-test, in its own place, with `words` for it.
 
-    Such words are `--test pylint`. No report at all is one failure.
+    Examples of such words are `--test pylint`. No report at all is one failure.
     """
     tree, home = place / "ansible_collections" / "zoo" / "deploy", place / "home"
     copy_tree(tree)
@@ -58,7 +58,7 @@ def run_with(programs: Path, place: Path, words: list[str]) -> Outcome:
 
 
 def copy_tree(tree: Path) -> None:
-    """Copy what git tracks, and what it would, but for what is called `collections`: the tree is in it once more."""
+    """Copy what git tracks or would track, except what is named `collections`, which contains the tree once more."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -71,12 +71,12 @@ def copy_tree(tree: Path) -> None:
         if "collections" not in Path(name).parts and os.path.lexists(source):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
-    # A repository of its own, or ansible-test would ask the one around it, which ignores the whole copy.
+    # A repository of its own, or ansible-test would ask the one around it, which ignores the entire copy.
     subprocess.run(["git", "init", "-q"], cwd=tree, check=True)
 
 
 def make_home(home: Path, python: Path) -> None:
-    """Make the home: the script that brings pip, where ansible-test would have cached it, and pip's settings."""
+    """Create the home: the script that installs pip, where ansible-test would have cached it, and pip's settings."""
     cache = home / ".ansible" / "test" / "cache"
     cache.mkdir(parents=True, exist_ok=True)
     version = _printed(python, PIP_OF_ANSIBLE_TEST)
@@ -98,7 +98,7 @@ def _printed(python: Path, program: str) -> str:
 
 
 def _pip_settings() -> configparser.RawConfigParser:
-    """The user's own settings of pip, with those from the environment (`PIP_INDEX_URL`) put over them."""
+    """The user's own settings of pip, overridden by those from the environment (`PIP_INDEX_URL`)."""
     settings = configparser.RawConfigParser()
     home = Path.home()
     settings.read(

@@ -1,4 +1,4 @@
-"""One suite: `python -m suites.suite SUITE [words]` runs it in this process and writes down what came of it."""
+"""One suite: `python -m suites.suite SUITE [words]` runs it in this process and records its outcome."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ SUITES: dict[str, Callable[[list[str]], Outcome]] = {
     "sanity": sanity.run,
     "lint": lint.run,
 }
-"""What runs each suite with words for its tool, in the order in which they begin: the two longest, then what tells
-soonest what is broken, then the longer ones first; last what has the machine for itself, and what runs beside it."""
+"""The function that runs each suite with words for its tool, in the order in which they start: the two longest, then
+those that find mistakes soonest, then the longer ones first; last what needs the machine for itself, and what runs
+beside that."""
 LONG = {"gates": gates.run}
-"""What only `--all` runs beside them, at the end."""
+"""What only `--all` runs in addition, at the end."""
 
 
 def result(name: str) -> Path:
@@ -33,7 +34,7 @@ def result(name: str) -> Path:
 
 
 def main(name: str, words: list[str]) -> None:
-    """Run a suite and write its outcome. One that had nothing to run has failed."""
+    """Run a suite and write its outcome. A suite that had nothing to run has failed."""
     end_on_interrupt()
     outcome = {**SUITES, **LONG}[name](words)
     if outcome == Outcome():

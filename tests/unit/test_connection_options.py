@@ -24,30 +24,30 @@ PLUGINS = [("inventory", "zk_services"), ("lookup", "zk_znode")]
 RULEBOOKS = sorted((ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"))
 PLAYBOOKS = [*(ROOT / "playbooks").rglob("*.yml"), *(ROOT / "extensions" / "eda" / "playbooks").glob("*.yml")]
 AGENT = {"session_timeout", *CONNECTION_OPTIONS} - {"connect_timeout"}
-"""An agent waits for its ensemble for ever; instead it says how long a session lasts."""
+"""An agent waits for its ensemble indefinitely; instead it has the timeout of its session."""
 ROLE_TYPES = {"list": "raw"}
-"""A role takes the members as a text too."""
+"""A role also accepts the members as a string."""
 PLUGIN_TYPES = {"bool": "raw", "path": "raw"}
-"""A plugin is strict itself with what is true or false, and with paths; Ansible would take a mistake for false."""
+"""A plugin checks booleans and paths strictly itself; Ansible would treat a mistake as false."""
 
 
 @functools.cache
 def documented(kind: str) -> dict[str, dict[str, Any]]:
-    """The options of the plugins of a kind, by name, as `ansible-doc` has them."""
+    """The options of the plugins of a kind, by name, as `ansible-doc` prints them."""
     names = MODULES if kind == "module" else [name for of, name in PLUGINS if of == kind]
     done = run("ansible-doc", "-t", kind, "--json", *(f"zoo.deploy.{name}" for name in names))
     return {name: json.loads(done.stdout)[f"zoo.deploy.{name}"]["doc"]["options"] for name in names}
 
 
 def role_options(role: str) -> dict[str, Any]:
-    """The options of a role's argument specification, without its name before them."""
+    """The options of a role's argument specification, without the role's name as their prefix."""
     specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
     options = specs["argument_specs"]["main"]["options"]
     return {name.removeprefix(f"{role}_"): option for name, option in options.items()}
 
 
 def plays(path: Path) -> list[dict[str, Any]]:
-    """The plays in a file; none where it holds tasks or variables."""
+    """The plays in a file; none if it holds tasks or variables."""
     document = yaml.safe_load(path.read_text())
     entries = document if isinstance(document, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and "hosts" in entry]

@@ -1,4 +1,4 @@
-"""What the documentation names is there, and what it should name is named.
+"""What the documentation names exists, and what it should name is named.
 
 docs/architecture.md is checked against the code: packages, znodes, records, states, a host's directories.
 """
@@ -33,7 +33,7 @@ from zoo_watcher.host.layout import Layout
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 HOME = re.compile(r"https://(?:github|raw\.githubusercontent)\.com/zoo-deploy/zoo\.deploy/(?:(?:blob|tree)/)?main/(.*)")
-"""How a file of this repository is linked from a page that is shown elsewhere, too."""
+"""Matches the link to a file of this repository on a page that is also shown elsewhere."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -59,7 +59,7 @@ def prose(path: Path) -> str:
 
 
 def anchors(path: Path) -> set[str]:
-    """What GitHub makes of a document's headings."""
+    """The anchors that GitHub makes from a document's headings."""
     titles = HEADING.findall(prose(path))
     return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).replace(" ", "-") for title in titles}
 
@@ -94,12 +94,12 @@ def test_a_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_path_that_is_named_is_there(path: Path) -> None:
+def test_a_path_that_is_named_exists(path: Path) -> None:
     for named in NAMED_PATH.findall(commands(path)):
         assert any([*ROOT.glob(named.rstrip("/")), *path.parent.glob(named.rstrip("/"))]), named
 
 
-def test_a_variable_of_a_role_that_a_user_is_told_of_is_there() -> None:
+def test_a_variable_of_a_role_that_is_documented_for_users_exists() -> None:
     specifications = list(ROOT.glob("roles/*/meta/argument_specs.yml"))
     read = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in specifications)
     known = {name for one in read for name in one["argument_specs"]["main"]["options"]}

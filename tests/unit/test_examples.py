@@ -1,4 +1,4 @@
-"""The examples in the documentation are ones that modules, roles and playbooks take."""
+"""The examples in the documentation are ones that modules, roles and playbooks accept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def known_variables() -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_task_has_options_that_its_module_takes(path: Path) -> None:
+def test_a_task_has_options_that_its_module_accepts(path: Path) -> None:
     for example in map(yaml.safe_load, blocks(path, "yaml")):
         for mapping in mappings(example):
             for key, options in mapping.items():

@@ -1,6 +1,6 @@
 """Imports run one way: a package knows what is below it in its part's order, never what is beside or above it.
 
-A new package belongs into the order of its part: that is the moment to think about who may know it.
+A new package must be added to the order of its part: that is the moment to decide what may import it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ AGENT_ORDER = (
     {"watcher"},
     {"__main__"},
 )
-"""The agent's packages and the files beside them, the lowest first; those of one row do not know each other."""
+"""The agent's packages and the files beside them, the lowest first; those of one row do not import each other."""
 AGENT_LIBRARIES = {
     "kazoo": {"zookeeper"},
     "prometheus_client": {"metrics"},
@@ -57,13 +57,13 @@ SELDOM_NEEDED = {
     "zoo_watcher.rollouts",
     "zoo_watcher.wire.rollout_records",
 }
-"""What an agent imports when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
+"""What an agent imports only when it needs it: importlib.metadata alone is a twentieth of an idle agent's memory."""
 AT_REST = {
     *("dataclasses", "encodings", "importlib", "pathlib", "pwd", "signal", "zoo_watcher"),
     *("fnmatch", "glob", "grp", "ntpath", "stringprep", "unicodedata"),
 }
-"""What an agent with a TCP and an HTTP check has in its memory while it deploys nothing, beside kazoo's own imports:
-the packages that it needs, and those that they need. P11 of the bench measures what that takes; one more is a decision.
+"""What an agent with a TCP and an HTTP check has in its memory while it deploys nothing, besides kazoo's own imports:
+the packages that it needs, and those that they need. P11 of the bench measures what that takes; one more is a choice.
 """
 OF_A_DEPLOYMENT = {
     *("_locale", "_posixsubprocess", "locale", "subprocess", "zoo_watcher.host.program"),
@@ -75,7 +75,7 @@ OF_A_DEPLOYMENT = {
         )
     ),
 }
-"""What its first deployment adds to that, without hooks and where no signature is demanded."""
+"""What its first deployment adds to that, without hooks and without a required signature."""
 
 PLUGIN_ORDER = (
     {"doc_fragments", "module_utils"},
@@ -90,9 +90,9 @@ PLUGIN_ORDER = (
     },
     {"action", "filter", "inventory", "lookup", "modules"},
 )
-"""The plugins' packages, the lowest first; those of one row do not know each other."""
+"""The plugins' packages, the lowest first; those of one row do not import each other."""
 CONTROLLER = ("action", "filter", "inventory", "lookup", "plugin_utils")
-"""What is never sent to a host: modules may not know it."""
+"""What is never sent to a host: modules may not import it."""
 PLUGIN_LIBRARIES = {"ansible", "kazoo", "git"}
 CONTROLLER_LIBRARIES = {"jinja2", "markupsafe"}
 """What ansible-core brings to the controller."""
@@ -110,7 +110,7 @@ MOST_FILES = {
     "inventory/zk_services": 16,
     "lookup/zk_znode": 9,
 }
-"""How many files a module sends to each host beside itself, and an inventory has Ansible compile: fewer are faster."""
+"""The most files that a module sends to each host besides itself, or that an inventory has Ansible compile."""
 
 
 def parts_of(directory: Path) -> list[str]:
@@ -145,7 +145,7 @@ def foreign(names: Iterable[str], own: str) -> set[str]:
 
 
 def row(order: tuple[set[str], ...], part: str) -> int:
-    """How high a part's package is in the order."""
+    """The row of a part's package in the order."""
     for number, packages in enumerate(order):
         if any(package == part or part.startswith(f"{package}/") for package in packages):
             return number
@@ -158,7 +158,7 @@ def package_of(order: tuple[set[str], ...], part: str) -> str:
 
 
 def ring(neighbours: dict[str, set[str]]) -> list[str] | None:
-    """Some of the parts that import each other in a ring; None where none do."""
+    """The parts that import each other in a ring, or lead to one; None if there is no ring."""
     left = dict(neighbours)
     while True:
         free = [part for part, others in left.items() if not others & left.keys()]
@@ -180,7 +180,7 @@ def closure(neighbours: dict[str, set[str]], part: str) -> set[str]:
 
 
 def neighbours_of(root: Path, package: str) -> dict[str, set[str]]:
-    """What each part imports of the others."""
+    """The other parts that each part imports."""
     known = parts_of(root)
     return {part: inner(imports(root, package, part), package, known) - {part} for part in known}
 
@@ -315,7 +315,7 @@ def test_the_process_that_holds_the_session_has_in_its_memory_only_what_every_ag
 
 
 @pytest.mark.parametrize("root", [PLUGINS, AGENT, GIT_HOOK], ids=["plugins", "agent", "git_hook"])
-def test_no_alias_of_a_union_with_none_is_made_at_run_time_which_python_39_can_not(root: Path) -> None:
+def test_no_alias_of_a_union_with_none_is_made_at_run_time_which_python_39_cannot_evaluate(root: Path) -> None:
     found = []
     for path in root.rglob("*.py"):
         nodes, _for_checkers = _by_use(path)
@@ -336,7 +336,7 @@ def test_no_alias_that_is_made_for_the_type_checker_is_used_at_run_time(root: Pa
 
 
 def _by_use(path: Path) -> tuple[list[ast.AST], list[ast.AST]]:
-    """What of a file is evaluated at run time, and what is only for the type checker, without the annotations."""
+    """The nodes of a file that are evaluated at run time, and those only for the type checker; no annotations."""
     nodes = list(ast.walk(ast.parse(path.read_bytes())))
     blocks = (node for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node))
     for_checkers = [inner for block in blocks for one in block.body for inner in ast.walk(one)]
@@ -390,7 +390,7 @@ def test_a_plugin_needs_no_more_files_than_it_may(part: str) -> None:
     assert len(needed) <= MOST_FILES[part], f"{part} needs {len(needed)} files: {', '.join(sorted(needed))}"
 
 
-def test_each_module_has_a_number_of_files() -> None:
+def test_each_module_has_a_limit_of_files() -> None:
     assert {part for part in PLUGIN_NEIGHBOURS if part.startswith("modules/")} <= MOST_FILES.keys()
 
 

@@ -29,7 +29,7 @@ def test_the_metrics_in_an_expression_are_found(expression: str, names: set[str]
     assert metrics_in(expression) == names
 
 
-def test_the_table_is_what_the_agent_has() -> None:
+def test_the_table_lists_the_metrics_of_the_agent() -> None:
     kinds = {f"{PREFIX}_{metric.name}": metric for metric in METRICS}
     assert documented() == {
         name: ("counter" if name.endswith("_total") else "gauge", metric.labels) for name, metric in kinds.items()
@@ -42,18 +42,18 @@ def test_each_reason_of_a_retry_is_explained() -> None:
 
 
 @pytest.mark.parametrize("rule", alert_rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_uses_metrics_that_there_are_and_says_what_to_do(rule: dict[str, dict[str, str]]) -> None:
+def test_an_alert_uses_metrics_that_exist_and_says_what_to_do(rule: dict[str, dict[str, str]]) -> None:
     assert metrics_in(str(rule["expr"])) <= NAMES | PROMETHEUS_OWN
     assert rule["annotations"].keys() == {"summary", "description"}
     assert rule["labels"]["severity"] in {"critical", "warning"}
 
 
-def test_the_dashboard_uses_metrics_that_there_are() -> None:
+def test_the_dashboard_uses_metrics_that_exist() -> None:
     used = {name for expression in expressions(dashboard()) for name in metrics_in(expression)}
     assert used <= NAMES | PROMETHEUS_OWN
 
 
-def test_rules_and_dashboard_use_labels_that_there_are() -> None:
+def test_rules_and_dashboard_use_labels_that_exist() -> None:
     texts = [
         *expressions(alert_rules(), ("expr", "summary", "description")),
         *expressions(dashboard(), ("expr", "legendFormat")),
@@ -63,7 +63,7 @@ def test_rules_and_dashboard_use_labels_that_there_are() -> None:
     assert used <= LABELS | LABELS_OF_PROMETHEUS
 
 
-def test_every_metric_in_prose_is_one_that_there_is() -> None:
+def test_every_metric_in_prose_exists() -> None:
     assert set(re.findall(r"zoo_watcher_\w+", PAGE.read_text(encoding="utf-8"))) <= NAMES
 
 

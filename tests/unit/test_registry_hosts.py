@@ -1,4 +1,4 @@
-"""No file names the host of a package registry: which one is used is for the machine's own settings to say."""
+"""No file names the host of a package registry: the machine's own settings choose which one is used."""
 
 from __future__ import annotations
 

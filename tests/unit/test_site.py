@@ -1,4 +1,4 @@
-"""The documentation site: where the links of its pages lead, and what is a page."""
+"""The documentation site: where the links of its pages lead, and which documents are pages."""
 
 from __future__ import annotations
 

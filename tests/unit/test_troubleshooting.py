@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 ENTRIES = [block.splitlines() for block in blocks(PAGE, "text")]
 LISTED = [text for entry in ENTRIES for text in entry]
 PATTERNS = {listed: re.compile(".*".join(map(re.escape, listed.split(VARIES)))) for listed in LISTED}
-"""What is listed, with anything where it has `…`."""
+"""Matches each listed message, with anything in place of `…`."""
 
 
 @cache
@@ -70,7 +70,7 @@ def test_a_message_is_found_wherever_it_is_put_together(code: str, expected: str
         're.compile("this and that or something")',
     ],
 )
-def test_what_is_no_message_is_not_found(code: str) -> None:
+def test_what_is_not_a_message_is_not_found(code: str) -> None:
     assert list(in_program(code)) == []
 
 

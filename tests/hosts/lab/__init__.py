@@ -1,1 +1,1 @@
-"""Real systemd hosts on one machine: containers on a bridge of their own, to crash, to reboot and to cut off."""
+"""Real systemd hosts on one machine: containers on a bridge of their own, to crash, reboot and cut off."""

@@ -16,7 +16,7 @@ from hosts.lab.tree import SUITES, tree
 
 
 def main() -> int:
-    """Do what the words of the command line say; 1 and one line where it can't be done."""
+    """Run the command that the command line names; on failure, print one line and return 1."""
     words = parser().parse_args()
     try:
         lab = Lab(words.lab)
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def parser() -> ArgumentParser:
-    """The commands and their words; `run` does one, and gives the command that this process is to become, if any."""
+    """The commands and their arguments; `run` runs one, and returns the command that replaces this process, if any."""
     made = ArgumentParser(prog="python -m hosts.lab", description=f"Real systemd hosts. Labs are kept under {LABS}.")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     for name, (run, text, arguments) in COMMANDS.items():
@@ -44,30 +44,30 @@ def parser() -> ArgumentParser:
 
 
 def create(lab: Lab, words: Namespace) -> None:
-    """Make hosts, and boot those of them that do not run."""
+    """Create hosts, and boot those that are not running."""
     named = (word.partition(":") for word in words.hosts)
     lab.create({name: suite or SUITES[0] for name, _colon, suite in named})
     print(lab.inventory_file)
 
 
 def remove(lab: Lab, words: Namespace) -> None:
-    """Take hosts away; those that are not there are away."""
+    """Remove hosts; those that do not exist are ignored."""
     lab.remove(words.hosts)
 
 
 def close(lab: Lab, _words: Namespace) -> None:
-    """Take an empty lab away."""
+    """Remove the lab if it has no host."""
     if not lab.up or not list(lab.hosts()):
         lab.destroy()
 
 
 def destroy(lab: Lab, _words: Namespace) -> None:
-    """Take everything away."""
+    """Remove the lab with all its hosts."""
     lab.destroy()
 
 
 def start(lab: Lab, words: Namespace) -> None:
-    """Boot hosts, all at once."""
+    """Boot hosts, all at the same time."""
     lab.start(words.hosts)
 
 
@@ -90,21 +90,21 @@ def cut(lab: Lab, words: Namespace) -> None:
 
 
 def mend(lab: Lab, words: Namespace) -> None:
-    """Mend what was cut."""
+    """Undo every cut of hosts."""
     for host in lab.named(words.hosts):
         network.mend(lab.holder, host.number)
 
 
 def inventory(lab: Lab, _words: Namespace) -> None:
-    """Say where the inventory is."""
+    """Print the path of the inventory."""
     lab.named([])
     print(lab.inventory_file)
 
 
 def execute(lab: Lab, words: Namespace) -> list[str]:
-    """A command of this machine in the lab's network, which is made where there is none.
+    """A command of this machine in the lab's network, which is created if it does not exist.
 
-    Nothing leads out of it, so the trees are made before: the command may be one that makes hosts.
+    The network leads nowhere else, so the trees are made first: the command may be one that creates hosts.
     """
     for suite in SUITES:
         tree(suite)
@@ -113,7 +113,7 @@ def execute(lab: Lab, words: Namespace) -> list[str]:
 
 
 def enter(lab: Lab, words: Namespace) -> list[str]:
-    """A command in a host."""
+    """A command that runs in a host."""
     (host,) = lab.named([words.host])
     return [*host.inside(), *words.words]
 

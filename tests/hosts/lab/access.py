@@ -1,4 +1,4 @@
-"""How a lab's hosts are reached: by SSH, with a key made for the lab, whose one way in is the bridge's network."""
+"""How a lab's hosts are reached: by SSH with the lab's own key, and only over the bridge's network."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Host {name} {address}
 
 
 def make_key(directory: Path) -> str:
-    """Make the lab's key, and give what a host needs to know of it."""
+    """Create the lab's key, and return the public part, which hosts accept."""
     words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(directory / "key")]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL)
     return (directory / "key.pub").read_text()
 
 
 def write(directory: Path, network: list[str], hosts: Iterable[Host]) -> None:
-    """Write what SSH is to know of the hosts. `network` are the words that run a command in the bridge's network."""
+    """Write SSH's configuration and known hosts. `network` is the prefix of a command in the bridge's network."""
     proxy = shlex.join([*network, sys.executable, "-IS", str(CONNECT)])
     config, known = "", ""
     for host in hosts:
@@ -55,7 +55,7 @@ def write(directory: Path, network: list[str], hosts: Iterable[Host]) -> None:
 
 
 def inventory(directory: Path, run: str, hosts: Iterable[Host]) -> dict[str, Any]:
-    """An Ansible inventory of the hosts, in a group for each suite. `run` tells a lab from an earlier one."""
+    """An Ansible inventory of the hosts, in a group for each suite. `run` tells a lab from earlier ones of its name."""
     found: dict[str, Any] = {"all": {"hosts": {}, "vars": _variables(directory, run), "children": {}}}
     for host in hosts:
         found["all"]["hosts"][host.name] = {"ansible_host": host.address}
@@ -67,7 +67,7 @@ def _variables(directory: Path, run: str) -> dict[str, Any]:
     return {
         "ansible_user": "root",
         "ansible_ssh_common_args": f"-F {shlex.quote(str(directory / 'ssh_config'))}",
-        # Labs have the same addresses: a connection that is kept open must be known by its lab.
+        # All labs use the same addresses, so the socket of a connection that is kept must be named after the lab.
         "ansible_control_path_dir": "~/.ansible/cp",
         "ansible_control_path": f"%(directory)s/{run}-%%h",
         "ansible_pipelining": True,

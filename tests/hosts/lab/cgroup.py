@@ -1,6 +1,6 @@
-"""Control groups: what a lab has started is known, and ended, by the group that it is in, whoever its parent is now.
+"""Control groups: the processes of a lab are found and killed by their group, whatever their parent is now.
 
-Paths here are those of the second version's hierarchy, wherever this machine has it mounted.
+Paths here are those of the version 2 hierarchy, wherever this machine has it mounted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hosts.lab.errors import LabError
 
 
 def hierarchy() -> Path | None:
-    """Where version 2 is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside version 1; None for neither."""
+    """Where version 2 is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside version 1; None if neither."""
     mounts = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
     return next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
 
@@ -27,7 +27,7 @@ def group(name: str) -> Path:
 
 
 def processes(directory: Path) -> list[int]:
-    """The processes of a group itself, without those of the groups in it, the oldest first."""
+    """The processes of the group itself, without those of its subgroups, oldest first."""
     try:
         return [int(line) for line in (directory / "cgroup.procs").read_text().split()]
     except OSError:
@@ -35,7 +35,7 @@ def processes(directory: Path) -> list[int]:
 
 
 def kill(directory: Path) -> None:
-    """Kill every process in a group at one instant, and those of the groups in it, and remove them all."""
+    """Kill every process in a group and its subgroups at the same instant, and remove the groups."""
     if not directory.exists():
         return
     (directory / "cgroup.kill").write_text("1")
@@ -47,7 +47,7 @@ def kill(directory: Path) -> None:
 
 
 def _removed(directory: Path) -> bool:
-    """Remove a group that has become empty; False where something in it has not ended yet."""
+    """Remove a group that has become empty; False if something in it has not ended yet."""
     try:
         for path, _directories, _files in os.walk(directory, topdown=False):
             Path(path).rmdir()

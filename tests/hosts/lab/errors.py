@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class LabError(Exception):
-    """A lab can't do what was asked; the message says why, and what to do about it."""
+    """Raised when a lab can't do what was requested; the message says why, and what to do about it."""

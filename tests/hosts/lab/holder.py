@@ -1,7 +1,7 @@
-"""The process that holds a lab's namespaces: mounts, the network with the bridge, and process numbers.
+"""The process that holds a lab's namespaces: mounts, the network with the bridge, and process IDs.
 
-It is the first process in its namespace of process numbers: when it ends, however it ends, the kernel ends every
-process of the lab, and mounts, bridge and links go with them. Nothing of a lab is in this machine's own namespaces.
+It is the first process in its PID namespace: when it ends, for whatever reason, the kernel ends every process of the
+lab, and mounts, bridge and links go with them. Nothing of a lab is in this machine's own namespaces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hosts.lab import cgroup
 from hosts.lab.errors import LabError
 from hosts.lab.places import TREES
 
-# Children that have lost their parent come to it; ignoring that signal lets the kernel bury them.
+# Orphaned processes become its children; ignoring SIGCHLD lets the kernel reap them.
 SLEEP = ["env", "--ignore-signal=CHLD", "sleep", "infinity"]
 PRIVATE = ["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 PREPARE = """
@@ -30,24 +30,24 @@ ip link add lab type bridge
 ip address add "$3" dev lab
 ip link set lab up
 """
-"""Makes the lab's directory `/run/lab`, and gives it a `/run` and `/tmp` of its own, a cgroup of version 2 alone (newer
-systemd wants no other), and the bridge."""
+"""Mounts the lab's directory at `/run/lab`, and gives the lab its own `/run` and `/tmp`, a cgroup hierarchy of version
+2 alone (newer systemd accepts no other), and the bridge."""
 
 
 class Holder:
-    """The holder of one lab, known by the group that it is in."""
+    """The holder of one lab, found by its control group."""
 
     def __init__(self, group: str) -> None:
         self.group = cgroup.group(f"{group}/holder")
 
     @property
     def pid(self) -> int | None:
-        """Its process number on this machine; None where it does not run."""
-        # The first process in the group is `unshare`, which waits for the one that it made.
+        """Its process ID on this machine; None if it is not running."""
+        # The first process in the group is `unshare`, which waits for its child.
         return next(iter(cgroup.processes(self.group)[1:]), None)
 
     def start(self, directory: Path, address: str) -> None:
-        """Begin to hold, with the lab in `directory` and `address` (with its prefix length) on the bridge."""
+        """Start it, with the lab in `directory` and `address` (with its prefix length) on the bridge."""
         self.group.mkdir(parents=True, exist_ok=True)
         TREES.mkdir(parents=True, exist_ok=True)
         subprocess.Popen(
@@ -61,7 +61,7 @@ class Holder:
         self.run("sh", "-c", PREPARE, "sh", str(directory), str(TREES), address)
 
     def _wait(self) -> None:
-        """Wait until it sleeps, in its own namespaces."""
+        """Wait until it sleeps in its own namespaces."""
         deadline = time.monotonic() + 10
         while not (self.pid and Path(f"/proc/{self.pid}/comm").read_text() == "sleep\n"):
             if time.monotonic() > deadline:
@@ -69,11 +69,11 @@ class Holder:
             time.sleep(0.01)
 
     def inside(self) -> list[str]:
-        """The words that a command begins with to run inside the lab."""
+        """The prefix of a command that is to run inside the lab."""
         return ["nsenter", f"--target={self._held()}", "--mount", "--net", "--pid", "--wd=/", "--"]
 
     def network(self) -> list[str]:
-        """The words that a command begins with to run in the bridge's network, and in this machine's files."""
+        """The prefix of a command that is to run in the bridge's network, with this machine's files."""
         return ["nsenter", f"--net=/proc/{self._held()}/ns/net", "--"]
 
     def _held(self) -> int:
@@ -82,7 +82,7 @@ class Holder:
         return self.pid
 
     def run(self, *command: str) -> str:
-        """What a command inside the lab printed; a LabError with what it complained of."""
+        """Return what a command inside the lab prints; raises LabError with its error output if it fails."""
         done = subprocess.run(
             [*self.inside(), *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )

@@ -12,14 +12,14 @@ from hosts.lab import cgroup, network
 from hosts.lab.errors import LabError
 from hosts.lab.holder import Holder
 
-# nspawn ends with 133 where the host asks for a reboot: it can't reboot one whose cgroup it was given.
+# nspawn exits with 133 when the host asks for a reboot: it can't reboot a host whose cgroup it was given.
 BOOT = """
 echo 0 >"/sys/fs/cgroup/$1/cgroup.procs"
 shift
 while "$@"; [ $? = 133 ]; do :; done
 """
-# The kernel gives root 128 inotify instances by default, and all hosts together are root here. A host takes four; with
-# these, which serve who sits at a console or has units of their own, it would take eight.
+# The kernel allows root 128 inotify instances by default, and all hosts share this machine's root. A host takes four;
+# with these units, which serve users at a console or with units of their own, it would take eight.
 MASKED = (
     "console-getty.service",
     "systemd-ask-password-console.path",
@@ -32,7 +32,7 @@ MOUNT = "lowerdir=/run/trees/{tree},upperdir={place}/upper,workdir={place}/work,
 
 @dataclass(frozen=True)
 class Host:
-    """A host of a lab, whether it runs or not. `directory` is where it is kept, `group` the cgroup that it runs in."""
+    """A host of a lab, running or not. `directory` is where it is kept, `group` the cgroup that it runs in."""
 
     name: str
     number: int
@@ -49,31 +49,31 @@ class Host:
 
     @property
     def place(self) -> str:
-        """Its directory as it is called inside the lab."""
+        """Its directory as seen inside the lab."""
         return f"/run/lab/hosts/{self.name}"
 
     @property
     def init(self) -> int | None:
-        """The process number, on this machine, of its systemd; None where it does not run."""
+        """The process ID, on this machine, of its systemd; None if it is not running."""
         scope = cgroup.group(self.group) / "payload" / "init.scope"
         return next(iter(cgroup.processes(scope)), None)
 
     def is_off(self) -> bool:
-        """Whether nothing of it runs any more: it can be started."""
+        """Whether none of its processes is left, so that it can be started."""
         return self.init is None and not cgroup.processes(cgroup.group(self.group))
 
     def inside(self) -> list[str]:
-        """The words that a command begins with to run in it, whatever its network does."""
+        """The prefix of a command that is to run in it, whatever the state of its network."""
         init = self.init
         if init is None:
             raise LabError(f"{self.name} does not run; start it")
         namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]
-        # A host that shuts down stops all its processes, then kills them. An nsenter that forks stops itself with its
-        # child, which nobody reaps then, and the host never ends; a shell goes on waiting.
+        # A host that shuts down stops all its processes, then kills them. An nsenter that forks stops together with
+        # its child, which is then never reaped, so the host never ends; a shell goes on waiting.
         return ["nsenter", f"--target={init}", *namespaces, "--no-fork", "--", "sh", "-c", '"$@"; exit $?', "sh"]
 
     def make(self, key: str) -> None:
-        """Make its disk, which lets the owner of an SSH key in as root, and plug it in."""
+        """Create its disk, which admits the owner of an SSH key as root, and connect it to the network."""
         self.remove()
         for path, mode in (("upper/etc", 0o755), ("upper/root/.ssh", 0o700), ("work", 0o755), ("root", 0o755)):
             (self.directory / path).mkdir(parents=True, mode=mode)
@@ -85,7 +85,7 @@ class Host:
         network.plug(self.holder, self.name, self.number)
 
     def remove(self) -> None:
-        """End it and take everything of it away, however much there is."""
+        """End it, and remove whatever exists of it."""
         self.crash()
         if self.directory.exists():
             network.unplug(self.holder, self.name, self.number)
@@ -93,7 +93,7 @@ class Host:
             shutil.rmtree(self.directory)
 
     def start(self) -> None:
-        """Begin to boot, where it does not run."""
+        """Begin to boot it, unless it is running."""
         group = cgroup.group(self.group)
         if cgroup.processes(group) or self.init:
             return
@@ -112,14 +112,14 @@ class Host:
             "systemd-nspawn",
             "--boot",
             "--quiet",
-            # There is no systemd to tell of it.
+            # There is no systemd to register it with.
             "--register=no",
             "--keep-unit",
             f"--directory={self.place}/root",
             f"--machine={self.name}",
             f"--network-namespace-path=/run/netns/{self.name}",
             "--capability=CAP_NET_ADMIN",
-            # What a program gives up rights by: a machine of one's own has it.
+            # By these calls a program gives up rights (Landlock). On a real machine they work.
             "--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
             "--bind-ro=/run/lab/hosts.txt:/etc/hosts",
             "--resolv-conf=off",
@@ -129,7 +129,7 @@ class Host:
         ]
 
     def wait(self) -> None:
-        """Wait until it has booted: every job of its boot is done, well or badly."""
+        """Wait until it has booted: every job of its boot has finished, successfully or not."""
         deadline = time.monotonic() + BOOT_SECONDS
         while self._state() not in {"running", "degraded"}:
             if time.monotonic() > deadline:
@@ -139,7 +139,7 @@ class Host:
             time.sleep(0.05)
 
     def _state(self) -> str:
-        """What its systemd says of itself; empty where it can't be asked."""
+        """The state that its systemd reports; empty if it can't be asked."""
         try:
             asked = [*self.inside(), "systemctl", "is-system-running", "--wait"]
         except LabError:
@@ -148,11 +148,11 @@ class Host:
         return done.stdout.strip()
 
     def crash(self) -> None:
-        """Kill all its processes at one instant. What was written stays, as on a machine whose kernel goes on."""
+        """Kill all its processes at the same instant. What was written stays, as if the kernel had survived."""
         cgroup.kill(cgroup.group(self.group))
 
     def reboot(self) -> None:
-        """Shut it down in good order and boot it again."""
+        """Shut it down cleanly and boot it again."""
         before = self.init
         subprocess.run([*self.inside(), "systemctl", "reboot"], stdin=subprocess.DEVNULL, check=False)
         deadline = time.monotonic() + BOOT_SECONDS

@@ -22,11 +22,11 @@ LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 NUMBERS = range(11, 255)
 CHECKOUT = hashlib.sha256(str(LABS).encode()).hexdigest()[:8]
-"""Tells the labs of this checkout from those of another on the same machine."""
+"""Distinguishes the labs of this checkout from those of another on the same machine."""
 
 
 class Lab:
-    """The lab of a name, whether it is up or not."""
+    """The lab of a given name, up or not."""
 
     def __init__(self, name: str) -> None:
         if not LAB_NAME.fullmatch(name):
@@ -38,7 +38,7 @@ class Lab:
 
     @property
     def up(self) -> bool:
-        """Whether its namespaces are there."""
+        """Whether its namespaces exist."""
         return self.holder.pid is not None and self._record.exists()
 
     @property
@@ -51,7 +51,7 @@ class Lab:
         return self.directory / "lab.json"
 
     def open(self) -> None:
-        """Make its network, where there is none, with nothing on it. What an earlier run left is taken away."""
+        """Create its network, with nothing on it, unless it exists. What an earlier run left behind is removed."""
         if self.up:
             return
         self.destroy()
@@ -62,7 +62,7 @@ class Lab:
         self._write(uuid.uuid4().hex[:8], [])
 
     def create(self, wanted: dict[str, str]) -> None:
-        """Make the hosts, each a name with its suite, and wait until they have booted; those that are there stay."""
+        """Create the hosts, each a name with its suite, and wait until they have booted; existing ones stay."""
         self.open()
         there = {host.name for host in self.hosts()}
         for name, suite in wanted.items():
@@ -71,7 +71,7 @@ class Lab:
         self.start(list(wanted))
 
     def start(self, names: Sequence[str]) -> None:
-        """Boot hosts that do not run, all at once, and wait until they have booted."""
+        """Boot the hosts that are not running, all at the same time, and wait until they have booted."""
         hosts = self.named(names)
         for host in hosts:
             host.start()
@@ -88,25 +88,25 @@ class Lab:
         self._write(self._read()["run"], [*hosts, host])
 
     def destroy(self) -> None:
-        """Take everything of it away, however much there is of it."""
+        """Remove whatever exists of it."""
         cgroup.kill(cgroup.group(self.group))
         if self.directory.exists():
             shutil.rmtree(self.directory)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Take some of its hosts away; those that are not there are away."""
+        """Remove some of its hosts; those that do not exist are ignored."""
         for host in list(self.hosts()) if self.up else []:
             if host.name in names:
                 host.remove()
                 self._write(self._read()["run"], [other for other in self.hosts() if other.name != host.name])
 
     def hosts(self) -> Iterator[Host]:
-        """Its hosts, in the order in which they were made."""
+        """Its hosts, in the order of their creation."""
         for name, fields in self._read()["hosts"].items():
             yield self._host(name, fields)
 
     def named(self, names: Sequence[str]) -> list[Host]:
-        """The hosts of these names."""
+        """The hosts with these names."""
         found = {host.name: host for host in self.hosts()}
         for name in names:
             if name not in found:
@@ -123,11 +123,11 @@ class Lab:
         return dict(json.loads(self._record.read_text()))
 
     def _write(self, run: str, hosts: list[Host]) -> None:
-        """Record its hosts, and write what is made of them: names on the hosts, SSH's configuration, the inventory."""
+        """Record its hosts, and write what follows from them: their /etc/hosts, SSH's configuration, the inventory."""
         fields = {host.name: {"number": host.number, "suite": host.suite, "tree": host.tree} for host in hosts}
         self._record.write_text(json.dumps({"run": run, "hosts": fields}))
         names = "".join(f"{host.address} {host.name}\n" for host in hosts)
-        # In place: the hosts have this very file as their /etc/hosts.
+        # Written in place: the hosts have this very file as their /etc/hosts.
         (self.directory / "hosts.txt").write_text(f"127.0.0.1 localhost\n::1 localhost\n{names}")
         access.write(self.directory, self.holder.network(), hosts)
         self.inventory_file.write_text(json.dumps(access.inventory(self.directory, run, hosts), indent=2))

@@ -1,4 +1,4 @@
-"""A minimal Debian of each suite, made once by debootstrap: what every other tree begins as a copy of."""
+"""A minimal Debian of each suite, made once by debootstrap: every other tree starts as a copy of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hosts.lab.places import CACHE, TREES, locked
 
 
 def copy_minimal(suite: str, target: Path) -> None:
-    """Copy the suite's minimal tree to `target`, which is not there. Raises `LabError` where it can't be made."""
+    """Copy the suite's minimal tree to `target`, which must not exist. Raises `LabError` if it can't be made."""
     made = TREES / f"{suite}.minimal"
     with locked(f"minimal-{suite}"):
         if not made.exists():
@@ -23,7 +23,7 @@ def copy_minimal(suite: str, target: Path) -> None:
 
 
 def run_privately(command: list[str], log: Path) -> None:
-    """Run a step in a mount namespace of its own, so that nothing it mounts is seen outside or stays."""
+    """Run a step in its own mount namespace, so that nothing it mounts is visible outside or stays mounted."""
     private = ["unshare", "--mount", "--propagation", "private", *command]
     with log.open("ab") as output:
         done = subprocess.run(private, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)

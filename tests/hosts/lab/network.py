@@ -8,13 +8,13 @@ from hosts.lab.holder import Holder
 
 NETWORK = "10.20.0"
 BRIDGE = f"{NETWORK}.1/24"
-"""The controller's address, where it runs in the bridge's network. Every lab has the same; none sees another."""
+"""The controller's address when it runs in the bridge's network. All labs use the same one; none sees another."""
 Way = Literal["link", "in", "out"]
 # Seen from the bridge, what a host sends comes in.
 HOOKS: dict[str, str] = {"in": "egress", "out": "ingress"}
 
 
-# What was cut goes with the wire that it was on.
+# A cut is removed together with its wire.
 UNPLUG = """
 if [ -e "/sys/class/net/$1" ]; then ip link delete "$1"; fi
 if [ -e "/run/netns/$2" ]; then ip netns delete "$2"; fi
@@ -27,7 +27,7 @@ def address(number: int) -> str:
 
 
 def plug(holder: Holder, name: str, number: int) -> None:
-    """Give a host a network namespace of its own, with a wire to the bridge."""
+    """Give a host its own network namespace, with a wire to the bridge."""
     wire = _wire(number)
     for words in (
         f"netns add {name}",
@@ -41,12 +41,12 @@ def plug(holder: Holder, name: str, number: int) -> None:
 
 
 def unplug(holder: Holder, name: str, number: int) -> None:
-    """Take a host's network away, as much of it as there is. No process may be in it any more."""
+    """Remove whatever exists of a host's network. No process may be in it any more."""
     holder.run("sh", "-c", UNPLUG, "sh", _wire(number), name)
 
 
 def cut(holder: Holder, number: int, way: Way) -> None:
-    """Cut a host off: take its link down, or drop every frame that goes `in` to it, or that comes `out` of it."""
+    """Cut a host off: take its link down, or drop every frame that goes `in` to it or comes `out` of it."""
     mend(holder, number)
     wire = _wire(number)
     if way == "link":
@@ -59,7 +59,7 @@ def cut(holder: Holder, number: int, way: Way) -> None:
 def mend(holder: Holder, number: int) -> None:
     """Let everything pass again."""
     wire = _wire(number)
-    # To name a table is to make it, so that there is one to delete.
+    # Adding the table first ensures that there is one to delete.
     holder.run("nft", f"add table netdev {wire}; delete table netdev {wire}")
     holder.run("ip", "link", "set", wire, "up")
 

@@ -1,4 +1,4 @@
-"""Where the labs keep what they make. All of it may be thrown away when no lab is up."""
+"""Where the labs keep what they make. All of it may be deleted when no lab is up."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LABS = CACHE / "labs"
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Let no other process be in the block of the same name."""
+    """Hold the lock of this name: only one process at a time is in such a block."""
     path = CACHE / "locks" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        # Closing it gives it back, and so does the death of this process.
+        # Closing the file releases the lock, and so does the death of this process.
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

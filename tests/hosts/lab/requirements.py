@@ -1,4 +1,4 @@
-"""What a machine must have for a lab to be made on it."""
+"""What a machine needs to run a lab."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
-"""The programs that are used, and the Debian packages that they are in."""
+"""The required programs, and the Debian packages that contain them."""
 
 
 def lacking() -> str:
-    """Why no lab can be made here, in one line; empty where one can."""
+    """Why no lab can be created here, in one line; empty if one can."""
     if os.geteuid() != 0:
         return "hosts need root: run as root (containers, network namespaces)"
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]

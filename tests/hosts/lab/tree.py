@@ -1,4 +1,4 @@
-"""The trees that hosts are overlays of: a debootstrap of each suite, made once, and anew when its recipe changes."""
+"""The trees that hosts are overlays of: a debootstrap of each suite, made once, and again when its recipe changes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hosts.lab.wheels import make_wheels
 SUITES = ("bookworm", "trixie")
 RECIPE = Path(__file__).with_name("recipe.sh")
 BYTECODE = Path(__file__).parents[2] / "sitecustomize.py"
-"""What keeps the bytecode of Ansible's modules."""
+"""The module that caches the bytecode of Ansible's modules."""
 REQUIREMENTS = ("kazoo>=2.9", "pure-sasl>=0.6", "prometheus-client>=0.14", "typing-extensions")
-"""What the agent may want from a package index. All of it is pure Python: one set of wheels serves every suite."""
+"""What the agent may need from a package index. All is pure Python, so one set of wheels serves every suite."""
 
 
 def tree(suite: str) -> Path:
-    """The suite's tree, made first where there is none of this recipe (some minutes)."""
+    """The suite's tree, made first if there is none of this recipe (some minutes)."""
     if suite not in SUITES:
         raise LabError(f"no suite {suite!r}; there are: {', '.join(SUITES)}")
     made = _place(suite)
@@ -43,7 +43,7 @@ def _place(suite: str) -> Path:
 
 
 def _recipe() -> str:
-    """Names what a tree is made of."""
+    """A hash of what trees are made from."""
     content = RECIPE.read_text() + BYTECODE.read_text() + repr(REQUIREMENTS)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
@@ -66,7 +66,7 @@ def _make(suite: str, made: Path) -> None:
 
 
 def _keep_bytecode(new: Path) -> None:
-    """Have the tree's Python keep the bytecode of what it is sent in zips."""
+    """Have the tree's Python cache the bytecode of modules that it receives in zips."""
     kept = "/var/cache/zoo-tests"
     packages = new / "usr/lib/python3/dist-packages"
     (new / kept[1:]).mkdir()
@@ -75,7 +75,7 @@ def _keep_bytecode(new: Path) -> None:
 
 
 def _sweep(suite: str, made: Path) -> None:
-    """Remove the suite's trees of older recipes, but for those that hosts are overlays of."""
+    """Remove the suite's trees of older recipes, except those that hosts are overlays of."""
     records = [json.loads(record.read_text()) for record in LABS.glob("*/lab.json")]
     used = {host["tree"] for record in records for host in record["hosts"].values()}
     for old in TREES.glob(f"{suite}-*"):

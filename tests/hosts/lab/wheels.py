@@ -1,4 +1,4 @@
-"""Wheels for where no package index is: made once, from this machine's."""
+"""Wheels for hosts without a package index: built once, from this machine's index."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hosts.lab.places import CACHE, locked
 
 
 def make_wheels(directory: Path, requirements: Iterable[str]) -> Path:
-    """The directory with the wheels of what is required, made first where it is not there."""
+    """The directory with the wheels of the requirements, made first if it does not exist."""
     with locked("wheels"):
         if not directory.exists():
             environment = CACHE / "pip"
@@ -20,7 +20,7 @@ def make_wheels(directory: Path, requirements: Iterable[str]) -> Path:
             shutil.rmtree(new, ignore_errors=True)
             subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
             pip = [str(environment / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
-            # Each is built in an environment of its own: the pip of Debian 12 has no `wheel` to build one without.
+            # Each is built in an isolated environment: the pip of Debian 12 lacks the `wheel` to build without one.
             subprocess.run([*pip, "wheel", "--use-pep517", "--wheel-dir", str(new), *requirements], check=True)
             new.rename(directory)
     return directory

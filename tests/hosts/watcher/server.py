@@ -21,19 +21,19 @@ SERVERS = ("bookworm-38", "bookworm-39", "trixie-38", "trixie-39")
 
 @dataclass(frozen=True)
 class Server:
-    """A web server: its host, and what its ensemble knows of it."""
+    """A web server: its host, and a client of its ensemble."""
 
     host: Host
     zk: KazooClient
 
     @property
     def name(self) -> str:
-        """The host's name, and so the agent's and the registration's."""
+        """The host's name, which the agent and the registration also have."""
         return self.host.name
 
     @property
     def registration(self) -> str:
-        """Its registration's znode."""
+        """The path of its registration's znode."""
         return f"{REGISTRY}/{self.name}"
 
     def published(self) -> dict[str, Any]:
@@ -42,17 +42,17 @@ class Server:
         return {**json.loads(data), "generation": stat.mzxid}
 
     def status(self) -> dict[str, Any]:
-        """What its agent says; empty where there is none."""
+        """The status that its agent reports; empty if there is none."""
         with contextlib.suppress(NoNodeError):
             return dict(json.loads(self.zk.get(f"{APP}/agents/{self.name}")[0]))
         return {}
 
     def registered(self) -> bool:
-        """Whether it is found."""
+        """Whether it is registered."""
         return self.zk.exists(self.registration) is not None
 
     def converged(self) -> bool:
-        """Whether it is found, and its agent has proved what is published."""
+        """Whether it is registered, and its agent has proved what is published."""
         status, published = self.status(), self.published()
         return (
             self.registered()
@@ -66,7 +66,7 @@ class Server:
 
 
 def on(server: Server, *words: str) -> str:
-    """What a command printed on a server."""
+    """Return what a command prints on a server."""
     command = [*server.host.inside(), *words]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True)
     return done.stdout.strip()

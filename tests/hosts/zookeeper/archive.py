@@ -1,6 +1,6 @@
-"""Make an archive in the form of Apache's from Debian's packages: `archive.py DEST.tar.gz`, with `tests` on PYTHONPATH.
+"""Make an archive laid out like Apache's from Debian's packages: `archive.py DEST.tar.gz`, with `tests` on PYTHONPATH.
 
-Apache's own can't be had without the Internet. Its logger is another (logback), which this does not prove.
+Apache's own would need the Internet. It has another logger (logback), which this does not test.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JARS = (
 
 
 def main() -> None:
-    """Write the archive, a directory of its name with the jars in `lib`."""
+    """Write the archive: a directory of the archive's name with the jars in `lib`."""
     archive = Path(sys.argv[1])
     offered = tree("trixie") / "srv" / "apt"
     with tempfile.TemporaryDirectory(dir=archive.parent) as directory:

@@ -1,4 +1,4 @@
-"""A member of one of the scenario's ensembles, as it is seen from outside."""
+"""A member of one of the scenario's ensembles, as seen from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hosts.lab.places import ROOT
 from support.module import run_module
 
 FILES = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "."))
-"""Where prepare.yml has put the certificates, and molecule the inventory."""
+"""Where prepare.yml puts the certificates, and molecule the inventory."""
 MODULE = ROOT / "plugins/modules/zk_ensemble_info.py"
 SECRET = "a word of the tests"
 """The password of the SASL user `publisher`."""
@@ -30,21 +30,21 @@ class Member:
 
     @property
     def tls(self) -> bool:
-        """Whether it is asked at its port for clients with TLS."""
+        """Whether the tests reach it at its TLS port for clients."""
         return self.secured or self.host.name.startswith("new")
 
     @property
     def port(self) -> int:
-        """Its port for clients."""
+        """The port at which the tests reach it."""
         return 2281 if self.tls else 2181
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
+        """The host and port at which the tests reach it."""
         return f"{self.host.address}:{self.port}"
 
     def run(self, *words: str) -> str:
-        """What a command on the host prints; whatever its status, because systemctl says much with that."""
+        """Return what a command on the host prints, whatever its exit status: systemctl also reports states by it."""
         done = subprocess.run([*self.host.inside(), *words], capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
@@ -56,7 +56,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Some members."""
+    """A set of members."""
 
     members: list[Member]
 
@@ -67,7 +67,7 @@ class Ensemble:
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """What kazoo is told beside the hosts."""
+        """The options of kazoo's client in addition to the hosts."""
         if not self.members[0].tls:
             return {}
         sasl = {"mechanism": "DIGEST-MD5", "username": "publisher", "password": SECRET}
@@ -75,12 +75,12 @@ class Ensemble:
 
     @staticmethod
     def certificates(name: str = "client") -> dict[str, Any]:
-        """The part of that which is TLS, with the certificate of this name."""
+        """The TLS options among those, with the certificate of this name."""
         names = {"ca": "ca.pem", "certfile": f"{name}.crt", "keyfile": f"{name}.key"}
         return {"use_ssl": True, **{option: str(FILES / name) for option, name in names.items()}}
 
     def status(self) -> dict[str, Any]:
-        """What the members say now; by name of the host, `modes` and `versions`."""
+        """What the members report now, with `modes` by name of the host, and the set of `versions`."""
         files = {"tls_ca": "ca.pem", "tls_cert": "client.crt", "tls_key": "client.key"}
         tls = {"tls": True, "tls_check_hostname": False, **{name: str(FILES / file) for name, file in files.items()}}
         options: dict[str, Any] = {"hosts": self.hosts, "admin_port": 0, **(tls if self.members[0].tls else {})}

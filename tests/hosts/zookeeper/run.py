@@ -19,19 +19,19 @@ COMMAND = [str(Path(sys.executable).with_name("ansible-playbook")), str(ROOT / "
 
 @dataclass(frozen=True)
 class Run:
-    """What one run came to."""
+    """The result of one run."""
 
     status: int
     output: str
 
     @property
     def changed(self) -> dict[str, int]:
-        """How much has changed, by host, where anything has."""
+        """The number of changes by host, without hosts that have none."""
         return {host: int(number) for host, number in CHANGED.findall(self.output) if number != "0"}
 
 
 def apply(*words: str, **variables: int | str | list[str]) -> Run:
-    """Run it with words of the command line, and variables that come before all others."""
+    """Run it with arguments of the command line, and with variables that override all others."""
     done = subprocess.run(
         [*COMMAND, "-i", str(FILES / "inventory"), "-e", json.dumps(variables), *words],
         env={**os.environ, "ANSIBLE_NOCOLOR": "true"},

@@ -1,4 +1,4 @@
-"""A client that writes all the time, and somebody who counts the members that are up meanwhile."""
+"""A client that writes continuously, and a count of the members that are up meanwhile."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hosts.zookeeper.member import Ensemble, Member
 from support.client import connected
 
 PAUSE = 0.1
-"""Seconds between two writes, and between two counts: a member takes longer to come back."""
+"""Seconds between two writes and between two counts: a member takes longer to restart."""
 
 
 @dataclass
 class Account:
-    """What came of it: the writes that were acknowledged, those of them that are gone, the longest time without one."""
+    """The acknowledged writes, those of them that are lost, the longest time without one, and the fewest members up."""
 
     acknowledged: list[str] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
@@ -32,7 +32,7 @@ class Account:
 
 @contextmanager
 def writing(ensemble: Ensemble, directory: str) -> Iterator[Account]:
-    """Write and count for as long as the block lasts; what is lost is known after it."""
+    """Write and count while the block lasts; what is lost is known after it."""
     account = Account()
     over = threading.Event()
     with connected(ensemble.hosts, **ensemble.client_options) as client:
@@ -60,7 +60,7 @@ def _write(client: KazooClient, directory: str, account: Account, over: threadin
         try:
             client.create(f"{directory}/{number}", b"")
         except (KazooException, KazooTimeoutError):
-            # Perhaps written, but nobody was told so.
+            # Perhaps written, but not acknowledged.
             continue
         now = time.monotonic()
         account.acknowledged.append(str(number))

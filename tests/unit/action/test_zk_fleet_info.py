@@ -1,4 +1,4 @@
-"""How the controller's part of zk_fleet_info spends the seconds of a wait."""
+"""How the controller's part of zk_fleet_info divides the time of a wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.zoo.deploy.plugins.action.zk_fleet_info import ActionModule
 
 
-def test_all_that_the_first_turn_takes_is_a_part_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_the_time_that_the_first_turn_takes_counts_towards_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, given = [1000.0], []
 
     def execute(_self: Any, _name: str, options: dict[str, Any], **_words: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What zk_release says of its own part on the controller, and how long a later turn waits for a connection."""
+"""What the controller's part of zk_release does, and how long a later turn waits for a connection."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LOCKED = {"failed": True, "lock": {"says": "locked by bob"}, "msg": "locked by b
 def attended(
     answers: Iterable[dict[str, Any]], silent: bool = False, **options: Any
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What comes of a task whose module gives these answers, and what the module was asked."""
+    """The result of a task whose module gives these answers, and what the module was asked."""
     action = ActionModule.__new__(ActionModule)
     action._task = SimpleNamespace(check_mode=False, args=options)
     calls: list[dict[str, Any]] = []
@@ -83,7 +83,7 @@ def test_a_connection_is_waited_for_no_longer_than_the_fleet(left: float, second
         ({"lock_timeout": None}, 0.0),
         ({"lock_timeout": 600}, 600.0),
         ({"lock_timeout": "1.5"}, 1.5),
-        # The module refuses these itself, so it has to be given them.
+        # The module itself refuses these, so they are passed on to it.
         ({"lock_timeout": "soon"}, 0.0),
         ({"lock_timeout": -1}, 0.0),
         ({"lock_timeout": "nan"}, 0.0),
@@ -91,13 +91,13 @@ def test_a_connection_is_waited_for_no_longer_than_the_fleet(left: float, second
         ({"lock_timeout": [5]}, 0.0),
     ],
 )
-def test_a_lock_is_told_of_before_it_is_waited_for_where_the_option_is_one(
+def test_the_timeout_for_a_lock_is_read_and_an_invalid_one_is_left_to_the_module(
     given: dict[str, Any], seconds: float
 ) -> None:
     assert lock_timeout_of(given) == seconds
 
 
-def test_one_that_has_failed_at_its_gates_is_not_waited_on() -> None:
+def test_a_rollout_that_has_failed_at_its_gates_is_not_waited_for() -> None:
     superseded = {**WAITS, "failed": True, "timed_out": False, "msg": "another release was published meanwhile"}
     result, calls = attended([WAITS, superseded], gates=[PASSES])
     assert (result["failed"], result["msg"]) == (True, "another release was published meanwhile")
@@ -111,7 +111,7 @@ def test_a_gate_that_fails_fails_a_promotion_that_waits_for_nothing() -> None:
     assert calls[1]["_command"]["verb"] == "halt"
 
 
-def test_while_somebody_holds_the_lock_no_gate_is_asked_and_that_is_told_once(
+def test_while_somebody_holds_the_lock_no_gate_is_asked_and_that_is_reported_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     locked = {**WAITS, "_lock": "locked by bob: migration"}
@@ -126,7 +126,7 @@ def test_while_somebody_holds_the_lock_no_gate_is_asked_and_that_is_told_once(
 
 
 def test_while_hosts_prove_the_release_once_more_no_gate_is_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
-    """And what it has said before that opens nothing: it is asked anew, after that."""
+    """Its earlier answer opens nothing either: it is asked again afterwards."""
     refused = {**WAITS, "_note": "web1 proves the release once more", "_proving": ["web1"]}
     still = {**WAITS, "_proving": ["web1"]}
     result, calls = attended([WAITS, refused, still, still, WAITS, DONE], gates=[PASSES])
@@ -142,27 +142,27 @@ def test_while_hosts_prove_the_release_once_more_no_gate_is_asked_again(capsys: 
     assert "_proving" not in result
 
 
-def test_what_gates_have_said_before_somebody_locked_promotes_nothing_after_that() -> None:
+def test_answers_of_gates_from_before_a_lock_promote_nothing_after_it() -> None:
     result, calls = attended([WAITS, LOCKED, WAITS, DONE], state="promoted", lock_timeout=60, gates=[PASSES])
     assert not result.get("failed")
     assert [call.get("lock_timeout") for call in calls] == [None, 0, None, 0]
     assert [bool(call.get("_asks")) for call in calls] == [True, False, True, False]
 
 
-def test_what_gates_say_is_not_shown_where_the_task_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_answers_of_gates_are_not_shown_by_a_silent_task(capsys: pytest.CaptureFixture[str]) -> None:
     attended([WAITS, DONE], silent=True, gates=[PASSES])
     assert "all is well" not in capsys.readouterr().out
     attended([WAITS, DONE], gates=[PASSES])
     assert "all is well" in capsys.readouterr().out
 
 
-def test_what_gates_have_said_of_one_release_promotes_no_other() -> None:
+def test_answers_of_gates_about_one_release_promote_no_other() -> None:
     result, calls = attended([WAITS, DONE], state="promoted", gates=[PASSES], only_if="0000000")
     assert not result.get("failed")
     assert (calls[1]["only_if"], calls[1]["_command"]["moves"]) == ("7", 2)
 
 
-def test_where_there_is_nothing_to_promote_no_step_is_opened_that_no_gate_was_asked_of() -> None:
+def test_with_nothing_to_promote_no_step_is_opened_whose_gates_were_not_asked() -> None:
     running = {**WAITS, "changed": False, "rollout": {**ROLLOUT, "phase": "running", "waits_for": ""}}
     _result, calls = attended([running, DONE], state="promoted", gates=[PASSES])
     assert (calls[1]["only_if"], calls[1]["_command"]) == ("7", {"verb": "promote", "by": "", "reason": "", "moves": 2})

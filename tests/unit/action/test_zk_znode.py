@@ -1,4 +1,4 @@
-"""What the controller's part of zk_znode makes of the files that a task names."""
+"""What the controller's part of zk_znode does with the files that a task names."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content
 
 
 def read(name: str) -> Content:
-    """A file's content: its name; what is in a vault is secret."""
+    """A file's content, which is its name here; that of a vault is secret."""
     if name == "none":
         raise InvalidRecord("none: no such file")
     return Content(name.encode(), secret=name == "vaulted")
 
 
-def test_a_file_s_content_takes_the_place_of_its_name() -> None:
+def test_a_files_content_replaces_its_name() -> None:
     options = {"path": "/a", "src": "colour", "parents": False}
     assert with_contents(options, read) == {
         "path": "/a",
@@ -29,13 +29,13 @@ def test_a_file_s_content_takes_the_place_of_its_name() -> None:
     assert options["src"] == "colour"
 
 
-def test_what_is_in_a_vault_is_a_secret_value() -> None:
+def test_the_content_of_a_vault_is_a_secret_value() -> None:
     given = with_contents({"path": "/a", "src": "vaulted"}, read)
     assert given == {"path": "/a", "secret_value": "dmF1bHRlZA==", "encoding": "base64"}
 
 
 @pytest.mark.parametrize(("key", "named"), [(1, "1"), (True, "true"), (None, "null"), (2.1, "2.1")])
-def test_a_key_that_is_no_text_is_refused_for_in_json_it_could_be_another_one(key: Any, named: str) -> None:
+def test_a_key_that_is_not_a_string_is_refused_because_it_could_be_another_one_in_json(key: Any, named: str) -> None:
     value = {"ports": [{key: "a", "1": "b"}]}
     for options in ({"path": "/a", "value": value}, {"znodes": [{"path": "/b"}, {"path": "/a", "value": value}]}):
         with pytest.raises(InvalidRecord) as caught:
@@ -70,7 +70,7 @@ def test_a_task_without_files_is_left_as_it_is(options: dict[str, Any]) -> None:
         ({"znodes": [], "src": "a"}, "src: belongs to one znode; give each entry of znodes its own"),
     ],
 )
-def test_what_can_not_be_is_one_clear_line(options: dict[str, Any], said: str) -> None:
+def test_an_impossible_task_is_refused_in_one_clear_line(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
         with_contents(options, read)
     assert str(caught.value) == said

@@ -84,7 +84,7 @@ def test_everything_is_within_the_drawing() -> None:
     assert all(0 < x < width and 0 < y < height for x, y in places)
 
 
-def test_every_colour_is_another_in_the_dark() -> None:
+def test_every_colour_differs_in_dark_mode() -> None:
     style = ET.fromstring(_drawn()).findtext(f"{SVG}style") or ""
     light, _query, dark = style.partition("@media (prefers-color-scheme: dark)")
     rules = [dict(re.findall(r"\.(\w+) {[^}]*(#\w{6})", part)) for part in (light, dark)]

@@ -1,4 +1,4 @@
-"""The wire form of the bench's bare sockets."""
+"""The wire format of the bench's bare sockets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXTS = st.lists(st.text(max_size=10), max_size=6)
 
 
 @given(PACKETS, st.integers(min_value=0))
-def test_packets_are_taken_out_when_they_are_whole(sent: list[bytes], cut: int) -> None:
+def test_packets_are_taken_out_when_they_are_complete(sent: list[bytes], cut: int) -> None:
     stream = b"".join(map(jute.framed, sent))
     place = cut % (len(stream) + 1)
     received = bytearray(stream[:place])
@@ -23,13 +23,13 @@ def test_packets_are_taken_out_when_they_are_whole(sent: list[bytes], cut: int) 
 
 
 @given(TEXTS)
-def test_texts_are_read_as_they_were_written(texts: list[str]) -> None:
+def test_strings_are_read_as_they_were_written(texts: list[str]) -> None:
     packet = jute.INT.pack(len(texts)) + b"".join(map(jute.string, texts))
     assert list(jute.texts(packet)) == texts
     if texts:
         assert jute.text_at(packet, jute.INT.size) == texts[0]
 
 
-def test_a_session_that_was_there_is_named_in_the_first_packet() -> None:
+def test_an_existing_session_is_named_in_the_first_packet() -> None:
     packet = jute.hello(10_000, 7, b"p" * 16)
     assert jute.CONNECT.unpack(packet[jute.INT.size :]) == (0, 0, 10_000, 7, 16, b"p" * 16, False)

@@ -140,7 +140,7 @@ def test_all_sides_take_turns_in_either_order_and_the_first_round_warms_up() -> 
     assert figures == [[6, 7], [5, 8], [4, 9]]
 
 
-def test_sides_that_have_not_done_the_same_are_no_measurement() -> None:
+def test_sides_that_have_not_done_the_same_are_not_a_measurement() -> None:
     def compare(ours: str, other: str) -> None:
         if ours != other:
             raise BenchError(f"{ours} and {other}")

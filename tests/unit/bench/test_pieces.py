@@ -49,7 +49,7 @@ def test_a_release_and_a_work_tree_of_the_same_commit_have_the_same_checksum(tmp
     assert checksum(tmp_path / "release") != checksum(tmp_path / "tree")
 
 
-def test_a_file_that_is_renamed_into_place_is_told_and_one_that_is_written_is_not(tmp_path: Path) -> None:
+def test_a_file_that_is_renamed_into_place_is_reported_and_one_that_is_written_is_not(tmp_path: Path) -> None:
     arrivals = Arrivals(tmp_path)
     try:
         (tmp_path / ".new").write_text("one")

@@ -29,7 +29,9 @@ def _load(hosts: int, value: float, observers: int = 0) -> Load:
         ("writes", (5_000, 6_000), 6_000),
     ],
 )
-def test_a_figure_goes_on_by_a_straight_line_or_stays(name: str, values: tuple[float, float], expected: float) -> None:
+def test_a_figure_is_extrapolated_by_a_straight_line_or_stays(
+    name: str, values: tuple[float, float], expected: float
+) -> None:
     loads = [_load(10_000, values[1]), _load(1_000, values[0])]
     assert extrapolate(name, loads, 100_000) == pytest.approx(expected)
 
@@ -42,7 +44,7 @@ def test_the_table_has_every_figure_and_extrapolates_without_observers() -> None
     assert len(lines) == 2 + len(FIGURES)
 
 
-def test_a_log_of_collections_says_what_is_in_use_after_one_and_how_long_all_waited() -> None:
+def test_a_log_of_garbage_collections_gives_the_heap_in_use_and_the_longest_pause() -> None:
     assert heap(LOG) == (41.0, 0.12)
     assert heap("") == (0.0, 0.0)
 

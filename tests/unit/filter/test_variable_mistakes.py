@@ -1,4 +1,4 @@
-"""What is wrong inside the variables of a role, in a line each."""
+"""Mistakes inside the variables of a role, one line each."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_each_mistake_is_a_line_that_names_the_place(variable: str, value: Any, 
     assert variable_mistakes({variable: value}, {variable: SPECIFICATIONS[variable]}) == mistakes
 
 
-def test_a_variable_that_is_required_is_missing_where_it_is_not_set() -> None:
+def test_a_required_variable_that_is_not_set_is_reported_as_missing() -> None:
     assert variable_mistakes({}, SPECIFICATIONS) == ["git_hook_repository is missing"]
 
 
@@ -110,7 +110,7 @@ def test_what_has_options_of_its_own_is_not_checked_by_ansible_which_would_print
 
 
 @pytest.mark.parametrize("value", ["hook:secret", ["hook:secret"]])
-def test_what_may_have_a_secret_in_it_is_not_shown_where_it_is_no_dictionary(value: Any) -> None:
+def test_a_value_that_may_contain_a_secret_is_not_shown_if_it_is_not_a_dictionary(value: Any) -> None:
     option = {"type": "list", "elements": "raw", "options": {"password": {"type": "str", "no_log": True}}}
     (mistake,) = variable_mistakes({"hook_acl": value}, {"hook_acl": option})
     assert mistake in {"hook_acl: expected a list", "hook_acl[0]: expected a dictionary"}

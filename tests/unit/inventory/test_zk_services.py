@@ -8,7 +8,7 @@ from ansible.inventory.data import InventoryData
 from ansible_collections.zoo.deploy.plugins.inventory.zk_services import MOST_WARNINGS, InventoryModule, _Names
 
 
-def test_a_group_that_is_taken_back_is_neither_above_nor_below_a_group_of_another_source() -> None:
+def test_a_group_that_is_removed_again_is_neither_above_nor_below_a_group_of_another_source() -> None:
     inventory = InventoryData()
     for name in ("colours", "web"):
         inventory.add_group(name)

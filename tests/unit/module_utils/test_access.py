@@ -1,7 +1,7 @@
 # Copyright (c) zoo.deploy contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may do what with which znode, by the application's record of access."""
+"""Who may do what with which znode, according to the application's access record."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ACCESS = AccessRecord((PUBLISHER,), (AGENT,), (READER,))
 WORLD = Principal("world", "anyone")
 UNHASHED = Principal("digest", "ann:x")
 KNOWN = {"digest": "ann", "x509": None}
-"""Of a connection: its schemes, with the user where that is known."""
+"""A connection's schemes, with the user where that is known."""
 PER_HOST = AccessRecord((PUBLISHER,), (), (READER,), {"web1": (AGENT,), "web2": (OTHER_AGENT,)})
 
 
@@ -109,7 +109,7 @@ def test_readers_read_everything_but_the_record_with_its_hashes(path: str, ephem
         ("/service/shop/web", READ),
     ],
 )
-def test_agents_may_do_what_their_part_takes_and_never_change_an_acl(path: str, expected: int) -> None:
+def test_agents_may_do_what_their_part_requires_and_never_change_an_acl(path: str, expected: int) -> None:
     assert rights(path, AGENT) == expected
     assert not expected & ADMIN
 
@@ -118,10 +118,10 @@ def test_agents_may_do_what_their_part_takes_and_never_change_an_acl(path: str, 
     ("path", "ephemeral"),
     [("/app/shop/agents/web1", True), ("/app/shop/roster/web1", False), ("/service/shop/web/web1", True)],
 )
-def test_what_is_of_one_host_is_its_own(path: str, ephemeral: bool) -> None:
+def test_the_znodes_of_a_host_are_its_own(path: str, ephemeral: bool) -> None:
     assert rights(path, AGENT, PER_HOST, ephemeral=ephemeral, host="web1") == ALL
     assert rights(path, OTHER_AGENT, PER_HOST, ephemeral=ephemeral, host="web1") == READ
-    # Who shares an identity with all others shares that too.
+    # A host that shares an identity with all others shares that too.
     assert rights(path, AGENT, ACCESS, ephemeral=ephemeral, host="web1") == ALL
 
 
@@ -131,7 +131,7 @@ def test_the_entry_of_a_host_that_a_publisher_expects_is_the_hosts_own() -> None
     assert {who: perms for perms, who in entry} == {PUBLISHER: ALL, AGENT: ALL, OTHER_AGENT: READ, READER: READ}
 
 
-def test_above_an_application_another_one_can_be_created_and_nothing_be_deleted() -> None:
+def test_above_an_application_others_can_be_created_and_nothing_can_be_deleted() -> None:
     elsewhere = AccessRecord((PUBLISHER,), (AGENT,), registries=("/service/shop",), values=("/values/shop",))
     world = Principal("world", "anyone")
     for path in ("/app", "/service", "/values"):
@@ -207,7 +207,7 @@ def test_a_record_is_read_as_it_was_written() -> None:
         ),
     ],
 )
-def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> None:
+def test_an_invalid_access_record_is_refused(content: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidRecord, match=problem):
         AccessRecord.from_node(json.dumps(content).encode())
 
@@ -223,7 +223,7 @@ def test_what_is_no_record_is_refused(content: dict[str, Any], problem: str) -> 
         (ACCESS.to_node(), OPEN_ACL_UNSAFE, KNOWN, ACCESS.acl(APP, APP.config)),
     ],
 )
-def test_what_is_created_is_closed_where_anybody_is_known(
+def test_what_is_created_is_closed_if_an_identity_is_known(
     record: bytes | None, root: Any, own: Any, expected: Any
 ) -> None:
     rule = choose_rule(APP, record, {} if root is None else {APP.root: root}, own=own)
@@ -236,7 +236,7 @@ SHOWN = [*OWN, READABLE]
 SHARED = [*OWN, Grant(READ | CREATE, OTHER_AGENT)]
 READS = [*OWN, Grant(READ, OTHER_AGENT)]
 HIDDEN = [Grant(ALL, Principal("digest", "ann:x"))]
-"""As a server shows it to whom may not change it."""
+"""An ACL as a server shows it to clients that may not change it."""
 BY_ADDRESS = [Grant(ALL, Principal("ip", "192.0.2.0/24"))]
 REGISTRY = "/service/shop"
 
@@ -256,7 +256,7 @@ def rule_by(found: dict[str, Any]) -> Rule:
         (REGISTRY, f"{REGISTRY}/web1"),
     ],
 )
-def test_without_roles_what_is_created_is_for_whom_its_directory_is_and_for_its_creator(
+def test_without_roles_what_is_created_has_the_acl_of_its_directory_and_its_creator(
     directory: str, path: str, acl: Any
 ) -> None:
     rule = replace(rule_by({APP.root: OPEN_ACL_UNSAFE, directory: acl}), host="web1")
@@ -267,9 +267,7 @@ def test_without_roles_what_is_created_is_for_whom_its_directory_is_and_for_its_
 @pytest.mark.parametrize(
     ("directory", "path"), [(APP.agents, APP.agent("web1")), (REGISTRY, f"{REGISTRY}/web1"), (APP.agents, REGISTRY)]
 )
-def test_what_is_created_in_a_directory_that_is_open_or_can_not_be_seen_is_open(
-    directory: str, path: str, acl: Any
-) -> None:
+def test_what_is_created_in_a_directory_that_is_open_or_hidden_is_open(directory: str, path: str, acl: Any) -> None:
     rule = rule_by({APP.root: OWN, directory: acl})
     assert rule.acl(path, ephemeral=False) is None
     assert (rule.is_open, rule.leaves_open) == (False, True)
@@ -292,20 +290,20 @@ def test_what_is_created_in_a_directory_that_is_open_or_can_not_be_seen_is_open(
         (f"{REGISTRY}/web1", APP.agents),
     ],
 )
-def test_what_publishers_make_is_for_whom_the_release_is_and_what_agents_make_for_whom_their_statuses_are(
+def test_what_publishers_create_has_the_acl_of_the_release_and_what_agents_create_that_of_their_statuses(
     path: str, like: str
 ) -> None:
     ids = {name: Principal("x509", f"CN={name}") for name in (APP.root, APP.config, APP.agents)}
     found = {name: [*OWN, Grant(READ, who)] for name, who in ids.items() if name != path}
     named = {grant.id for grant in rule_by(found).acl(path, ephemeral=False) or ()}
     assert named & {*ids.values()} == {ids[like]}
-    # Where the other is not there either, there is the application's znode.
+    # If that does not exist either, the application's znode counts.
     named = {grant.id for grant in rule_by({APP.root: found.get(APP.root, OWN)}).acl(path, ephemeral=False) or ()}
     assert named & {*ids.values()} == {ids[APP.root]}
 
 
 def test_who_may_write_the_release_may_write_its_history_and_take_the_lock() -> None:
-    """Also where that znode's ACL says nothing of what is created below it, and its creator is known by an address."""
+    """Even if that znode's ACL grants nothing below it to some, and its creator is known by an address."""
     ids = {name: Principal("ip", name) for name in ("192.0.2.1", "192.0.2.2", "192.0.2.3")}
     publisher, agent, creating = ids.values()
     config = [Grant(READ | WRITE, publisher), Grant(READ, agent), Grant(READ | CREATE, creating)]
@@ -321,14 +319,14 @@ def test_who_may_create_among_agents_may_change_what_others_of_them_have_made() 
     every = READ | WRITE | CREATE | DELETE
     for path in (APP.rollout(7), f"{APP.rollout(7)}/hosts", APP.bad_commits, REGISTRY, f"{APP.root}/service"):
         assert Grant(every, OTHER_AGENT) in (rule.acl(path, ephemeral=False) or ())
-    # But nobody another's status, or entry of the roster, also where these directories are not there yet.
+    # But nobody may change another's status or roster entry, even if these directories do not exist yet.
     for known in (rule, rule_by({APP.root: SHARED})):
         for path in (APP.agents, APP.agent("web1"), APP.roster, APP.roster_entry("web1")):
             assert Grant(READ | CREATE, OTHER_AGENT) in (replace(known, host="web1").acl(path, ephemeral=False) or ())
 
 
-def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
-    """He has nothing to himself: what agents make, others at such addresses may change."""
+def test_a_client_known_by_its_address_creates_with_the_acl_of_the_directory() -> None:
+    """It gets nothing of its own: what agents create, others at such addresses may change."""
     shared = [Grant(ALL, OTHER_AGENT), *BY_ADDRESS, Grant(READ | CREATE, Principal("ip", "198.51.100.7"))]
     rule = replace(choose_rule(APP, None, {APP.root: BY_ADDRESS, APP.agents: shared}, own={}), host="web1")
     for path in (APP.config, APP.history, f"{APP.history_prefix}1", APP.policy):
@@ -339,7 +337,7 @@ def test_who_is_known_by_an_address_creates_for_whom_its_directory_is() -> None:
     # But nobody may delete in these directories who could not before.
     rule_above = choose_rule(APP, None, {APP.root: shared}, own={})
     assert rule_above.acl(APP.agents, ephemeral=False) == rule_above.acl(APP.roster, ephemeral=False) == merged(shared)
-    # Elsewhere nobody knows whether its address is among those.
+    # Elsewhere it is not known whether its address is among those.
     assert rule.acl(REGISTRY, ephemeral=False) is None
     assert (rule.is_open, rule.leaves_open) == (False, False)
 
@@ -352,8 +350,8 @@ def test_it_is_known_whether_what_is_for_addresses_can_be_kept_for_them(history:
     assert (rule.acl(f"{APP.history_prefix}1", ephemeral=False) is None, rule.leaves_open) == (leaves_open, leaves_open)
 
 
-def test_who_has_no_credentials_knows_whether_anything_is_open_in_what_is_closed() -> None:
-    """An ACL is not inherited: only the application's own znode may have got one."""
+def test_a_client_without_credentials_knows_whether_anything_is_open_in_a_closed_application() -> None:
+    """ACLs are not inherited: perhaps only the application's own znode has been given one."""
     for acl, leaves_open in ((OPEN_ACL_UNSAFE, True), (HIDDEN, False), ([], False)):
         rule = choose_rule(APP, None, {APP.root: HIDDEN, APP.config: acl}, own={})
         assert (rule.is_open, rule.leaves_open) == (False, leaves_open)
@@ -375,15 +373,15 @@ def test_a_registry_right_below_the_root_is_for_nobody_else_either() -> None:
     assert is_open(rule.acl("/other", ephemeral=False) or ())
 
 
-def test_a_registry_that_is_not_there_yet_is_open_where_its_creator_is_none_of_the_agents() -> None:
+def test_a_registry_that_does_not_exist_yet_is_open_if_its_creator_is_not_an_agent() -> None:
     for found in ({APP.root: BY_ADDRESS}, {APP.root: OWN, APP.agents: [Grant(ALL, AGENT), READABLE]}):
         rule = rule_by(found)
         assert [rule.acl(path, ephemeral=False) for path in (REGISTRY, f"{REGISTRY}/web1")] == [None, None]
         assert rule.acl(f"{APP.root}/service", ephemeral=False)
 
 
-def test_what_a_connection_with_a_certificate_and_a_password_has_begun_is_for_all_who_have_one_of_both() -> None:
-    """As where a lock was the first that it made: whoever may write `config` chooses what hosts run."""
+def test_what_a_connection_with_a_certificate_and_a_password_has_begun_is_for_all_who_have_either() -> None:
+    """For example if a lock was the first that it created: whoever may write `config` chooses what hosts run."""
     for both in ([*OWN, Grant(ALL, OTHER_AGENT)], [*SHOWN, Grant(ALL, OTHER_AGENT)]):
         rule = rule_by({APP.root: both})
         for path in (
@@ -409,11 +407,11 @@ def test_what_a_connection_with_a_certificate_and_a_password_has_begun_is_for_al
         ({"x509": None, "sasl": None}, BY_ADDRESS, True),
     ],
 )
-def test_a_certificate_that_the_server_may_not_know_is_nobody_where_no_certificate_is_named(
+def test_a_certificate_that_the_server_may_not_know_counts_as_nobody_if_no_certificate_is_named(
     own: Any, acl: Any, is_named: bool
 ) -> None:
     given = choose_rule(APP, None, {APP.root: acl}, own=own).acl(APP.config, ephemeral=False)
-    # A server takes no ACL of a connection's own identities where it knows none.
+    # A server accepts no ACL of a connection's own identities if it knows none.
     assert given == (*merged(acl), *(CREATOR if is_named else ()))
 
 
@@ -500,7 +498,7 @@ def test_two_acls_that_allow_the_same_are_the_same() -> None:
         ([Grant(ALL, UNHASHED), Grant(READ, UNHASHED)], [[Grant(ALL, UNHASHED), Grant(READ, UNHASHED)]], False),
     ],
 )
-def test_it_is_known_whether_who_may_change_something_may_write_something_else(
+def test_it_is_known_whether_all_who_may_change_one_znode_may_write_the_others(
     acl: Any, others: Any, expected: bool
 ) -> None:
     assert all_may_write(acl, others) == expected
@@ -526,7 +524,7 @@ def test_who_may_only_create_replaces_nothing(acl: Any, expected: bool) -> None:
     ("address", "is_anybody"),
     [("0.0.0.0/0", True), ("::/0", True), ("192.0.2.7/00", True), ("192.0.2.0/24", False), ("10.0.0.0", False)],
 )
-def test_addresses_of_which_no_bit_counts_are_everybodys(address: str, is_anybody: bool) -> None:
+def test_a_range_of_all_addresses_is_everybody(address: str, is_anybody: bool) -> None:
     acl = [Grant(ALL, Principal("ip", address))]
     assert (is_open(acl), is_replaceable(acl), all_may_write(acl, [SHARED])) == (is_anybody,) * 3
     assert choose_rule(APP, None, {APP.root: acl}, own=KNOWN).is_open is is_anybody

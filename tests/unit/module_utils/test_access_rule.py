@@ -1,4 +1,4 @@
-"""By which rule a publisher's connection creates something."""
+"""The rule by which a publisher's connection creates znodes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Client:
         (None, OPEN_ACL_UNSAFE, OPEN_ACL_UNSAFE),
     ],
 )
-def test_a_certificate_is_not_asked_about_where_the_application_tells(
+def test_the_server_is_not_asked_about_a_certificate_if_the_application_tells(
     monkeypatch: pytest.MonkeyPatch, record: bytes | None, root: Any, expected: Any
 ) -> None:
     monkeypatch.setattr(access_rule, "identities", lambda _client: pytest.fail("a server may hang up at that"))
@@ -98,7 +98,7 @@ def test_the_first_znode_of_an_application_is_closed_where_the_server_knows_the_
 
 
 @pytest.mark.parametrize("perms", [READ | CREATE, CREATE])
-def test_a_record_counts_for_nothing_where_anybody_may_create_one_and_replace_nothing_else(perms: int) -> None:
+def test_a_record_counts_for_nothing_if_anybody_may_create_one_but_replace_nothing_else(perms: int) -> None:
     root = [*CLOSED, ACL(perms, Id("world", "anyone"))]
     client = Client(ACCESS.to_node(), root, {APP.config: CLOSED})
     with kept_closed(client, APP, CERTIFICATE) as rule:
@@ -106,7 +106,7 @@ def test_a_record_counts_for_nothing_where_anybody_may_create_one_and_replace_no
     assert "anybody who reaches the ensemble can deploy" in str(warning(rule))
 
 
-def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_is_still_open() -> None:
+def test_a_publisher_who_may_not_read_the_roles_closes_nothing_while_everything_is_still_open() -> None:
     client = Client(NoAuthError(), OPEN_ACL_UNSAFE)
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert client.create(f"{APP.history_prefix}0000000001") == OPEN_ACL_UNSAFE
@@ -114,7 +114,7 @@ def test_who_may_not_read_the_roles_keeps_nothing_for_himself_while_everything_i
 
 
 @pytest.mark.parametrize("history", [CLOSED, OPEN_ACL_UNSAFE])
-def test_whom_the_roles_forget_while_they_are_set_publishes_for_those_who_read_the_history(history: Any) -> None:
+def test_a_publisher_whom_the_new_roles_leave_out_publishes_for_those_who_read_the_history(history: Any) -> None:
     client = Client(NoAuthError(), CLOSED, {APP.history: history})
     expected = OPEN_ACL_UNSAFE if history is OPEN_ACL_UNSAFE else (*merged(history), *CREATOR)
     with kept_closed(client, APP, CERTIFICATE) as rule:
@@ -123,7 +123,7 @@ def test_whom_the_roles_forget_while_they_are_set_publishes_for_those_who_read_t
     assert bool(warning(rule)) == (expected == OPEN_ACL_UNSAFE)
 
 
-def test_what_was_closed_by_hand_stays_closed_and_the_publisher_is_told_where_agents_can_not_see_for_whom() -> None:
+def test_what_was_closed_by_hand_stays_closed_and_the_publisher_is_warned_if_agents_cannot_see_the_acl() -> None:
     history = [*CLOSED, ACL(READ, Id("x509", "CN=agent"))]
     agents = [ACL(31, Id("digest", "publisher:hash")), ACL(READ | CREATE, Id("digest", "agent:hash"))]
     client = Client(None, CLOSED, {APP.history: history, APP.agents: agents})
@@ -131,18 +131,20 @@ def test_what_was_closed_by_hand_stays_closed_and_the_publisher_is_told_where_ag
         assert client.create(f"{APP.history_prefix}0000000001") == (*merged(history), *CREATOR)
         assert Grant(ALL, Principal("digest", "publisher:hash")) in client.create(APP.roster)
     assert "given by hand, and some of what is created in it is open to everybody; close it with" in str(warning(rule))
-    # Who says it himself is not told.
+    # A publisher who gives the ACL is not warned.
     with kept_closed(client, APP, CERTIFICATE, CLOSED) as rule:
         assert client.create(APP.config) == CLOSED
     assert warning(rule) is None
-    # Nor where everybody who creates something can close it.
+    # Nor if everybody who creates something can close it.
     del client.others[APP.agents]
     with kept_closed(client, APP, CERTIFICATE) as rule:
         assert warning(rule) is None
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_values_are_for_publishers_and_for_all_others_to_read_also_where_no_role_names_their_tree(named: bool) -> None:
+def test_values_are_for_publishers_and_readable_by_the_other_roles_even_if_no_record_names_their_tree(
+    named: bool,
+) -> None:
     access = replace(ACCESS, values=("/config/shop",)) if named else ACCESS
     publisher, agent = *ACCESS.publishers, *ACCESS.agents
     rule = rule_of_values(Client(access.to_node(), CLOSED), APP, CERTIFICATE, ["/config/shop/nginx"])
@@ -177,7 +179,7 @@ def test_a_registry_stays_one_where_values_are_beside_registrations() -> None:
 @pytest.mark.parametrize(
     ("root", "warns"), [(CLOSED, False), (NoAuthError(), False), (OPEN_ACL_UNSAFE, True), (None, True)]
 )
-def test_who_has_no_credentials_warns_of_an_open_application_only(root: Any, warns: bool) -> None:
+def test_without_credentials_only_an_open_application_causes_a_warning(root: Any, warns: bool) -> None:
     with kept_closed(Client(None, root), APP, {}) as rule:
         assert bool(warning(rule)) is warns
 
@@ -195,13 +197,13 @@ def test_what_is_closed_to_all_but_some_addresses_stays_so(history: Any, warns: 
 
 
 @pytest.mark.parametrize(("config", "warns"), [(None, False), (CLOSED, False), (OPEN_ACL_UNSAFE, True)])
-def test_who_publishes_without_credentials_what_anybody_may_is_warned(config: Any, warns: bool) -> None:
+def test_a_publisher_without_credentials_is_warned_if_anybody_may_publish(config: Any, warns: bool) -> None:
     with kept_closed(Client(None, CLOSED, {APP.config: config}), APP, {}) as rule:
         assert bool(warning(rule)) is warns
 
 
 @pytest.mark.parametrize(("acl", "warns"), [(OPEN_ACL_UNSAFE, True), (CLOSED, False)])
-def test_who_creates_an_application_for_everybody_is_warned(
+def test_a_publisher_who_creates_an_application_for_everybody_is_warned(
     monkeypatch: pytest.MonkeyPatch, acl: Any, warns: bool
 ) -> None:
     monkeypatch.setattr(access_rule, "identities", lambda _client: ["x509 CN=publisher"])

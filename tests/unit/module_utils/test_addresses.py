@@ -1,4 +1,4 @@
-"""How a client finds the members of its ensemble, and how long it waits at each."""
+"""How a client finds the members of its ensemble, and how long it waits for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SILENT = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution
 
 
 class Names:
-    """What stands for name servers: the addresses of each name, or an error; a name that `waits` has no answer yet."""
+    """Replaces name servers: the addresses of each name, or an error; a name in `waits` has no answer yet."""
 
     def __init__(self, **known: list[str] | Exception) -> None:
         self.known = known
@@ -31,7 +31,7 @@ class Names:
         self.asked: list[str] = []
 
     def __call__(self, host: str, port: int | None, *_more: int, **hints: int) -> list[Answer]:
-        """In place of `socket.getaddrinfo`."""
+        """Replaces `socket.getaddrinfo`."""
         if hints.get("flags") == socket.AI_NUMERICHOST:
             if not host[0].isdigit():
                 raise UNKNOWN
@@ -47,7 +47,7 @@ class Names:
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
-    """What the name servers say."""
+    """The answers of the name servers."""
     made = Names(zk1=["10.0.0.1"], zk2=["10.0.0.2"], zk3=["10.0.0.3"])
     monkeypatch.setattr(socket, "getaddrinfo", made)
     monkeypatch.setattr(addresses, "KNOWN_COUNTS_AFTER", 0.05)
@@ -78,7 +78,7 @@ def test_kazoo_is_given_each_address_of_each_name(names: Names) -> None:
     ]
 
 
-def test_the_order_is_another_each_time_where_the_client_wants_that(names: Names) -> None:
+def test_the_order_differs_each_time_if_the_client_wants_that(names: Names) -> None:
     client = KazooClient(hosts="zk1:2181,zk2:2181,zk3:2181")
     Addresses(client)
     orders = {tuple(found(client)) for _unused in range(200)}
@@ -98,7 +98,7 @@ def test_names_are_looked_up_side_by_side(names: Names) -> None:
     assert not looks.is_alive()  # one that is known is enough to begin with
 
 
-def test_what_was_known_counts_while_a_name_server_says_nothing(names: Names) -> None:
+def test_what_was_known_counts_while_a_name_server_does_not_answer(names: Names) -> None:
     client = a_client()
     Addresses(client)
     assert found(client) == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
@@ -107,7 +107,7 @@ def test_what_was_known_counts_while_a_name_server_says_nothing(names: Names) ->
     assert found(client) == ["10.0.0.1", "10.0.0.22", "10.0.0.3"]
     asked = names.asked.count("zk1")
     assert found(client) == ["10.0.0.1", "10.0.0.22", "10.0.0.3"]
-    assert names.asked.count("zk1") == asked  # who has not answered is not asked again
+    assert names.asked.count("zk1") == asked  # a lookup without an answer yet is not repeated
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_was_known_counts_while_a_name_server_says_nothing(names: Names) ->
         (UNKNOWN, []),
     ],
 )
-def test_an_address_is_forgotten_only_where_its_name_is_gone(
+def test_an_address_is_forgotten_only_if_its_name_is_gone(
     names: Names, answer: Exception, left: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = a_client()
@@ -130,7 +130,7 @@ def test_an_address_is_forgotten_only_where_its_name_is_gone(
     assert f"Cannot resolve zk1: {answer}" in caplog.text
 
 
-def test_names_that_nobody_answers_for_are_named(names: Names, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_without_an_answer_are_logged(names: Names, caplog: pytest.LogCaptureFixture) -> None:
     names.waits = {name: threading.Event() for name in ("zk1", "zk2", "zk3")}
     client = a_client()
     Addresses(client)
@@ -143,7 +143,7 @@ def test_names_that_nobody_answers_for_are_named(names: Names, caplog: pytest.Lo
 
 
 @pytest.mark.usefixtures("names")
-def test_a_lookup_whose_thread_has_ended_before_it_began_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lookup_whose_thread_has_ended_before_it_began_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     client = a_client()
     Addresses(client)
     start = _thread.start_new_thread
@@ -204,7 +204,7 @@ SILENT_MEMBER = socket.timeout()
 
 
 class Tries:
-    """Tries to connect, each of which comes to what is said here, and the seconds that each had."""
+    """Tries to connect, with given outcomes, and the seconds that each was allowed."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, members: int = 3, **tls: bool) -> None:
         self._clock = 0.0
@@ -222,7 +222,7 @@ class Tries:
         found(self._client)
 
     def __call__(self, *outcomes: Any, timeout: float = 12.0, address: str = "10.0.0.1") -> list[float]:
-        """A number is a connection that took so many seconds."""
+        """Try with these outcomes; a number is a connection that took so many seconds."""
         self._allowed.clear()
         for self._outcome in outcomes:
             expected = [type(self._outcome)] if isinstance(self._outcome, Exception) else []
@@ -240,7 +240,7 @@ class Tries:
 
 @pytest.fixture
 def tries(monkeypatch: pytest.MonkeyPatch) -> Tries:
-    """At three members, with a session timeout of 12 seconds."""
+    """Tries at three members, with a session timeout of 12 seconds."""
     return Tries(monkeypatch)
 
 
@@ -261,7 +261,7 @@ def test_a_single_member_leaves_time_for_nobody(monkeypatch: pytest.MonkeyPatch)
         *[(1, True, 12.0), (2, True, 4.0), (3, True, 4.0), (5, True, 4.0), (7, True, 3.0)],
     ],
 )
-def test_where_there_is_a_handshake_each_has_longer(
+def test_members_with_a_tls_handshake_have_longer(
     monkeypatch: pytest.MonkeyPatch, members: int, tls: bool, share: float
 ) -> None:
     assert Tries(monkeypatch, members, use_ssl=tls)(SILENT_MEMBER) == [share]
@@ -282,23 +282,23 @@ def test_one_that_refuses_takes_nothing_from_one_that_is_slow(tries: Tries) -> N
     assert tries(*[SILENT_MEMBER, ConnectionRefusedError()] * 4)[::2] == [3.0, 3.0, 3.0, 6.0]
 
 
-def test_who_was_slow_once_has_twice_that_time_again(tries: Tries) -> None:
+def test_a_member_that_was_slow_once_has_twice_that_time(tries: Tries) -> None:
     tries(*[SILENT_MEMBER] * 3, 4.0)
     assert tries(SILENT_MEMBER, address="10.0.0.2") == [3.0]
     assert tries(SILENT_MEMBER) == [8.0]
 
 
-def test_who_was_slow_once_and_says_nothing_later_has_no_more_than_others(tries: Tries) -> None:
+def test_a_member_that_was_slow_once_and_silent_later_has_no_more_than_others(tries: Tries) -> None:
     tries(4.0, SILENT_MEMBER)
     assert tries(SILENT_MEMBER) == [3.0]
 
 
-def test_a_look_that_has_a_shorter_time_of_its_own_keeps_it_and_counts_for_nothing(tries: Tries) -> None:
+def test_a_try_that_has_a_shorter_time_of_its_own_keeps_it_and_does_not_count(tries: Tries) -> None:
     assert tries(*[SILENT_MEMBER] * 3, timeout=1.0) == [1.0] * 3
     assert tries(SILENT_MEMBER) == [3.0]
 
 
-def test_clients_that_share_a_handler_do_not_stand_in_a_row(names: Names) -> None:
+def test_clients_that_share_a_handler_do_not_wrap_each_other(names: Names) -> None:
     first = a_client()
     connect = first.handler.create_connection
     Addresses(first)

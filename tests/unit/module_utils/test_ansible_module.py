@@ -1,4 +1,4 @@
-"""What a module says and returns: others have written some of it, and Ansible prints it, or refuses all of it."""
+"""What a module prints and returns: some of it was written by others, and Ansible prints it or refuses all of it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_failure_does_nothing_to_a_terminal(module: ZnodeModule, capsys: pytes
     assert (said["failed"], said["msg"], said["path"]) == (True, HARMLESS, "/a  b")
 
 
-def test_what_a_result_says_to_a_person_does_nothing_to_a_terminal(
+def test_text_for_a_person_in_a_result_does_nothing_to_a_terminal(
     module: ZnodeModule, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -110,11 +110,11 @@ def test_a_result_is_returned_as_it_is(result: dict[str, Any]) -> None:
     assert returnable(result) == result
 
 
-def test_half_a_character_is_an_escape_in_keys_and_values() -> None:
+def test_a_lone_surrogate_is_escaped_in_keys_and_values() -> None:
     assert returnable({"\udfff": ["a\ud800", ("b\udc80",)]}) == {"\\udfff": ["a\\ud800", ["b\\udc80"]]}
 
 
-def test_what_is_nested_too_deeply_is_cut_and_says_so() -> None:
+def test_what_is_nested_too_deeply_is_cut_and_marked() -> None:
     deep = returnable(json.loads("[" * 900 + "]" * 900))
     assert json.dumps(deep) == "[" * DEEPEST + json.dumps(TOO_DEEP) + "]" * DEEPEST
 

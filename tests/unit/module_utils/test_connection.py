@@ -29,7 +29,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.connection import Conne
         (ZooKeeperError, NoAuthError(), False),
     ],
 )
-def test_an_outage_is_an_ensemble_that_does_not_answer_and_no_refusal(
+def test_an_outage_is_an_ensemble_that_does_not_answer_and_not_a_refusal(
     error: type[ZooKeeperError], cause: BaseException | None, passing: bool
 ) -> None:
     with pytest.raises(error) as raised:
@@ -38,14 +38,14 @@ def test_an_outage_is_an_ensemble_that_does_not_answer_and_no_refusal(
 
 
 @pytest.mark.parametrize("name", ["digest_password", "sasl_username"])
-def test_bytes_of_the_environment_that_are_no_text_are_refused_and_not_shown(name: str) -> None:
+def test_bytes_of_the_environment_that_are_not_text_are_refused_and_not_shown(name: str) -> None:
     others = {"digest_username": "ann", "digest_password": "secret"}
     options = {"hosts": "zk1:2181", "connect_timeout": 10.0, **others, name: "s\udcff"}
     assert [str(mistake) for mistake in connection.mistakes(options)] == [f"{name}: expected text in UTF-8"]
 
 
 class OlderKazoo(KazooClient):
-    """One of before 2.11, which knows no `check_hostname`."""
+    """A kazoo older than 2.11, which does not know `check_hostname`."""
 
     def __init__(self, hosts: str = "127.0.0.1:2181", **options: Any) -> None:
         assert "check_hostname" not in options
@@ -56,7 +56,7 @@ TLS = {"hosts": "zk1:2281", "connect_timeout": 10.0, "tls": True, "tls_verify": 
 
 
 @pytest.mark.parametrize("unchecked", [{"tls_check_hostname": False}, {"tls_verify": False}, {"tls": False}])
-def test_a_kazoo_that_can_not_check_host_names_is_refused_where_they_are_to_be_checked_and_serves_elsewhere(
+def test_a_kazoo_that_cannot_check_host_names_is_refused_only_where_they_are_to_be_checked(
     monkeypatch: pytest.MonkeyPatch, unchecked: dict[str, bool]
 ) -> None:
     assert list(connection.mistakes(TLS)) == []

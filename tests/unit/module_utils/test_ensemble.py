@@ -12,7 +12,7 @@ EPOCH = 0x100000000
 
 
 def member(name: str, mode: str, zxid: int = EPOCH + 7, **more: Any) -> dict[str, Any]:
-    """An answer of a member that serves."""
+    """An answer of a serving member."""
     return {"member": name, "mode": mode, "zxid": zxid, **more}
 
 
@@ -39,7 +39,7 @@ LEADER, FOLLOWER = member("a", "leader"), member("b", "follower")
         ([LEADER, member("b", "observer")], ""),
         ([LEADER, member("b", "follower", EPOCH + 6)], "not in sync: b"),
         ([{**LEADER, "synced_followers": 0}, FOLLOWER], "a leads, and of 1 followers 0 are in sync"),
-        # A member that may not say where it is, is not held back by that.
+        # A member that does not report its zxid does not count as out of sync.
         ([LEADER, {"member": "b", "mode": "follower"}], ""),
     ],
 )
@@ -47,6 +47,6 @@ def test_an_ensemble_lacks_what_keeps_it_from_being_whole(answers: list[dict[str
     assert lacking(answers, EPOCH + 7) == problem
 
 
-def test_the_beginning_of_an_epoch_is_no_transaction_that_others_could_have() -> None:
+def test_the_beginning_of_an_epoch_is_not_a_transaction_that_others_could_have() -> None:
     assert furthest([LEADER, member("b", "follower", 2 * EPOCH), silent("c")]) == EPOCH + 7
     assert furthest([silent("a")]) == 0

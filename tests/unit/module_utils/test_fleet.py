@@ -40,7 +40,7 @@ def test_a_negative_time_is_refused_before_anything_is_asked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["min_agents", "max_failures", "max_missing"])
-def test_what_is_no_number_of_agents_is_refused_before_anything_is_asked(name: str) -> None:
+def test_an_invalid_number_of_agents_is_refused_before_anything_is_asked(name: str) -> None:
     said = f'^{name}: expected a whole number of agents or a percentage such as "80%", got "-1"$'
     with pytest.raises(ZooKeeperError, match=said):
         outage({**WAITING, name: "-1"}, waits=False)

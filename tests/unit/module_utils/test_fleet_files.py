@@ -17,17 +17,17 @@ from ansible_collections.zoo.deploy.plugins.module_utils.records import AgentSta
 
 
 def status(agent: str, **files: dict[str, Any]) -> AgentStatus:
-    """An agent with files, by a name for each."""
+    """The status of an agent with files, by name."""
     return AgentStatus(name=agent, state="idle", files={f"/etc/{dest}": entry for dest, entry in files.items()})
 
 
 def file(znode: str, state: str, zxid: int, kind: str = "value", **keys: Any) -> dict[str, Any]:
-    """What an agent says of one file."""
+    """What an agent reports about one file."""
     return {"znode": znode, "format": kind, "state": state, "zxid": zxid, **keys}
 
 
 def verdict(held: ZnodeState | list[ZnodeState], *files: dict[str, Any]) -> str:
-    """What becomes of an agent with these files: `proved`, `failed`, `pending`, or `not asked`."""
+    """The verdict on an agent with these files: `proved`, `failed`, `pending`, or `not asked`."""
     holdings = held if isinstance(held, list) else [held]
     agent = status("a", **{f"f{number}": one for number, one in enumerate(files)})
     judged = FileProof(holdings, "x").judge({"a": agent})
@@ -71,7 +71,7 @@ def test_a_file_is_concerned_by_what_can_make_a_difference_to_it(
         ("value", "/c/x", "value", "pending", 7, "pending"),
         ("value", "/c/x", "value", "failed", 5, "failed"),
         ("value", "/c/x", "value", "failed", 4, "pending"),
-        # Somebody has taken the znode away again: the value that was written will not come.
+        # Somebody has deleted the znode again: the value that was written will not arrive.
         ("value", "/c/x", "value", "missing", 5, "failed"),
         ("value", "/c/x", "value", "missing", 4, "pending"),
         ("value", "/c", "json", "current", 5, "proved"),
@@ -92,7 +92,7 @@ def test_a_file_is_proved_by_its_state_as_of_the_transaction_or_a_later_one(
     assert verdict(ZnodeState("/c/x", what, 5), file(znode, state, zxid, kind)) == found
 
 
-def test_a_znode_that_has_been_gone_nobody_knows_how_long_is_proved_by_a_missing_file() -> None:
+def test_a_znode_that_was_deleted_at_an_unknown_time_is_proved_by_a_missing_file() -> None:
     held = [ZnodeState("/c/x", "nothing", 0), ZnodeState("/c", "children", 50)]
     assert verdict(held, file("/c/x", "missing", 3)) == "proved"
     assert verdict(held, file("/c/x", "current", 3)) == "pending"
@@ -131,7 +131,7 @@ def test_agents_are_sorted_and_only_those_that_are_asked_are_named() -> None:
     assert grouped({"e": proof.describe(fleet["e"])}) == "/etc/one on e is failed (bad number), and 1 more files of its"
 
 
-def test_agents_that_are_named_are_waited_for_also_without_such_a_file_and_no_others() -> None:
+def test_named_agents_and_no_others_are_waited_for_even_without_such_a_file() -> None:
     fleet = {
         "a": status("a", one=file("/c/x", "current", 5)),
         "b": status("b", one=file("/other", "current", 5)),
@@ -149,7 +149,7 @@ FORMATLESS = {"/etc/x": {"znode": "/c", "format": ["json"]}}
 @pytest.mark.parametrize(
     "files", [None, [], "x", 7, {"/etc/x": None}, {"/etc/x": []}, {"/etc/x": {"znode": 7}}, FORMATLESS]
 )
-def test_what_is_no_status_of_a_file_asks_nobody_and_breaks_nothing(files: Any) -> None:
+def test_an_invalid_status_of_a_file_concerns_nobody_and_breaks_nothing(files: Any) -> None:
     broken = AgentStatus(name="a", state="idle", files=files)
     assert files_of(broken) == {}
     assert FileProof([ZnodeState("/c", "value", 5)], "/c").judge({"a": broken}) == ([], [], [])

@@ -1,4 +1,4 @@
-"""When a wait for a fleet is over, and what is said of it."""
+"""When a wait for a fleet is over, and what is reported about it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refused(name: str, pause: int = 4) -> dict[str, AgentStatus]:
 
 
 def cut_off(name: str) -> dict[str, AgentStatus]:
-    """An agent that does not reach the git server."""
+    """An agent that can't reach the git server."""
     return agent(name, "fetching", message=f"{DOWN}; trying again", waits_for="fetch")
 
 
@@ -66,7 +66,7 @@ def test_it_is_over_at_once_when_all_have_proved_it() -> None:
     assert (result.problem, result.verdict.proved, result.to_result()["converged"]) == (None, ["a", "b"], True)
 
 
-def test_what_was_seen_last_proves_nothing_where_the_ensemble_does_not_answer_at_the_end() -> None:
+def test_what_was_seen_last_proves_nothing_if_the_ensemble_does_not_answer_at_the_end() -> None:
     wait = course()
     proved = wait.unanswered(agent("a", "active"))
     assert (proved.problem, proved.timed_out, proved.to_result()["converged"]) == (UNANSWERED, True, False)
@@ -74,7 +74,7 @@ def test_what_was_seen_last_proves_nothing_where_the_ensemble_does_not_answer_at
     assert str(pending.problem).startswith(f"{UNANSWERED}; seen last: not proved in time by 1 of 1: a is checking")
 
 
-def test_a_failure_is_told_with_what_the_stragglers_come_to_within_a_second() -> None:
+def test_a_failure_is_reported_with_the_outcomes_of_stragglers_within_a_second() -> None:
     wait = course()
     first = {**agent("a", "failed", message="disk full"), **agent("b", "staging"), **agent("c", "staging")}
     assert wait.look(first, None, 10.0) is None
@@ -87,7 +87,7 @@ def test_a_failure_is_told_with_what_the_stragglers_come_to_within_a_second() ->
     assert str(result.problem).startswith("not deployed on 2 of 3: a and b are failed (disk full); the fleet serves 2")
 
 
-def test_a_failure_of_all_is_told_at_once() -> None:
+def test_a_failure_of_all_is_reported_at_once() -> None:
     result = course().look({**agent("a", "failed"), **agent("b", "rolled_back")}, None, 0.0)
     assert result
     assert str(result.problem).startswith("not deployed on 2 of 2: a is failed; b is rolled_back; ")
@@ -101,7 +101,7 @@ def test_a_straggler_is_waited_for_no_longer_than_the_deadline() -> None:
     assert (result.verdict.failed, result.timed_out) == (["a"], False)
 
 
-def test_it_is_over_when_all_who_are_left_need_somebody() -> None:
+def test_it_is_over_when_all_that_are_left_need_a_person() -> None:
     wait = course()
     fleet = {**agent("a", "active"), **refused("b"), **refused("c", 8)}
     assert wait.look(fleet, None, 5.0) is None
@@ -112,21 +112,21 @@ def test_it_is_over_when_all_who_are_left_need_somebody() -> None:
     assert not result.timed_out
 
 
-def test_what_may_pass_by_itself_is_hoped_for_as_long_as_is_asked_for() -> None:
+def test_a_problem_that_may_pass_by_itself_is_waited_for_as_long_as_requested() -> None:
     wait = course(Limits(1, 0, retry_timeout=60.0))
     fleet = {**cut_off("a"), **refused("b")}
     assert wait.look(fleet, None, 5.0) is None
     assert wait.left(5.0) == 60.0
-    assert wait.look({**fleet, **agent("a", "staging")}, None, 50.0) is None  # it goes on: the hope begins anew
+    assert wait.look({**fleet, **agent("a", "staging")}, None, 50.0) is None  # it goes on, so the time starts again
     assert wait.look(fleet, None, 60.0) is None
     assert wait.look(fleet, None, 119.0) is None
-    assert wait.look(fleet, None, 120.0) is None  # the stragglers
+    assert wait.look(fleet, None, 120.0) is None  # the stragglers have a second
     result = wait.look(fleet, None, 121.0)
     assert result
     assert "none of which could go on for 60 s: a is fetching" in str(result.problem)
 
 
-def test_one_who_goes_on_is_waited_for() -> None:
+def test_an_agent_that_goes_on_is_waited_for() -> None:
     wait = course(Limits(1, 0, retry_timeout=0.0))
     for now in (1.0, 100.0, 299.0):
         assert wait.look({**refused("a"), **agent("b", "staging")}, None, now) is None
@@ -167,14 +167,14 @@ def test_a_percentage_of_failures_is_rounded_down() -> None:
     assert str(refused_by_two.problem).startswith("not deployed on 2 of 19: a and b are failed; ")
 
 
-def test_a_percentage_of_nobody_asks_for_one() -> None:
+def test_a_percentage_of_no_agents_requires_one() -> None:
     assert course(Limits("80%", 0)).look({}, None, 0.0) is None
     nobody_needed = course(Limits("0%", 0)).look({}, None, 0.0)
     assert nobody_needed
     assert nobody_needed.problem is None
 
 
-def test_two_waits_one_after_the_other_are_one_that_ends_as_the_second_one() -> None:
+def test_two_successive_waits_are_one_that_ends_like_the_second() -> None:
     first = WaitResult({**agent("a", "active"), **agent("b", "failed")}, Verdict(["a"], ["b"], []), ["gone"])
     later = agent("a", "active", message="later")
     second = WaitResult({**later, **agent("c", "active")}, Verdict(["c"], [], ["a"]), ["left"], "late", timed_out=True)
@@ -188,13 +188,13 @@ def test_two_waits_one_after_the_other_are_one_that_ends_as_the_second_one() -> 
     assert (sorted(back.agents), back.lost) == (["a", "b", "c"], ["left"])
 
 
-def test_what_an_agent_says_of_an_earlier_generation_ends_nothing() -> None:
+def test_what_an_agent_reports_about_an_earlier_generation_ends_nothing() -> None:
     wait = course()
     earlier = agent("a", "fetching", 6, message=REFUSED, waits_for="credentials")
     assert all(wait.look(earlier, None, now) is None for now in (1.0, 100.0, 299.0))
 
 
-def test_who_is_missing_of_the_roster_is_named_and_no_failure_where_nobody_says_a_number() -> None:
+def test_missing_hosts_of_the_roster_are_named_and_not_a_failure_without_a_limit() -> None:
     result = course().look(agent("a", "active"), None, 0.0, ["a", "b", "c"])
     assert result
     assert (result.problem, result.missing, result.lost) == (None, ["b", "c"], [])
@@ -205,7 +205,7 @@ def test_who_is_missing_of_the_roster_is_named_and_no_failure_where_nobody_says_
 @pytest.mark.parametrize(
     ("share", "expected"), [(1, "at most 1"), ("50%", "at most 1 (50% of 3)"), ("0%", "at most 0 (0% of 3)")]
 )
-def test_too_many_who_are_missing_are_waited_for_until_the_deadline_and_named(share: int | str, expected: str) -> None:
+def test_too_many_missing_hosts_are_waited_for_until_the_deadline_and_named(share: int | str, expected: str) -> None:
     wait = course(Limits(1, 0, max_missing=share))
     assert wait.look(agent("a", "active"), None, 299.0, ["a", "b", "c"]) is None
     result = wait.look(agent("a", "active"), None, 300.0, ["a", "b", "c"])
@@ -214,7 +214,7 @@ def test_too_many_who_are_missing_are_waited_for_until_the_deadline_and_named(sh
     assert (result.timed_out, result.to_result()["converged"]) == (True, False)
 
 
-def test_who_comes_back_is_missing_no_more() -> None:
+def test_a_host_that_comes_back_is_no_longer_missing() -> None:
     wait = course(Limits(1, 0, max_missing=0))
     assert wait.look(agent("a", "active"), None, 5.0, ["a", "b"]) is None
     assert wait.look({**agent("a", "active"), **agent("b", "fetching")}, None, 6.0, ["a", "b"]) is None
@@ -223,7 +223,7 @@ def test_who_comes_back_is_missing_no_more() -> None:
     assert (result.problem, result.missing) == (None, [])
 
 
-def test_who_is_missing_is_said_with_each_failure_once() -> None:
+def test_missing_hosts_are_named_once_with_each_failure() -> None:
     failed = course().look(agent("a", "failed", message="disk full"), None, 0.0, ["a", "b"])
     assert failed
     assert "a is failed (disk full); missing, expected and not live: b; the fleet serves" in str(failed.problem)
@@ -234,7 +234,7 @@ def test_who_is_missing_is_said_with_each_failure_once() -> None:
     )
 
 
-def test_who_is_lost_is_missing_too_and_warned_of_once() -> None:
+def test_a_lost_host_is_missing_too_and_named_once_in_warnings() -> None:
     wait = course(earlier=EarlierWait(seen=["b"]))
     result = wait.look(agent("a", "active"), None, 0.0, ["a", "b", "c"])
     assert result
@@ -256,14 +256,14 @@ def test_where_agents_are_named_the_roster_does_not_count() -> None:
     assert (done.problem, done.missing) == (None, [])
 
 
-def test_a_percentage_of_who_may_fail_is_not_of_who_is_missing() -> None:
+def test_a_percentage_of_failures_does_not_count_missing_hosts() -> None:
     fleet = {**agent("a", "active"), **agent("b", "failed")}
     result = course(Limits("100%", "25%")).look(fleet, None, 0.0, ["a", "b", "c", "d"])
     assert result
     assert str(result.problem).startswith("not deployed on 1 of 2: b is failed; ")
 
 
-def test_a_turn_is_over_at_a_reason_that_was_not_told_yet() -> None:
+def test_a_turn_is_over_at_a_reason_that_was_not_reported_yet() -> None:
     fleet = {**cut_off("a"), **agent("b", "staging")}
     assert course(earlier=EarlierWait(told=[DOWN])).look(fleet, None, 5.0) is None
     wait = course(earlier=EarlierWait(told=[]))
@@ -274,7 +274,7 @@ def test_a_turn_is_over_at_a_reason_that_was_not_told_yet() -> None:
     assert wait.reasons(result) == [DOWN, REFUSED]
 
 
-def test_the_hope_of_a_turn_is_what_is_left_of_it() -> None:
+def test_a_turn_waits_for_progress_only_as_long_as_is_left() -> None:
     wait = course(Limits(1, 0, retry_timeout=60.0), earlier=EarlierWait(told=[DOWN], stuck=58.0))
     assert wait.look(cut_off("a"), None, 0.0) is None
     assert wait.left(0.0) == 2.0
@@ -284,7 +284,7 @@ def test_the_hope_of_a_turn_is_what_is_left_of_it() -> None:
     assert wait.left(3.0) == 60.0
 
 
-def test_named_agents_are_waited_for_also_where_they_are_not_live_and_no_others() -> None:
+def test_named_agents_and_no_others_are_waited_for_even_if_they_are_not_live() -> None:
     wait = course(names=["new1", "new2"])
     fleet = {**agent("new1", "active"), **agent("old", "failed")}
     assert wait.look(fleet, None, 0.0) is None
@@ -325,14 +325,14 @@ def test_the_state_of_the_fleet_and_the_next_step_are_named(commits: list[str], 
     assert advice([*statuses, AgentStatus(name="new")], DESIRED) == said
 
 
-def test_a_commit_that_is_none_breaks_nothing() -> None:
+def test_an_invalid_commit_breaks_nothing() -> None:
     odd: Any = ["no", "text"]
     statuses = [AgentStatus(name="a", commit_id=odd), AgentStatus(name="b", commit_id=BEFORE)]
     assert by_commit(statuses) == {None: ["a"], BEFORE: ["b"]}
     assert advice(statuses, DESIRED).startswith("the fleet serves 2222222222; ")
 
 
-def test_equal_reasons_are_said_once() -> None:
+def test_equal_reasons_are_reported_once() -> None:
     names = {f"web{number}": Description("failed (disk full)") for number in range(8)}
     assert grouped(names) == "web0, web1, web2, web3, web4 and 3 more are failed (disk full)"
     retried = {
@@ -359,7 +359,7 @@ def gate(phase: str, **keys: Any) -> Node:
 
 
 @pytest.mark.parametrize("phase", ["running", "soaking", "rolling_back"])
-def test_what_becomes_of_failures_is_decided_by_a_rollout_that_goes_on(phase: str) -> None:
+def test_a_rollout_that_goes_on_decides_about_failures(phase: str) -> None:
     fleet = {**agent("a", "rolled_back"), **agent("b", "waiting"), **agent("c", "active")}
     assert course().look(fleet, None, 5.0, gate=gate(phase)) is None
     assert course().look(agent("a", "active"), None, 5.0, gate=gate(phase)) is None, "it may soak"
@@ -379,7 +379,7 @@ def test_it_is_over_when_a_rollout_has_stopped(phase: str, said: str) -> None:
     assert not result.timed_out
 
 
-def test_it_is_over_and_has_not_failed_where_a_rollout_waits_for_a_person() -> None:
+def test_it_is_over_and_has_not_failed_if_a_rollout_waits_for_a_person() -> None:
     fleet = {**agent("a", "active"), **agent("b", "waiting")}
     result = course().look(fleet, None, 5.0, gate=gate("paused", reason="latency", by="ann"))
     assert result
@@ -398,7 +398,7 @@ def test_a_release_whose_rollout_waits_for_a_person_is_not_proved_by_a_later_wai
     assert "msg" not in files._replace(problem="late").after(release).to_result(), "the error says what is to be said"
 
 
-def test_failures_that_a_rollout_accepted_are_none_of_the_wait() -> None:
+def test_failures_that_a_rollout_accepted_are_not_failures_of_the_wait() -> None:
     fleet = {**agent("a", "failed"), **agent("b", "active")}
     result = course().look(fleet, None, 5.0, gate=gate("done", failures=1))
     assert result
@@ -413,7 +413,7 @@ def test_a_host_that_has_failed_since_its_rollout_was_done_is_one_that_failed(ac
     assert str(result.problem).startswith(f"not deployed on {accepted + 1} of {accepted + 2}: ")
 
 
-def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do() -> None:
+def test_hosts_that_follow_a_rollout_that_is_done_without_them_are_reported_as_following() -> None:
     fleet = {**agent("a", "active"), **agent("b", "waiting", message="waits for its turn")}
     result = course(seconds=0.0).look(fleet, None, 5.0, gate=gate("done"))
     assert result
@@ -424,7 +424,7 @@ def test_of_hosts_that_follow_what_was_done_without_them_it_is_said_that_they_do
 
 
 @pytest.mark.parametrize(("state", "held"), [("checking", None), ("waiting", {"by": "ann"})])
-def test_of_one_that_is_held_or_on_its_way_when_all_is_done_it_is_not_said_that_it_follows(
+def test_a_host_that_is_held_or_on_its_way_when_all_is_done_is_not_reported_as_following(
     state: str, held: dict[str, str] | None
 ) -> None:
     fleet = {**agent("a", "active"), **agent("b", state, held=held)}
@@ -441,7 +441,7 @@ def test_a_release_that_no_host_has_proved_is_not_deployed_whatever_failures_its
 
 
 @pytest.mark.parametrize("stuck", [refused("a"), cut_off("a"), agent("a", "checking", waits_for="health")])
-def test_who_can_not_go_on_just_now_ends_no_wait_for_a_rollout_that_goes_on(stuck: dict[str, AgentStatus]) -> None:
+def test_a_host_that_is_stuck_for_now_ends_no_wait_for_a_rollout_that_goes_on(stuck: dict[str, AgentStatus]) -> None:
     wait = course(seconds=200.0)
     fleet = {**stuck, **agent("b", "waiting"), **agent("c", "waiting")}
     for now in (5.0, 6.0, 70.0, 140.0):
@@ -464,7 +464,7 @@ def test_a_rollback_that_is_done_without_some_hosts_has_not_been_proved() -> Non
     assert promoted.problem is None
 
 
-def test_what_a_step_went_without_is_told() -> None:
+def test_what_a_step_went_without_is_reported() -> None:
     wait = course(seconds=1.0)
     said = gate("running", reason="step 1 went without some of its hosts: web1 is held")
     result = wait.look(agent("a", "waiting"), None, 1.0, gate=said)
@@ -475,7 +475,7 @@ def test_what_a_step_went_without_is_told() -> None:
 @pytest.mark.parametrize(("state", "serves", "is_over"), [
     ("waiting", BEFORE, True), ("halted", BEFORE, True), ("waiting", None, False), ("fetching", BEFORE, False),
 ])  # fmt: skip
-def test_a_new_host_that_serves_the_release_of_before_may_count_while_it_waits(
+def test_a_new_host_that_serves_the_previous_release_may_count_while_it_waits(
     state: str, serves: str | None, is_over: bool
 ) -> None:
     proof = ReleaseProof("/app/x/config", 7, DESIRED, ["a"], accepts_waiting=True)
@@ -485,7 +485,7 @@ def test_a_new_host_that_serves_the_release_of_before_may_count_while_it_waits(
 
 
 @pytest.mark.parametrize("moves", [[], {}, "3", None])
-def test_moves_of_a_gate_that_are_no_number_are_no_news(moves: Any) -> None:
+def test_moves_of_a_gate_that_are_not_a_number_are_no_news(moves: Any) -> None:
     odd = Node("/app/x/rollouts/7/gate", json.dumps({"phase": "running", "moves": moves}).encode(), None)
     assert course(earlier=EarlierWait(moves=-1)).look(agent("a", "waiting"), None, 5.0, gate=odd) is None
 
@@ -506,15 +506,15 @@ def test_a_turn_is_over_when_a_rollout_has_moved() -> None:
         (EarlierWait(told=[], moves=1, outcomes=[1, 0]), False),
         (EarlierWait(told=[], moves=1, outcomes=[0, 0]), True),
         (EarlierWait(told=[], moves=1, outcomes=[0, 1]), True),
-        # Of a large fleet the number is no news; in the first turn nothing has been shown.
+        # Without outcomes, as of a large fleet, there is no news; in the first turn nothing has been shown.
         (EarlierWait(told=[], moves=1), False),
         (EarlierWait(told=[]), True),
-        # Nobody shows anything.
+        # Nothing is shown at all.
         (EarlierWait(moves=1, outcomes=[0, 0]), False),
         (NO_EARLIER_WAIT, False),
     ],
 )
-def test_a_turn_is_over_when_a_host_of_a_rollout_has_come_to_something(earlier: EarlierWait, is_over: bool) -> None:
+def test_a_turn_is_over_when_a_host_of_a_rollout_has_an_outcome(earlier: EarlierWait, is_over: bool) -> None:
     wait = course(earlier=earlier)
     fleet = {**agent("a", "active"), **agent("b", "waiting")}
     assert wait.look(fleet, None, 5.0, gate=gate("running", moves=1)) is None
@@ -522,18 +522,18 @@ def test_a_turn_is_over_when_a_host_of_a_rollout_has_come_to_something(earlier: 
     assert (result is not None and result.timed_out) == is_over
 
 
-def test_without_a_rollout_a_turn_is_over_a_second_after_a_host_has_come_into_another_state() -> None:
+def test_without_a_rollout_a_turn_is_over_a_second_after_a_host_has_changed_its_state() -> None:
     fleet = {**agent("a", "active"), **agent("b", "staging"), **agent("c", "fetching")}
     later = {**fleet, **agent("b", "checking")}
     latest = {**later, **agent("c", "checking")}
     wait = course(earlier=EarlierWait(told=[]))
-    # A deployment that takes no longer is told by its end.
+    # A deployment that takes no longer is reported at its end.
     assert [wait.look(fleet, None, 4.0), wait.look(later, None, 5.0), wait.left(5.0)] == [None, None, 1.0]
     assert [wait.look(later, None, 6.0), wait.look(latest, None, 6.5), wait.left(6.5)] == [None, None, 0.5]
     result = wait.look(latest, None, 7.0)
     assert result
     assert result.timed_out
-    # The next one begins with what that has shown; where nobody shows anything, it is no news.
+    # The next turn begins with what that one has shown; if nothing is shown at all, it is no news.
     shown = come_to(1, 0, ["staging", "fetching"])
     for earlier, is_over in ((EarlierWait(told=[], outcomes=shown), True), (EarlierWait(outcomes=shown), False)):
         wait = course(earlier=earlier)
@@ -552,7 +552,7 @@ def test_of_a_large_fleet_the_state_of_a_host_is_no_news() -> None:
 
 
 @pytest.mark.parametrize("phase", ["running", "soaking"])
-def test_a_rollout_that_goes_on_is_told_at_the_deadline_and_nobody_is_sent_to_roll_back(phase: str) -> None:
+def test_a_rollout_that_goes_on_is_reported_at_the_deadline_without_advice_to_roll_back(phase: str) -> None:
     wait = course(seconds=1.0)
     agents = {**agent("a", "active"), **agent("b", "waiting")}
     assert wait.look(agents, None, 0.0, gate=gate(phase)) is None
@@ -573,10 +573,11 @@ def test_a_fleet_that_has_all_proved_it_is_waited_for_while_the_rollout_soaks() 
     assert done.problem is None
 
 
-def test_a_commit_is_said_to_be_bad_only_by_its_mark() -> None:
+def test_a_rollout_that_a_person_has_halted_does_not_call_its_commit_bad() -> None:
     result = course().look(agent("a", "halted"), None, 0.0, gate=gate("halted", by="ann", reason="lunch"))
     assert result is None
     wait = course(seconds=0.0)
     halted = wait.look(agent("a", "halted"), None, 0.0, gate=gate("halted", by="ann", reason="lunch"))
     assert halted
     assert str(halted.problem).startswith("the rollout is halted by ann: lunch: a is halted")
+    assert "bad" not in str(halted.problem)

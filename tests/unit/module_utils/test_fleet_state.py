@@ -1,4 +1,4 @@
-"""What is said of a fleet: by commit, by state, by the reason of a failure."""
+"""How a fleet is described: by commit, by state, by the reason of a failure."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_where_nothing_is_published_nobody_has_proved_or_failed_it() -> None:
     assert [one["desired"] for one in found["served"]] == [False, False]
 
 
-def test_a_fleet_that_nobody_is_in_serves_nothing() -> None:
+def test_an_empty_fleet_serves_nothing() -> None:
     nothing: dict[str, Any] = {"agents": [], "served": [], "states": {}, "failures": [], "degraded": []}
     assert describe_fleet({}, 7, DESIRED) == nothing
 
 
-def test_who_is_held_or_in_trouble_is_degraded_though_the_release_is_proved() -> None:
+def test_a_host_that_is_held_or_in_trouble_is_degraded_although_the_release_is_proved() -> None:
     mark = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"}
     bad = {"znode": "/c/x", "format": "value", "state": "failed", "zxid": 5, "message": "no number"}
     trouble = ["registration not made, path=/service/web/a: no permission"]
@@ -84,7 +84,7 @@ def test_who_is_held_or_in_trouble_is_degraded_though_the_release_is_proved() ->
         **agent("a", held=mark),
         **agent("b", drained=mark, troubles=trouble),
         **agent("c", files={"/etc/x": bad}, troubles=trouble),
-        # It has not proved the release, which says more; what another program wrote is no list.
+        # d has not proved the release, which says more; the troubles of e, by another program, are not a list.
         **agent("d", "idle", held=mark),
         **agent("e", troubles=5),
     }

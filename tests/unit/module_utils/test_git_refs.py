@@ -1,4 +1,4 @@
-"""Which commit a ref of a repository is, and what is said where it is none."""
+"""Which commit a ref of a repository resolves to, and what is reported if it resolves to none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ABSENT = "0123456789" * 4
 
 
 def refusal(url: str, ref: str) -> str:
-    """Why a ref is no commit: one line."""
+    """Return why a ref does not resolve to a commit: one line."""
     with pytest.raises(CommitError) as refused:
         resolve(url, ref)
     assert "\n" not in str(refused.value)
@@ -69,7 +69,7 @@ def test_a_branch_is_not_mistaken_for_one_that_ends_alike(repository: GitReposit
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\u0085"])
-def test_a_branch_with_a_character_that_ends_a_line_for_python_is_in_nobodys_way(
+def test_a_branch_with_a_character_that_ends_a_line_for_python_does_no_harm(
     repository: GitRepository, character: str
 ) -> None:
     repository.git("branch", f"x{character}y/main")
@@ -107,7 +107,7 @@ def test_a_full_id_is_a_commit_only_where_the_repository_has_it(repository: GitR
 
 
 @pytest.mark.parametrize("kind", ["HEAD^{tree}", "HEAD:index.html"])
-def test_an_id_of_something_else_is_no_commit(repository: GitRepository, kind: str) -> None:
+def test_an_id_of_something_else_is_not_a_commit(repository: GitRepository, kind: str) -> None:
     object_id = repository.git("rev-parse", kind)
     assert f"has no commit {object_id}" in refusal(repository.url, object_id)
 
@@ -136,7 +136,7 @@ def test_digits_that_two_commits_begin_with_are_refused(repository: GitRepositor
     assert "or more than one that begins so" in refusal(repository.url, commit_id[:7])
 
 
-def test_a_server_that_gives_no_single_commit_away_is_asked_for_its_history(
+def test_a_server_that_serves_no_single_commit_is_asked_for_its_history(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_old_ssh(tmp_path / "bin")
@@ -160,7 +160,7 @@ def test_a_git_daemon_answers_and_one_that_is_down_is_named(repository: GitRepos
 
 
 @pytest.mark.parametrize("ref", ["main", ABSENT])
-def test_a_server_that_says_nothing_is_asked_no_longer_than_it_may_take(
+def test_a_silent_server_is_waited_for_no_longer_than_it_may_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ref: str
 ) -> None:
     # Without the tools that list processes, as in a small image.
@@ -178,7 +178,7 @@ def test_a_server_that_says_nothing_is_asked_no_longer_than_it_may_take(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_what_ends_the_module_ends_git_though_the_server_says_nothing(number: signal.Signals) -> None:
+def test_a_signal_that_ends_the_module_ends_git_although_the_server_is_silent(number: signal.Signals) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import resolve\n"
@@ -186,7 +186,7 @@ def test_what_ends_the_module_ends_git_though_the_server_says_nothing(number: si
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/site.git"
-        # What nohup(1) has whoever runs the tests ignore ends the module all the same.
+        # Also under nohup(1), which has the tests ignore a signal.
         words = ["env", "--default-signal", sys.executable, "-c", program, url, *sys.path]
         with subprocess.Popen(words, stderr=subprocess.DEVNULL) as module:
             server.settimeout(20)
@@ -216,7 +216,7 @@ def test_a_url_that_could_run_a_command_is_refused(url: str) -> None:
         resolve(url, "main")
 
 
-def test_a_repository_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_repository_is_named(tmp_path: Path) -> None:
     said = refusal(f"file://{tmp_path}/none", "main")
     assert said.startswith(f"url: can't read file://{tmp_path}/none: ")
     assert "does not appear to be a git repository" in said or "does not exist" in said
@@ -228,7 +228,7 @@ def test_an_empty_repository_has_no_commit(tmp_path: Path) -> None:
     assert "no branch, tag or commit HEAD" in refusal(f"file://{tmp_path}/empty", "HEAD")
 
 
-def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_machine_without_git_is_reported(repository: GitRepository, tmp_path: Path) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
         "from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError, resolve\n"
@@ -246,7 +246,7 @@ def test_a_machine_without_git_says_so(repository: GitRepository, tmp_path: Path
     assert done.stderr == ""
 
 
-def test_gitpython_is_imported_where_a_repository_is_read_and_not_by_who_only_waits(repository: GitRepository) -> None:
+def test_gitpython_is_imported_only_when_a_repository_is_read(repository: GitRepository) -> None:
     program = (
         "import sys\n"
         "from ansible_collections.zoo.deploy.plugins.modules import zk_release\n"
@@ -296,11 +296,11 @@ def test_ssh_asks_no_terminal_and_a_users_own_command_stays(
     assert ("BatchMode=yes" in called, f"{tmp_path}/own" in called) == (own is None, own is not None)
 
 
-def test_the_repository_of_who_publishes_from_a_hook_of_it_stays_as_it_is(
+def test_publishing_from_a_hook_of_a_repository_leaves_that_repository_as_it_is(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = GitRepository.create(tmp_path / "own")
-    # Asked before: the repository of these variables would answer.
+    # Read before: with these variables, their repository would answer.
     head, config = repository.head, (own.path / ".git" / "config").read_text()
     for name, value in {"GIT_DIR": own.path / ".git", "GIT_OBJECT_DIRECTORY": own.path / ".git" / "objects"}.items():
         monkeypatch.setenv(name, str(value))

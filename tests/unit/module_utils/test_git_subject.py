@@ -1,4 +1,4 @@
-"""The subject of a commit: given where that is cheap, and nowhere else."""
+"""The subject of a commit: returned where that is cheap, and nowhere else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ABSENT = "0123456789" * 4
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """What one test has asked is asked again by the next."""
+    """Forget after each test what it has asked."""
     yield
     subject_of.cache_clear()
 
@@ -32,7 +32,7 @@ def test_the_subject_of_a_commit_is_printable_and_short(repository: GitRepositor
     assert subject_of(repository.url, repository.head) == "x" * 100
 
 
-def test_a_server_is_asked_for_a_commit_where_it_leaves_out_the_files_and_for_nothing_where_it_does_not(
+def test_a_server_is_asked_for_a_commit_if_it_leaves_out_the_files_and_for_nothing_otherwise(
     repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -47,7 +47,7 @@ def test_a_server_is_asked_for_a_commit_where_it_leaves_out_the_files_and_for_no
     assert not list((tmp_path / "temporary").iterdir())
 
 
-def test_a_server_is_not_asked_for_more_where_what_it_has_said_is_not_to_be_read(
+def test_a_server_is_not_asked_for_more_if_its_answer_cannot_be_read(
     repository: GitRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: object, **_options: object) -> None:
@@ -75,13 +75,13 @@ def test_an_ssh_server_is_not_asked(repository: GitRepository, monkeypatch: pyte
     assert not note.exists()
 
 
-def test_a_server_that_says_nothing_has_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_gives_no_subject(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git_subject, "PATIENCE", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert subject_of(f"git://127.0.0.1:{server.getsockname()[1]}/site.git", ABSENT) is None
 
 
-def test_a_subject_that_git_does_not_give_is_none_and_no_error(repository: GitRepository, tmp_path: Path) -> None:
+def test_a_subject_that_git_does_not_give_is_none_and_not_an_error(repository: GitRepository, tmp_path: Path) -> None:
     assert subject_of(repository.url, ABSENT) is None
     assert subject_of(f"file://{tmp_path}/nowhere", repository.head) is None
     bundle = tmp_path / "site.bundle"

@@ -29,12 +29,12 @@ SINCE = "2026-11-29T07:00:00+00:00"
 
 
 def record(by: str = "ann", **keys: Any) -> LockRecord:
-    """A lock of somebody's."""
+    """The record of somebody's lock."""
     return LockRecord(**{"reason": "database migration", "since": SINCE, **keys, "by": by})
 
 
 def lock(by: str = "ann", **keys: Any) -> Lock:
-    """The same as it was read."""
+    """The same, as it was read."""
     return Lock(PATH, 3, record(by, **keys))
 
 
@@ -63,7 +63,7 @@ def test_a_lock_of_which_not_even_the_version_may_be_seen_counts_as_one() -> Non
     assert "permission denied" in hidden.problem
 
 
-def test_a_lock_is_read_as_it_was_written_with_what_is_not_known() -> None:
+def test_a_lock_is_read_as_it_was_written_with_unknown_keys() -> None:
     written = record(until="2026-11-29T09:00:00Z", extra={"ticket": 7})
     assert read(written.to_node()).record == written
 
@@ -130,7 +130,7 @@ def test_a_duration_is_seconds_or_has_a_unit(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "1.5h", "2 h", "h", "2w", "3651d", "999999999d", "nan", "٣m"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^expires_after: expected seconds, or a number with s, m, h or d"):
         parse_duration("expires_after", text)
 
@@ -162,7 +162,7 @@ def test_a_free_lock_or_one_that_has_expired_is_anybodys(before: Lock) -> None:
     check_may_unlock(before, "ann", NOW)
 
 
-def test_who_holds_the_lock_keeps_it_since_when_it_was_taken() -> None:
+def test_a_holder_who_locks_again_keeps_the_time_of_the_first_lock() -> None:
     later = "2026-11-29T08:00:00+00:00"
     assert plan_lock(lock(), record(since=later), NOW) == record()
     for changed in ({"reason": "more"}, {"until": "2026-11-29T09:00:00Z"}):

@@ -1,4 +1,4 @@
-"""What is made of a member's answers."""
+"""How a member's answers are parsed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_member_has_a_host_and_a_port(text: str, host: str, port: int) -> None
 
 
 @pytest.mark.parametrize("text", ["[::1", "::1]:2181", "zk1:", "zk1:x", "zk1:0", "zk1:65536", ":2181"])
-def test_what_is_no_host_and_port_is_refused(text: str) -> None:
+def test_an_invalid_host_and_port_is_refused(text: str) -> None:
     with pytest.raises(ConnectError, match="expected host:port with a port from 1 to 65535"):
         Address.parse(text)
 
@@ -58,12 +58,12 @@ def test_a_chroot_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536])
-def test_an_admin_port_that_is_none_is_refused(port: int) -> None:
+def test_an_invalid_admin_port_is_refused(port: int) -> None:
     with pytest.raises(ConnectError, match="admin_port: expected a port"):
         Question.from_options({"admin_port": port})
 
 
-def test_srvr_has_what_every_member_tells() -> None:
+def test_srvr_has_what_every_member_reports() -> None:
     assert parse_srvr(SRVR) == {
         "version": "3.8.0",
         "latency": {"min": 0.0, "avg": 11.5, "max": 21.0},
@@ -75,9 +75,9 @@ def test_srvr_has_what_every_member_tells() -> None:
     }
 
 
-def test_mntr_has_more_and_what_is_not_told_is_left_out() -> None:
+def test_mntr_has_more_and_what_is_not_reported_is_left_out() -> None:
     told: dict[str, Any] = {"version": "3.9.3", "mode": "leader"}
-    assert parse_mntr(MNTR) == told  # without the greatest, no latency
+    assert parse_mntr(MNTR) == told  # without the maximum, no latency
     assert parse_mntr(f"{MNTR}zk_max_latency\t7\nzk_synced_followers\t2\nzk_global_sessions\t30\n") == {
         **told,
         "latency": {"min": 0.0, "avg": 0.5, "max": 7.0},
@@ -86,8 +86,8 @@ def test_mntr_has_more_and_what_is_not_told_is_left_out() -> None:
     }
 
 
-def test_what_is_no_number_is_a_problem_and_a_version_is_a_text() -> None:
-    """Another program may have the AdminServer's port."""
+def test_a_value_that_is_not_a_number_is_a_problem_and_a_version_is_a_string() -> None:
+    """Another program may answer at the AdminServer's port."""
     assert monitored({"version": 5}) == {"version": "5"}
     assert monitored({"version": None}) == {"version": "None"}
     wrong: tuple[dict[str, Any], ...] = (
@@ -107,7 +107,7 @@ def test_an_answer_that_is_nested_too_deeply_is_a_problem(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("answer", ["", "This ZooKeeper instance is not currently serving requests\n"])
-def test_an_answer_of_a_member_that_does_not_serve_tells_nothing(answer: str) -> None:
+def test_the_answer_of_a_member_that_does_not_serve_has_nothing(answer: str) -> None:
     assert parse_srvr(answer) == parse_mntr(answer) == {}
 
 
@@ -116,7 +116,7 @@ def test_what_a_member_calls_itself_does_nothing_to_a_terminal() -> None:
     assert said == {"version": "3.8?[2J", "mode": "lea?der"}
 
 
-def test_what_is_no_member_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_of_another_program_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(member, "_exchange", lambda *_given: "hello \x1b[2J \u202eyou\n".encode())
     said = ask_member(Address("zk1", "zk1", 2181), Question(1.0, None, 0, None))
     assert said == {"member": "zk1", "problem": "hello ?[2J ?you"}

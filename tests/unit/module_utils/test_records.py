@@ -1,4 +1,4 @@
-"""The records in the znodes: what they carry, what they keep, what they refuse and how they say so."""
+"""The records in the znodes: what they carry, what they keep, what they refuse and how they report that."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_full_commit_id_is_taken_and_written_in_lower_case(commit_id: str) -> 
         "\u0660" * 40,
     ],
 )
-def test_anything_but_40_or_64_hex_digits_is_no_commit(commit_id: str) -> None:
+def test_anything_but_40_or_64_hex_digits_is_not_a_commit(commit_id: str) -> None:
     with pytest.raises(InvalidRelease, match=r"^commitId: expected 40 or 64 hex digits, got "):
         Release.from_node(node(commitId=commit_id))
 
@@ -277,7 +277,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
         (b"x" * 2_000_000, "2000000 bytes: expected at most"),
     ],
 )
-def test_data_that_is_no_json_object_is_refused_by_one_short_line(data: bytes | None, problem: str) -> None:
+def test_data_that_is_not_a_json_object_is_refused_in_one_short_line(data: bytes | None, problem: str) -> None:
     with pytest.raises(InvalidRecord) as raised:
         parse_object(data)
     message = str(raised.value)
@@ -287,7 +287,7 @@ def test_data_that_is_no_json_object_is_refused_by_one_short_line(data: bytes | 
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_a_number_that_json_has_not_is_not_written(number: float) -> None:
+def test_a_number_that_json_does_not_have_is_not_written(number: float) -> None:
     release = Release.from_object({**SEED, "rollout": {"from": number}})
     with pytest.raises(InvalidRecord, match=r'^NaN and Infinity are not JSON, got \{.*"from": (NaN|Infinity)\}\}$'):
         release.to_node()
@@ -331,7 +331,7 @@ def test_a_status_is_written_with_its_keys_and_without_those_not_set() -> None:
 
 
 @pytest.mark.parametrize("state", ["", "ACTIVE", "done", None, 1, [], {}])
-def test_a_state_that_is_none_is_refused(state: Any) -> None:
+def test_an_unknown_state_is_refused(state: Any) -> None:
     with pytest.raises(InvalidRecord, match=r"^state: expected one of idle, "):
         AgentStatus.from_object({"name": "web1", "state": state})
 
@@ -369,7 +369,7 @@ def test_a_message_that_fits_is_kept_as_it_is() -> None:
     assert AgentStatus(message="x" * MAX_MESSAGE).message == "x" * MAX_MESSAGE
 
 
-def test_a_message_that_is_no_text_for_a_znode_is_made_one() -> None:
+def test_a_message_that_a_znode_cannot_hold_is_escaped() -> None:
     status = AgentStatus(message="b\udcffd")
     assert json.loads(status.to_node())["message"] == "b\\udcffd"
 
@@ -403,7 +403,7 @@ def test_the_znodes_of_an_application() -> None:
 
 
 @pytest.mark.parametrize("root", ["", "/", "app", "/app/", "//app", "/app/../x", "/app/.", "/a\0b", "/a\nb"])
-def test_an_application_whose_path_is_none_is_refused(root: str) -> None:
+def test_an_application_with_an_invalid_path_is_refused(root: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^(path|app)\b"):
         AppPaths(root)
 

@@ -1,4 +1,4 @@
-"""What each publication has come to."""
+"""The outcome of each publication."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def entry(generation: int, commit_id: str = ONE, **extra: str) -> HistoryEntry:
     )
 
 
-def test_a_day_is_told_from_the_newest_on() -> None:
+def test_a_history_is_described_newest_first() -> None:
     history = [
         entry(5, ONE, rolledBackFrom=TWO),
         entry(4, TWO),
@@ -40,7 +40,7 @@ def test_a_day_is_told_from_the_newest_on() -> None:
     ]
 
 
-def test_of_entries_that_were_copied_in_one_transaction_the_newest_has_what_the_rollout_came_to() -> None:
+def test_of_entries_that_were_copied_in_one_transaction_the_newest_has_the_outcome_of_the_rollout() -> None:
     history = [entry(7, TWO), entry(7, ONE)]
     rollouts = {7: RolloutRecord(phase="done", fleet=1, counts={PROVED: 1})}
     assert outcomes(history, 7, rollouts, ()) == [["proved"], []]
@@ -58,7 +58,7 @@ def test_of_entries_that_were_copied_in_one_transaction_the_newest_has_what_the_
         ("done", ["proved"], ["proved"]),
     ],
 )
-def test_a_phase_that_goes_on_is_that_of_the_desired_release_only(
+def test_an_unfinished_phase_is_that_of_the_desired_release_only(
     phase: str, desired: list[str], superseded: list[str]
 ) -> None:
     rollouts = {1: RolloutRecord(phase=phase, fleet=1, counts={PROVED: 1})}
@@ -81,6 +81,6 @@ def test_a_rollout_that_is_done_without_a_host_that_proved_the_release_has_not_p
     assert outcomes([entry(2)], 2, {2: RolloutRecord(phase="done", fleet=3)}, ()) == [["done on no host"]]
 
 
-def test_of_what_nobody_has_noted_nothing_is_said() -> None:
+def test_nothing_is_reported_about_a_publication_without_a_record() -> None:
     assert outcomes([entry(2), entry(1)], 2, {}, ()) == [[], []]
     assert outcomes([], None, {}, ()) == []

@@ -1,4 +1,4 @@
-"""What a record's signature is of, which serials may follow, and what is refused."""
+"""What a record's signature covers, which serials may follow, and what is refused."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def release(**extra: Any) -> Release:
 
 
 def signed(serial: Any = 1, **extra: Any) -> Release:
-    """One with all that a signed record has."""
+    """A release with all that a signed record has."""
     return with_signature(numbered(APP, release(**extra), serial, extra.get("notAfter")), f"{ARMOUR}\n")
 
 
 def accepted(serial: int, digest: str = "d", commit_id: str = COMMIT) -> Accepted:
-    """What a host remembers."""
+    """What a host remembers of a record that it has accepted."""
     return Accepted(serial, digest, "https://git.example.com/business.git", commit_id, "site")
 
 
@@ -204,7 +204,7 @@ def test_a_host_goes_back_to_what_it_has_missed_and_to_nothing_older(
 
 
 def next_of(mine: list[Any], others: list[Any], *, is_sure: bool) -> int:
-    """The serial that follows records which count, and others that are signed too and do not."""
+    """The serial that follows records that count and others that are signed too but do not count."""
     counting = [*map(signed, mine)]
     published = [release(), *map(signed, others), *counting]
     return next_serial(published, "the key K", lambda one: one in counting, is_sure=is_sure)
@@ -232,7 +232,7 @@ def test_the_next_serial_is_one_above_the_highest_that_counts(
     assert next_of(mine, others, is_sure=is_sure) == expected
 
 
-def test_who_knows_all_who_may_sign_leaves_others_records_out_of_account() -> None:
+def test_a_publisher_who_knows_all_signers_ignores_the_records_of_others() -> None:
     assert next_of([5], [6, 1_000_005, HIGHEST_SERIAL], is_sure=True) == 6
 
 
@@ -244,7 +244,7 @@ def test_who_knows_all_who_may_sign_leaves_others_records_out_of_account() -> No
         ([], [6], True, "give serial, one that is above what hosts have accepted"),
     ],
 )
-def test_where_it_is_not_known_what_hosts_have_accepted_a_person_has_to_say(
+def test_a_person_must_give_the_serial_if_it_is_not_known_what_hosts_have_accepted(
     mine: list[Any], others: list[Any], is_sure: bool, remedy: str
 ) -> None:
     reason = rf"^serial: the record with the highest one, 6, is not signed by the key K; {remedy}"
@@ -281,7 +281,7 @@ def test_a_record_is_renewed_once_half_of_its_time_is_over(
     assert ends_soon(published, NOW, timedelta(days=lasts) if lasts else None) is expected
 
 
-def test_a_release_that_is_numbered_anew_keeps_nothing_of_its_earlier_signature() -> None:
+def test_a_release_that_is_numbered_again_keeps_nothing_of_its_earlier_signature() -> None:
     earlier = signed(3, notAfter=LATER, subject="A fix")
     assert unsigned(earlier) == release(subject="A fix")
     again = numbered(APP, earlier, 9, None)

@@ -1,4 +1,4 @@
-"""What a publisher who signs takes from the ensemble; ssh-keygen is the real one."""
+"""What a publisher who signs trusts in the ensemble, with the real ssh-keygen."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ Record = Callable[..., Release]
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who publishes."""
+    """The publisher."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Signer:
-    """Who publishes too."""
+    """Another publisher."""
     return Signer(tmp_path, "other")
 
 
 @pytest.fixture
 def file(tmp_path: Path, signer: Signer, other: Signer) -> Path:
-    """The file of both."""
+    """The file of both signers."""
     path = tmp_path / "signers"
     path.write_text(signer.line + other.line)
     return path
@@ -62,13 +62,13 @@ def file(tmp_path: Path, signer: Signer, other: Signer) -> Path:
 
 @pytest.fixture
 def trust(signer: Signer, file: Path) -> ReleaseTrust:
-    """The trust of one who knows all who may publish."""
+    """The trust of a publisher who knows all who may publish."""
     return ReleaseTrust(PATHS, str(signer.key), str(file))
 
 
 @pytest.fixture
 def record(signer: Signer) -> Record:
-    """A signed record of a commit; `by` is who has signed it, `app` the application."""
+    """A function that makes a signed record of a commit; `by` is the signer, `app` the application."""
 
     def make(commit_id: str, serial: int, by: Signer = signer, app: str = PATHS.root, **keys: Any) -> Release:
         content = {"url": URL, "commitId": commit_id, "relativePath": "site", **keys}
@@ -79,17 +79,17 @@ def record(signer: Signer) -> Record:
 
 
 def in_days(number: float) -> str:
-    """A time so many days from now."""
+    """The time that is this number of days from now."""
     return (datetime.now(timezone.utc) + timedelta(days=number)).isoformat(timespec="seconds")
 
 
 def forged(release: Release, **keys: Any) -> Release:
-    """The same with a signature that nobody has made."""
+    """The same release with a forged signature."""
     return replace(release, extra={**release.extra, "signature": JUNK, **keys})
 
 
 @pytest.mark.parametrize("half", ["", ".pub"])
-def test_who_knows_only_the_own_key_trusts_nobody_else(
+def test_a_publisher_who_knows_only_their_own_key_trusts_nobody_else(
     signer: Signer, other: Signer, record: Record, half: str
 ) -> None:
     alone = ReleaseTrust(PATHS, f"{signer.key}{half}", None)
@@ -112,7 +112,7 @@ def test_a_key_whose_public_half_is_not_known_needs_the_file_of_signers(tmp_path
     ReleaseTrust(PATHS, str(locked), str(file))
 
 
-def test_nothing_is_taken_from_a_record_that_nobody_trusted_has_signed_as_it_is(
+def test_nothing_is_taken_from_a_record_that_no_trusted_signer_has_signed_as_it_is(
     trust: ReleaseTrust, record: Record, tmp_path: Path
 ) -> None:
     good = record(GOOD, 3)
@@ -131,11 +131,11 @@ def test_nothing_is_taken_from_a_record_that_nobody_trusted_has_signed_as_it_is(
 
 
 def history_of(*releases: Release | None) -> list[HistoryEntry]:
-    """A history with these, the newest first."""
+    """A history of these releases, the newest first."""
     return [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(releases)]
 
 
-def test_what_counts_of_a_history_comes_by_its_serials(
+def test_what_counts_of_a_history_is_ordered_by_serials(
     signer: Signer, file: Path, other: Signer, record: Record
 ) -> None:
     releases = [record(BAD, 2), forged(record(BAD, 9)), record(GOOD, 4, other), None, Release(URL, BAD, "site")]
@@ -144,7 +144,7 @@ def test_what_counts_of_a_history_comes_by_its_serials(
     assert [one and one.extra["serial"] for one in found] == [4, 2]
 
 
-def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known(
+def test_serials_follow_what_is_signed_and_must_be_given_if_that_is_not_known(
     signer: Signer, file: Path, other: Signer, record: Record
 ) -> None:
     mine, others, made_up = record(GOOD, 3), record(GOOD, 4, other), forged(record(BAD, 2**53 - 2))
@@ -159,7 +159,7 @@ def test_serials_follow_what_is_signed_and_are_asked_for_where_that_is_not_known
             next_of(current, *history, signers=signers)
 
 
-def test_a_serial_that_is_given_is_one_that_hosts_follow(signer: Signer, file: Path, record: Record) -> None:
+def test_a_given_serial_must_be_one_that_hosts_follow(signer: Signer, file: Path, record: Record) -> None:
     trust = ReleaseTrust(PATHS, str(signer.key), str(file), history_of(record(GOOD, 3), forged(record(BAD, 5_000_000))))
     trust.check_given(record(BAD, 2), 4)
     trust.check_given(record(BAD, 2), 3 + LEAP)
@@ -182,7 +182,7 @@ def test_a_signed_record_that_is_published_again_after_a_later_one_does_not_coun
     assert not trust.needs_signature(later, None)
 
 
-def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_not_for_long(
+def test_what_is_published_is_renewed_if_its_signature_does_not_count_or_not_for_long(
     trust: ReleaseTrust, file: Path, signer: Signer, other: Signer, record: Record
 ) -> None:
     month = timedelta(days=30)
@@ -193,7 +193,7 @@ def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_
     assert trust.needs_signature(record(GOOD, 1, notAfter=in_days(14)), month)
     assert not trust.needs_signature(record(GOOD, 1, notAfter=in_days(16)), month)
     assert trust.needs_signature(record(GOOD, 1, notAfter=in_days(-1)), None)
-    # A key that has got its end is replaced by the next publication, whose serial follows what it has signed.
+    # An expired key is replaced at the next publication, whose serial follows what it has signed.
     name, key = other.line.split(" ", 1)
     file.write_text(f'{signer.line}{name} valid-before="{yesterday()}" {key}')
     replaced = ReleaseTrust(PATHS, str(signer.key), str(file))
@@ -207,7 +207,7 @@ def test_what_is_published_is_renewed_where_its_signature_does_not_count_now_or_
 
 
 def yesterday() -> str:
-    """That day, as a file of signers has it."""
+    """Yesterday's date in the format of a file of signers."""
     return in_days(-1)[:10].replace("-", "")
 
 
@@ -248,7 +248,7 @@ def test_nobody_is_asked_for_a_passphrase(tmp_path: Path, monkeypatch: pytest.Mo
     assert not asked.exists()
 
 
-def test_where_ssh_keygen_is_not_there_nothing_is_signed(
+def test_without_ssh_keygen_nothing_can_be_verified(
     trust: ReleaseTrust, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = record(GOOD, 1)
@@ -262,7 +262,7 @@ def given(signer: Signer, **options: Any) -> dict[str, Any]:
     return {"sign_with": str(signer.key), "signers": None, "sign_days": None, "serial": None, **options}
 
 
-def test_only_who_signs_trusts_anybody_and_renews(
+def test_only_a_publisher_who_signs_trusts_anybody_and_renews(
     signer: Signer, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**given(signer), "sign_with": None}
@@ -286,7 +286,7 @@ def test_only_who_signs_trusts_anybody_and_renews(
         ({"sign_days": 0.0}, "sign_days: expected more than 0"),
     ],
 )
-def test_options_that_can_not_be_followed_are_refused(signer: Signer, options: dict[str, Any], reason: str) -> None:
+def test_options_that_cannot_be_followed_are_refused(signer: Signer, options: dict[str, Any], reason: str) -> None:
     check_signing(given(signer, signers=str(signer.key), serial=10**15))
     with pytest.raises(InvalidRecord, match=f"^{reason}"):
         check_signing(given(signer, **options))

@@ -18,7 +18,7 @@ RELEASE = Release("https://git.example/shop.git", "a" * 40, "shop")
 
 
 class Copied:
-    """A client of an ensemble that has these entries, as many as it has made there; `races` comes before each write."""
+    """A client of an ensemble into which these entries were copied; `races` runs before each write."""
 
     def __init__(self, numbers: range, races: Callable[[], None] = lambda: None) -> None:
         self.entries = {f"release-{number:010d}" for number in numbers}
@@ -28,7 +28,7 @@ class Copied:
         self._races = races
 
     def ensure_path(self, path: str) -> None:
-        """All directories are there."""
+        """All directories exist."""
 
     def exists(self, _path: str) -> Any:
         """What is published."""
@@ -42,12 +42,12 @@ class Copied:
         return (names, SimpleNamespace(cversion=2 * self.made - len(names))) if include_data else names
 
     def delete_async(self, path: str) -> Any:
-        """An entry goes."""
+        """Delete an entry."""
         self.entries.remove(path.rpartition("/")[2])
         return SimpleNamespace(wait=lambda: None)
 
     def transaction(self) -> Any:
-        """One that publishes: the server numbers an entry by how many were made below its parent."""
+        """A transaction that publishes: the server numbers an entry by how many were created below its parent."""
         asked: dict[str, Any] = {}
 
         def commit() -> list[Any]:
@@ -70,7 +70,7 @@ class Copied:
 
 
 @pytest.mark.parametrize("first", [1, 10, 50, 200])
-def test_a_release_is_published_where_the_history_was_copied_and_the_server_counts_anew(first: int) -> None:
+def test_a_release_is_published_where_the_history_was_copied_and_the_server_counts_from_the_start(first: int) -> None:
     client, last = Copied(range(first, first + HISTORY_LIMIT)), first + HISTORY_LIMIT
     for number in range(3):
         before = Published(generation=client.last_zxid, version=client.version)
@@ -79,7 +79,7 @@ def test_a_release_is_published_where_the_history_was_copied_and_the_server_coun
         assert len(client.entries) == HISTORY_LIMIT
 
 
-def test_of_two_who_publish_there_at_once_one_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_simultaneous_publishers_is_overtaken(monkeypatch: pytest.MonkeyPatch) -> None:
     def other_publishes() -> None:
         client.version += 1
 
@@ -91,7 +91,7 @@ def test_of_two_who_publish_there_at_once_one_is_overtaken(monkeypatch: pytest.M
         publish(client, PATHS, RELEASE, BEFORE)
 
 
-def test_who_may_not_read_the_history_leaves_its_numbers_to_the_server() -> None:
+def test_a_publisher_who_may_not_read_the_history_leaves_its_numbers_to_the_server() -> None:
     client = Copied(range(3))
     client.may_read = False
     publish(client, PATHS, RELEASE, BEFORE)

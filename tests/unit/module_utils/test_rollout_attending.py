@@ -1,4 +1,4 @@
-"""Of what a promotion with gates is to warn."""
+"""What a promotion with gates warns about."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ STEPS: list[dict[str, Any]] = [{"hosts": 1}, {"hosts": 2, "soak": 60}]
         (True, 0, False),
     ],
 )
-def test_gates_are_asked_once_where_no_later_step_waits_for_them(plan: Any, step: int, warns: bool) -> None:
+def test_a_promotion_warns_that_gates_are_asked_once_if_no_later_step_waits_for_them(
+    plan: Any, step: int, warns: bool
+) -> None:
     release, stable = (Release("https://git.example.org/shop", letter * 40, "shop") for letter in "ba")
     state = replace(begin(release, plan, stable, 4), step=step)
     warning = why_ungated(state)
     assert bool(warning) == warns
-    # Where only earlier steps have gates, it was published with some.
+    # If only earlier steps have gates, it was published with some.
     assert (warning or "").startswith("the rollout asks no gates any more: " if warns else "")

@@ -98,12 +98,12 @@ class Host:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether it is on its way, and comes to nothing."""
+        """Whether it is on its way, and never finishes."""
         return self.hangs and self.able and self.entry in IN_FLIGHT
 
 
 class Write(NamedTuple):
-    """What somebody is about to write, by compare-and-set of the version that it has read."""
+    """What somebody is about to write, by compare-and-set on the version that was read."""
 
     version: int
     event: Event
@@ -147,7 +147,7 @@ class History:
     # --- a release is published
 
     def publish(self) -> None:
-        """A rollout of a new release, or of an earlier one, takes the place of the one that was there."""
+        """A rollout of a new release, or of an earlier one, replaces the current one."""
         if len(self.releases) > 1:
             self.rollouts[max(self.releases)] = self.state
         release = self._any_release()
@@ -209,10 +209,10 @@ class History:
         """The release that hosts have while they wait."""
         return str(self.state.stable["commitId"]) if self.state.stable else None
 
-    # --- who acts decides, and writes now or later
+    # --- each actor decides, and writes now or later
 
     def put(self, event: Event, late: bool = False) -> Decision:
-        """Somebody decides what comes of an event and writes it, or is late to."""
+        """Somebody decides about an event and writes the decision, now or late."""
         decision = decide(self.plan, self.state, event)
         self.events += 1
         if decision.state is self.state:
@@ -227,7 +227,7 @@ class History:
         return decision
 
     def write_late(self) -> None:
-        """Somebody who has read the state a while ago writes; it fails where another was faster."""
+        """Somebody who has read the state a while ago writes, which fails if another was faster."""
         if self.late:
             write = self.late.pop(self.chance.randrange(len(self.late)))
             if write.version == self.version:
@@ -254,7 +254,7 @@ class History:
         if after.moves != before.moves:
             self.moved_at = self.now
             self.reached.clear()
-        # Who comes back to where it was has come no further.
+        # A host that returns to where it was has made no progress.
         self.reached.setdefault(self._mark(after), self.now)
 
     @staticmethod
@@ -262,7 +262,7 @@ class History:
         return (state.given_up, state.departed, *state.counts.values())
 
     def _run(self, host: Host, event: Ask | Has | Outcome | Withdraw) -> None:
-        """What a host runs after its entry has changed."""
+        """Set what a host runs after its entry has changed."""
         if host.entry == PROVED:
             host.runs = self.commit
         elif host.entry in FAILURES and event.entry in {ADMITTED, URGENT}:
@@ -272,7 +272,7 @@ class History:
 
     @staticmethod
     def _remember(host: Host, event: Ask | Has | Outcome | Withdraw) -> None:
-        """What the entry of a host says of it."""
+        """Remember what the entry of a host says about it."""
         if isinstance(event, Outcome) and event.is_given_up:
             host.message = event.message if host.entry else None
             host.gave_up = bool(host.entry) and HostEntry(str(host.entry), message=host.message).is_given_up
@@ -281,7 +281,7 @@ class History:
             before = HostEntry(event.entry, message=host.message) if event.entry else None
             host.message = before.next_message if before else None
 
-    # --- the rules, said once more
+    # --- the rules, stated once more
 
     def _check(self, before: RolloutRecord, write: Write) -> None:
         after, event = write.decision.state, write.event
@@ -313,7 +313,7 @@ class History:
             assert 2 * after.had <= after.fleet
 
     def _check_place(self, before: RolloutRecord, event: Ask, entry: str) -> None:
-        """A host was given a place."""
+        """Check that a host may be given its place."""
         if entry == RETURNING:
             if event.leaves:
                 assert before.counts[RETURNING] < before.places
@@ -389,7 +389,7 @@ class History:
             assert (after.waits_for == GATES) == gate
 
     def _is_full(self) -> bool:
-        """Whether nobody is in flight, and no host is left to the open step, or to the way back."""
+        """Whether no host is in flight, and none is left for the open step or for the way back."""
         hosts = self.hosts.values()
         if any(host.entry in IN_FLIGHT for host in hosts):
             return False
@@ -405,7 +405,7 @@ class History:
     # --- what may happen
 
     def step(self) -> None:
-        """Anything that may happen."""
+        """Let anything happen that may."""
         self.now += PAUSES[int(self.chance.random() * len(PAUSES))]
         weights = WEIGHTS[self.state.phase in OVER]
         HAPPENINGS[bisect.bisect(weights, self.chance.random() * weights[-1])](self)
@@ -421,7 +421,7 @@ class History:
         setattr(host, attribute, self.chance.random() < (0.7 if attribute == "live" else 0.3))
 
     def command(self) -> None:
-        """A person wants something."""
+        """A person gives a command."""
         verb = self.chance.choice(["promote", "promote", "pause", "halt"])
         self.put(Command(verb, "ann", "because", force=self.chance.random() < 0.5), self._is_late())
 
@@ -451,7 +451,7 @@ class History:
         self.ask_as(self._any_name(), self._is_late())
 
     def ask_as(self, name: str, late: bool = False) -> None:
-        """A host does what it can: it says what it has, asks for a place, goes where all may go."""
+        """A host does what it can: it reports what it has, asks for a place, or goes where all may go."""
         host = self.hosts[name]
         if not host.able:
             return
@@ -474,11 +474,11 @@ class History:
         )
 
     def come_to(self) -> None:
-        """Any host may come to an outcome."""
+        """Any host may reach an outcome."""
         self.come_to_as(self._any_name(), self._is_late(), self.chance.random())
 
     def come_to_as(self, name: str, late: bool = False, luck: float = 1.0) -> None:
-        """A host that is on its way comes to an outcome; one that has disappeared is found to be lost."""
+        """A host that is on its way reaches an outcome; one that has disappeared is found to be lost."""
         host = self.hosts[name]
         if not host.live:
             if host.entry in IN_FLIGHT:
@@ -518,7 +518,7 @@ class History:
             self.seen[clock] = due.of, self.now
 
     def look(self, of: tuple[int, ...], waited: float) -> None:
-        """A clock has seen so many seconds pass: it gives up who has come to nothing, or moves the rollout on."""
+        """A clock has seen so many seconds pass: it gives up a host that does not finish, or moves the rollout on."""
         due = timer(self.plan, self.state)
         slow = sorted(name for name, host in self.hosts.items() if host.entry in IN_FLIGHT)
         if due and due.of == of and waited >= due.seconds and gives_up(self.state):
@@ -533,9 +533,9 @@ class History:
     # --- the end
 
     def settle(self) -> None:
-        """From now on nothing goes wrong, but that some hang for ever, and a person promotes what waits for one.
+        """From now on nothing fails, except that some hosts hang forever, and a person promotes what waits for one.
 
-        The rollout comes to its end.
+        The rollout ends.
         """
         self.calm = True
         hang = self.chance.choice([0.0, 0.0, 0.1, 1.0])
@@ -597,14 +597,14 @@ WEIGHTS = [list(itertools.accumulate(weights)) for weights in zip(*_CHANCES.valu
 
 
 def any_history(seed: int) -> History:
-    """A fleet of up to 30 hosts."""
+    """A history of a fleet of up to 30 hosts."""
     chance = random.Random(seed)
     return History(chance, {f"h{number}": Host(chance.choice("abc")) for number in range(chance.randint(1, 30))})
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_no_history_breaks_a_rule_and_each_rollout_ends_or_is_halted(block: int) -> None:
-    """Hosts die, return, fail, fall ill, are held, join; people promote, pause, halt; releases and rollbacks come."""
+    """Hosts die, return, fail, fall ill, are held, join. People promote, pause, halt. Releases and rollbacks come."""
     for seed in range(FIRST + block * HISTORIES // BLOCKS, FIRST + (block + 1) * HISTORIES // BLOCKS):
         history = any_history(seed)
         try:

@@ -1,4 +1,4 @@
-"""A `rollout` as people write it: what it means, and what is said where nobody could follow it."""
+"""A `rollout` as people write it: what it means, and what is reported if it can't be followed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_unattended_plan_waits_for_no_gates() -> None:
 
 
 @pytest.mark.parametrize("content", [True, {}, {"a later version's": "key"}])
-def test_where_nothing_is_said_it_is_one_host_at_a_time_and_no_failure_is_accepted(content: Any) -> None:
+def test_by_default_it_is_one_host_at_a_time_and_no_failure_is_accepted(content: Any) -> None:
     plan = read_plan(content)
     assert plan == Plan()
     assert plan.places(1_000) == 1
@@ -71,7 +71,7 @@ def test_where_nothing_is_said_it_is_one_host_at_a_time_and_no_failure_is_accept
 
 
 @pytest.mark.parametrize("content", [False, None])
-def test_false_is_no_rollout(content: Any) -> None:
+def test_false_is_not_a_rollout(content: Any) -> None:
     assert read_plan(content) is None
 
 
@@ -152,13 +152,13 @@ def test_there_is_one_place_at_least_and_a_percentage_is_never_exceeded(share: A
         ({"onFailure": ["halt"]}, 'rollout.onFailure: expected halt or rollback, got ["halt"]'),
     ],
 )
-def test_what_nobody_can_follow_is_refused_by_its_key(content: Any, message: str) -> None:
+def test_a_plan_that_cannot_be_followed_is_refused_by_its_key(content: Any, message: str) -> None:
     with pytest.raises(InvalidRollout) as caught:
         read_plan(content)
     assert str(caught.value) == message
 
 
-def test_there_are_not_more_steps_than_anybody_needs() -> None:
+def test_the_number_of_steps_is_limited() -> None:
     assert len(plan_of(steps=[{"hosts": 1}] * MAX_STEPS).steps) == MAX_STEPS + 1
     with pytest.raises(InvalidRollout, match=r"^rollout\.steps: expected a list of at most 100 steps, got "):
         plan_of(steps=[{"hosts": 1}] * (MAX_STEPS + 1))
@@ -168,7 +168,7 @@ def test_there_are_not_more_steps_than_anybody_needs() -> None:
     "text",
     ["slowly", "[" * 100_000, '{"from": NaN}', '{"from": 1e999}', {"from": float("nan")}, {"from": [float("inf")]}],
 )
-def test_what_is_no_json_is_refused(text: Any) -> None:
+def test_a_rollout_that_is_not_json_is_refused(text: Any) -> None:
     with pytest.raises(InvalidRollout, match=r"^rollout: expected an object, true or false, got "):
         parsed_rollout(text)
 
@@ -181,7 +181,7 @@ def test_what_is_no_json_is_refused(text: Any) -> None:
         ({"steps": [{"hosts": 1, "puase": True}]}, 'rollout.steps[0]: no such key "puase"; expected one of hosts, '),
     ],
 )
-def test_who_publishes_a_plan_misspells_no_key(content: Any, message: str) -> None:
+def test_a_plan_with_a_misspelt_key_is_not_published(content: Any, message: str) -> None:
     read_plan(content)
     with pytest.raises(InvalidRollout) as refused:
         check_publishable(content)
@@ -196,10 +196,10 @@ def test_who_publishes_a_plan_misspells_no_key(content: Any, message: str) -> No
         ({"minHealthy": 60, "progressDeadline": 59.5}, 60, 59.5),
     ],
 )
-def test_who_publishes_a_plan_leaves_hosts_the_time_to_prove_the_release(
+def test_a_plan_that_leaves_hosts_no_time_to_prove_the_release_is_not_published(
     content: Any, healthy: float, deadline: float
 ) -> None:
-    """A healthy release would be halted, or taken back. Agents follow it as they always have."""
+    """A healthy release would be halted or rolled back. Agents still follow such a plan."""
     read_plan(content)
     with pytest.raises(InvalidRollout) as refused:
         check_publishable(content)

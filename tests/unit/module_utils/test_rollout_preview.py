@@ -1,4 +1,4 @@
-"""Which hosts a release would change, and in which step; with the rules themselves, for the numbers."""
+"""Which hosts a release would change, and in which step; the numbers are checked with the rules themselves."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def plan(*steps: dict[str, Any], **keys: Any) -> Plan:
 
 
 def short(found: Preview) -> list[tuple[list[str], int, int]]:
-    """Who changes in each step, the fewest and the most."""
+    """The hosts that change in each step, the fewest and the most."""
     return [(step.hosts, step.fewest, step.count) for step in found.steps]
 
 
 def fixed(*names: str) -> tuple[list[str], int, int]:
-    """A step of which it is known whom it takes."""
+    """A step whose hosts are known."""
     return list(names), len(names), len(names)
 
 
 def anybody(fewest: int, most: int | None = None) -> tuple[list[str], int, int]:
-    """A step that takes whoever comes first."""
+    """A step that takes the hosts that come first."""
     return [], fewest, fewest if most is None else most
 
 
@@ -71,7 +71,7 @@ def anybody(fewest: int, most: int | None = None) -> tuple[list[str], int, int]:
         ([{"labels": A}, {"hosts": 3}], [fixed("web1", "web2"), anybody(1), anybody(1)]),
     ],
 )
-def test_each_step_says_whom_it_takes_or_how_many(
+def test_each_step_names_its_hosts_or_their_number(
     steps: list[dict[str, Any]], expected: list[tuple[list[str], int, int]]
 ) -> None:
     assert short(preview(plan(*steps), FLEET, [])) == expected
@@ -88,7 +88,7 @@ def test_without_a_plan_all_switch_at_once() -> None:
     ]
 
 
-def test_who_has_it_already_fills_a_step_by_number_if_it_is_the_first_to_say_so_and_who_is_held_none() -> None:
+def test_a_host_that_has_the_release_may_fill_a_step_by_number_and_a_held_one_fills_none() -> None:
     fleet = {**FLEET, "web1": LiveHost(A, has_it=True), "web2": LiveHost(A, is_held=True)}
     found = preview(plan({"hosts": 1}, {"hosts": 2}, {"labels": A}), fleet, ["web5", "web0"], places=2)
     assert short(found) == [anybody(0, 1), anybody(0, 2), fixed(), anybody(0, 1)]
@@ -105,7 +105,7 @@ def test_who_has_it_already_fills_a_step_by_number_if_it_is_the_first_to_say_so_
     ]
 
 
-def test_a_percentage_is_of_the_fleet_with_those_who_are_missing() -> None:
+def test_a_percentage_is_of_the_fleet_including_missing_hosts() -> None:
     missing = [f"gone{number}" for number in range(4)]
     assert short(preview(plan({"hosts": "25%"}), FLEET, missing)) == [anybody(2), anybody(2)]
     (line, *_others) = preview(plan({"hosts": "25%", "soak": 5, "pause": True}), FLEET, missing).lines()[1:]
@@ -123,13 +123,13 @@ def test_a_held_host_that_has_it_is_there_already() -> None:
     )
 
 
-def test_a_fleet_of_nobody_changes_nothing() -> None:
+def test_an_empty_fleet_changes_nothing() -> None:
     found = preview(plan({"hosts": 1}), {}, [])
     assert short(found) == [fixed(), fixed()]
     assert found.lines() == ["0 hosts would change"]
 
 
-def test_the_lines_name_who_may_be_left() -> None:
+def test_the_lines_name_the_hosts_that_may_be_left() -> None:
     assert preview(plan({"hosts": 1}, {"labels": A}), FLEET, [], places=3).lines() == [
         "4 hosts would change, 3 at a time",
         "step 1 of 3, 1 host in all: 1, whichever comes first",
@@ -138,7 +138,7 @@ def test_the_lines_name_who_may_be_left() -> None:
     ]
 
 
-def test_a_rollout_that_goes_on_takes_whom_earlier_steps_have_left() -> None:
+def test_a_rollout_that_goes_on_takes_the_hosts_that_earlier_steps_have_left() -> None:
     entered = {**FLEET, "web1": LiveHost(A, is_entered=True), "web3": LiveHost(B, has_it=True, is_entered=True)}
     steps = plan({"hosts": 1}, {"labels": A}, {"hosts": 3})
     assert short(preview(steps, entered, [], first=1)) == [fixed("web2"), fixed(), fixed("web4")]
@@ -172,7 +172,7 @@ RELEASE, STABLE = Release("u", "1" * 40, "p"), Release("u", "2" * 40, "p")
 
 
 def followed(content: dict[str, Any], fleet: dict[str, LiveHost], random_: random.Random) -> list[list[str]]:
-    """Who changes in each step where a fleet follows the rules, whoever comes first."""
+    """The hosts that change in each step if a fleet follows the rules, in a random order."""
     state, entries = begin(RELEASE, content, STABLE, len(fleet)), dict[str, str]()
     steps, silent = state.parsed_plan(), [name for name, host in fleet.items() if host.has_it]
     random_.shuffle(silent)
@@ -183,7 +183,7 @@ def followed(content: dict[str, Any], fleet: dict[str, LiveHost], random_: rando
         able = [name for name in fleet if name not in entries and name not in held and not fleet[name].has_it]
         random_.shuffle(able)
         for name in able:
-            if silent and random_.random() < 0.3:  # it says that it has the release when it is known to be healthy
+            if silent and random_.random() < 0.3:  # it reports the release when it is known to be healthy
                 had = silent.pop()
                 state, entries[had] = decide(steps, state, Has(had)).state, PROVED
             asked = decide(steps, state, Ask(name, labels[name]))
@@ -218,7 +218,7 @@ NAMES = [f"web{number:02}" for number in range(10)]
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_what_is_foreseen_is_what_comes_of_it(seed: int) -> None:
+def test_what_is_foreseen_is_what_happens(seed: int) -> None:
     random_ = random.Random(seed)
     content = random_content(random_)
     fleet = {
@@ -255,12 +255,12 @@ def test_what_is_foreseen_is_what_comes_of_it(seed: int) -> None:
         ),
     ],
 )
-def test_what_a_person_would_stop_is_said(phase: str, on_the_way: int, waiting: int, said: str) -> None:
+def test_what_a_person_would_stop_is_described(phase: str, on_the_way: int, waiting: int, said: str) -> None:
     state = RolloutRecord(phase=phase, counts={"admitted": on_the_way, "proved": 1})
     assert describe_command(state, 2, waiting).startswith(f"the rollout would be {said}")
 
 
-def test_what_a_person_would_have_go_on_is_said() -> None:
+def test_what_a_person_would_let_go_on_is_described() -> None:
     assert describe_command(RolloutRecord(phase=RUNNING), 2, 3) == "step 1 of 2 would be open"
     assert describe_command(RolloutRecord(phase=DONE), 2, 0) == "the rollout would be done"
 

@@ -80,7 +80,7 @@ def test_a_rollout_begins_with_the_places_of_the_fleet_as_it_is_then() -> None:
 
 
 def test_places_are_a_share_of_the_live_hosts_and_steps_of_the_whole_fleet() -> None:
-    """While half of a fleet is down, as with a zone, no more of those that serve may switch at once."""
+    """While half of a fleet is down, as with a zone, no more of the serving hosts may switch at once."""
     state = begin(release_of("b"), CANARY, release_of("a"), 40, 20)
     assert (state.places, state.fleet) == (4, 40)
     assert begin(release_of("b"), CANARY, release_of("a"), 40, 0).places == 1
@@ -93,7 +93,7 @@ def test_without_a_release_for_those_that_wait_there_are_no_steps_but_places() -
 
 
 def test_a_state_has_its_plan_once() -> None:
-    """As often as releases have it, a long one would be more than a znode takes."""
+    """With a copy in each of its releases, a long plan would be more than a znode holds."""
     plan = {"steps": [{"names": ["web-0000.example.org"]}]}
     state = begin(release_of("b", ref="main", rollout=plan), plan, release_of("a", rollout=plan), 24)
     assert state.to_node().count(b"web-0000") == 1
@@ -101,12 +101,12 @@ def test_a_state_has_its_plan_once() -> None:
 
 
 @pytest.mark.parametrize("content", [False, None, "fast"])
-def test_what_is_no_plan_begins_no_rollout(content: Any) -> None:
+def test_an_invalid_plan_begins_no_rollout(content: Any) -> None:
     with pytest.raises(InvalidRollout, match=r"^(rollout|plan): expected "):
         begin(release_of("b"), content, None, 1)
 
 
-def test_the_policy_counts_for_a_release_that_says_nothing_of_its_rollout() -> None:
+def test_the_policy_counts_for_a_release_without_a_rollout_of_its_own() -> None:
     policy = {"rollout": True}
     assert rollout_of(release_of("b"), policy) is True
     assert rollout_of(release_of("b", rollout=False), policy) is False
@@ -118,7 +118,7 @@ def test_the_policy_counts_for_a_release_that_says_nothing_of_its_rollout() -> N
 # --- what hosts have while they wait
 
 
-def test_it_is_the_newest_other_release_that_is_known_to_work() -> None:
+def test_the_stable_release_is_the_newest_other_one_that_is_known_to_work() -> None:
     """Because its rollout is done, or a publisher has noted that the fleet proved it."""
     proved = {PROVED_AT: "2026-11-29T00:00:00Z"}
     history = {1: release_of("a", **proved), 3: release_of("c"), 5: release_of("e")}
@@ -132,7 +132,7 @@ def test_it_is_the_newest_other_release_that_is_known_to_work() -> None:
     assert choose_stable(release_of("f"), None, {3: release_of("c")}, {}) is None
 
 
-def test_what_is_published_while_a_rollback_has_no_end_yet_has_what_that_goes_back_to() -> None:
+def test_what_is_published_during_a_rollback_has_the_stable_release_that_the_rollback_returns_to() -> None:
     back = release_of("a", rolledBackFrom="b" * 40)
     history = {1: release_of("a", **{PROVED_AT: "2026-11-29T00:00:00Z"}), 2: release_of("b"), 3: back}
     found = choose_stable(release_of("c"), None, history, {2: state_of("b", HALTED), 3: state_of("a", RUNNING)})
@@ -167,12 +167,12 @@ def test_a_release_that_no_host_has_proved_is_not_known_to_work(rollout: Rollout
 
 
 @pytest.mark.parametrize("odd", [["a"], {"a": 1}, 1, True])
-def test_what_is_no_commit_in_the_history_was_not_gone_back_from(odd: object) -> None:
+def test_an_invalid_commit_in_the_history_was_not_rolled_back_from(odd: object) -> None:
     history = {1: release_of("a", **{PROVED_AT: "2026-11-29T00:00:00Z"}), 2: release_of("b", **{ROLLED_BACK_FROM: odd})}
     assert choose_stable(release_of("f"), None, history, {}) == history[1]
 
 
-def test_it_is_at_the_same_place_and_not_what_a_person_has_gone_back_from() -> None:
+def test_the_stable_release_is_at_the_same_place_and_not_one_that_was_rolled_back_from() -> None:
     proved = {PROVED_AT: "2026-11-29T00:00:00Z"}
     history = {1: release_of("a", **proved), 2: release_of("b", **proved)}
     elsewhere = {**history, 3: replace(release_of("c", **proved), relative_path="admin")}
@@ -183,7 +183,7 @@ def test_it_is_at_the_same_place_and_not_what_a_person_has_gone_back_from() -> N
     assert choose_stable(release_of("f"), None, again, {}) == again[4]
 
 
-def test_a_publisher_may_name_its_commit_in_the_history_or_not_in_it() -> None:
+def test_a_publisher_may_name_the_stable_commit_whether_in_the_history_or_not() -> None:
     history = {1: Release("https://elsewhere.example.org/shop", "a" * 40, "shop"), 2: release_of("b")}
     assert choose_stable(release_of("c"), {"from": "A" * 40}, history, {}) == history[1]
     assert choose_stable(release_of("c"), {"from": "d" * 40}, history, {}) == release_of("d")
@@ -194,11 +194,11 @@ def test_a_publisher_may_name_its_commit_in_the_history_or_not_in_it() -> None:
         choose_stable(release_of("c"), {"from": "main"}, history, {})
 
 
-def test_a_rollback_has_none() -> None:
+def test_a_rollback_has_no_stable_release() -> None:
     assert choose_stable(release_of("a", **{ROLLED_BACK_FROM: "b" * 40}), None, {}, {2: state_of("c", DONE)}) is None
 
 
-def test_a_release_was_proved_that_is_known_to_work_or_was_until_somebody_has_gone_back_from_it() -> None:
+def test_a_release_was_proved_if_it_is_known_to_work_or_was_until_it_was_rolled_back_from() -> None:
     history = {
         1: release_of("a", **{PROVED_AT: "2026-11-24T10:15:30+00:00"}),
         2: release_of("b"),
@@ -254,14 +254,14 @@ def test_counts_of_later_versions_are_left_out_and_missing_ones_are_none() -> No
         ({"since": None}, "since: expected a string, got null"),
     ],
 )
-def test_a_state_that_nobody_could_have_written_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_state_is_refused(changes: dict[str, Any], message: str) -> None:
     content = {**begin(release_of("b"), CANARY, release_of("a"), 24).to_object(), **changes}
     with pytest.raises(InvalidRecord) as caught:
         RolloutRecord.from_node(json.dumps(content).encode())
     assert str(caught.value).startswith(message)
 
 
-def test_the_gate_says_what_those_that_wait_have_to_know() -> None:
+def test_the_gate_has_what_waiting_hosts_must_know() -> None:
     state = RolloutRecord(phase=HALTED, step=1, moves=4, reason="h0 failed", by="", since="2026-11-29T00:00:00Z")
     assert json.loads(state.gate.to_node()) == {
         "phase": "halted",
@@ -279,7 +279,7 @@ def test_the_gate_says_what_those_that_wait_have_to_know() -> None:
         Gate.from_node(b'{"phase": "later"}')
 
 
-def test_an_entry_says_what_a_host_has_come_to() -> None:
+def test_an_entry_has_the_outcome_of_a_host() -> None:
     entry = HostEntry.from_node(b'{"state": "failed", "since": "2026-11-29T00:00:00Z", "message": "status 404"}')
     assert (entry.state, entry.message) == ("failed", "status 404")
     assert HostEntry(state=PROVED).to_object() == {"state": "proved", "since": "", "moves": 0}
@@ -290,7 +290,7 @@ def test_an_entry_says_what_a_host_has_come_to() -> None:
 
 
 @pytest.mark.parametrize("own", ["given up: the agent died", "did not finish within 5 s"])
-def test_what_a_host_says_of_its_own_failure_is_not_that_others_have_given_it_up(own: str) -> None:
+def test_a_hosts_own_failure_message_does_not_mean_that_others_have_given_it_up(own: str) -> None:
     entry = HostEntry(FAILED, message=own)
     assert not entry.is_given_up
     assert entry.next_message is None

@@ -1,6 +1,6 @@
-"""What a rollout comes to when something happens: each verb in each phase, and each rule where it is easily seen.
+"""What each event changes in a rollout: each verb in each phase, and each rule in a simple case.
 
-`test_rollout_histories` holds the rules through random histories.
+`test_rollout_histories` checks the rules through random histories.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def state_of(content: object = None, release: Release = RELEASE, **changes: Any)
 
 
 def after(state: RolloutRecord, *events: Event) -> Decision:
-    """What a state comes to after some events."""
+    """The decision about the last of some events, each of which follows the previous one."""
     plan = state.parsed_plan()
     decision = Decision(state)
     for event in events:
@@ -81,7 +81,7 @@ def after(state: RolloutRecord, *events: Event) -> Decision:
     return decision
 
 
-# --- a rollout from its begin to its end
+# --- a rollout from beginning to end
 
 
 def test_a_release_reaches_the_canary_then_half_of_the_fleet_then_all() -> None:
@@ -183,7 +183,7 @@ def test_a_step_waits_for_its_gates_first_and_then_for_a_person() -> None:
 
 
 @pytest.mark.parametrize("verb", ["pass", "promote", "pause", "halt"])
-def test_what_gates_say_of_a_state_counts_for_no_later_one(verb: str) -> None:
+def test_answers_of_gates_about_a_state_count_for_no_later_one(verb: str) -> None:
     state = at_gates({"steps": [{"hosts": 1, "gate": True}, {"hosts": 2, "gate": True}]})
     asked = state.moves
     for wish in ("pause", "halt", "promote"):
@@ -217,7 +217,7 @@ def test_a_rollback_and_a_first_release_wait_for_no_gates() -> None:
     assert not any(step.gate for step in state_of(GATED, **NO_STABLE).parsed_plan().steps)
 
 
-def test_a_failure_that_is_accepted_begins_a_soak_anew() -> None:
+def test_an_accepted_failure_restarts_a_soak() -> None:
     state = state_of({**CANARY, "maxFailures": 1}, phase=SOAKING, moves=7, counts={PROVED: 1}, reason="without web1")
     failed = after(state, Outcome("h0", PROVED, FAILED, "fell ill")).state
     assert (failed.phase, failed.step, failed.reason) == (SOAKING, 0, "without web1")
@@ -225,7 +225,7 @@ def test_a_failure_that_is_accepted_begins_a_soak_anew() -> None:
     assert after(failed, Tick((8,), 60.0)).state.step == 1
 
 
-def test_a_soak_is_over_for_who_has_seen_all_of_it() -> None:
+def test_a_soak_is_over_for_a_clock_that_has_seen_all_of_it() -> None:
     state = state_of(phase=SOAKING, moves=7)
     assert after(state, Tick((7,), 59.9)).state is state
     assert after(state, Tick((6,), 3_600.0)).state is state, "what was seen was another soak"
@@ -245,7 +245,7 @@ def test_time_without_progress_stops_a_rollout_and_says_nothing_about_the_releas
     assert not halted.is_bad
 
 
-def test_who_sets_out_in_place_of_a_host_that_is_held_has_all_its_time() -> None:
+def test_a_host_that_takes_the_place_of_a_held_one_has_all_its_time() -> None:
     state = after(state_of({"progressDeadline": 60}), Ask("h0", {})).state
     before = timer(state.parsed_plan(), state)
     assert before is not None
@@ -253,7 +253,7 @@ def test_who_sets_out_in_place_of_a_host_that_is_held_has_all_its_time() -> None
     assert after(state, Tick(before.of, 60.0, ("h1",))).state.phase == RUNNING
 
 
-def test_a_host_that_leaves_and_comes_to_nothing_is_given_up_and_stops_no_rollout() -> None:
+def test_a_leaving_host_that_never_finishes_is_given_up_and_stops_no_rollout() -> None:
     state = after(state_of({"steps": [{"hosts": 2}], "maxInFlight": 2}), Ask("h0", {}, leaves=True)).state
     plan = state.parsed_plan()
     due = timer(plan, state)
@@ -314,7 +314,7 @@ def test_failures_that_were_accepted_stop_nothing_when_the_fleet_shrinks_but_the
     assert after(smaller, Outcome("h1", ADMITTED, FAILED)).state.phase == HALTED
 
 
-def test_a_release_that_most_of_the_fleet_had_before_is_not_taken_back_nor_bad() -> None:
+def test_a_release_that_most_of_the_fleet_had_before_is_neither_rolled_back_nor_bad() -> None:
     """It was published once more, for the few that had failed."""
     state = state_of({"onFailure": "rollback"})
     for number in range(6):
@@ -323,14 +323,14 @@ def test_a_release_that_most_of_the_fleet_had_before_is_not_taken_back_nor_bad()
     assert (decision.state.phase, decision.is_bad) == (HALTED, False)
 
 
-def test_a_release_that_few_had_before_is_taken_back() -> None:
+def test_a_release_that_few_had_before_is_rolled_back() -> None:
     state = state_of({"onFailure": "rollback"})
     decision = after(state, Has("h0"), Ask("h9", {}), Outcome("h9", ADMITTED, FAILED))
     assert (decision.state.phase, decision.is_bad) == (ROLLING_BACK, True)
 
 
 @pytest.mark.parametrize(("having", "phase", "is_bad"), [(6, HALTED, False), (5, ROLLING_BACK, True)])
-def test_hosts_that_had_the_release_count_before_they_have_said_so(having: int, phase: str, is_bad: bool) -> None:
+def test_hosts_that_had_the_release_count_before_they_have_reported_it(having: int, phase: str, is_bad: bool) -> None:
     state = after(state_of({"onFailure": "rollback"}), Has("h0"), Ask("h9", {})).state
     state = replace(state, fleet=13)
     decision = after(state, Outcome("h9", ADMITTED, FAILED, having=having))
@@ -338,13 +338,13 @@ def test_hosts_that_had_the_release_count_before_they_have_said_so(having: int, 
     assert decision.state.had == (1 if is_bad else 7), "each says so itself later"
 
 
-def test_a_failure_goes_back_where_the_plan_says_so_and_there_is_a_release_to_go_back_to() -> None:
+def test_a_failure_causes_a_rollback_if_the_plan_asks_for_it_and_there_is_a_stable_release() -> None:
     state = state_of({"onFailure": "rollback"}, counts={ADMITTED: 1})
     assert after(state, Outcome("h0", ADMITTED, LOST)).state.phase == ROLLING_BACK
     assert after(replace(state, **NO_STABLE), Outcome("h0", ADMITTED, LOST)).state.phase == HALTED
 
 
-def test_who_is_on_its_way_when_a_rollout_is_halted_comes_to_its_outcome() -> None:
+def test_a_host_that_is_on_its_way_when_a_rollout_is_halted_reaches_its_outcome() -> None:
     state = after(state_of(counts={ADMITTED: 2}), Outcome("h0", ADMITTED, FAILED)).state
     state = after(state, Outcome("h1", ADMITTED, PROVED)).state
     assert (state.phase, state.counts[PROVED], state.moves) == (HALTED, 1, 1)
@@ -357,7 +357,7 @@ def test_a_host_that_was_lost_or_tries_again_is_admitted_again_whatever_the_step
     assert after(state, Ask("h0", {}, entry)).entry == ADMITTED
 
 
-def test_a_forgiven_failure_that_is_mended_excuses_no_other() -> None:
+def test_a_forgiven_failure_that_is_repaired_excuses_no_other() -> None:
     state = state_of({"maxInFlight": 5, "maxFailures": 1}, phase=HALTED, counts={LOST: 2})
     state = after(state, Command("promote", "ann", force=True)).state
     assert (state.phase, state.failures) == (RUNNING, 0)
@@ -380,11 +380,11 @@ def test_a_failure_that_is_not_forgiven_uses_up_none_that_is() -> None:
 
 
 def rolling_back(**counts: int) -> RolloutRecord:
-    """A rollout with two places that goes back."""
+    """A rollout with two places that is rolling back."""
     return state_of({"maxInFlight": 2, "onFailure": "rollback"}, phase=ROLLING_BACK, counts=counts)
 
 
-def test_hosts_return_at_once_but_for_proved_ones_which_take_turns() -> None:
+def test_hosts_return_at_once_except_proved_ones_which_take_turns() -> None:
     state = rolling_back(proved=2, admitted=1, failed=1, lost=1)
     state = after(state, *(Ask(entry, {}, entry) for entry in (ADMITTED, FAILED, LOST))).state
     assert state.counts[RETURNING] == 3
@@ -395,7 +395,7 @@ def test_hosts_return_at_once_but_for_proved_ones_which_take_turns() -> None:
 
 
 @pytest.mark.parametrize("entry", [None, RETURNING, RETURNED])
-def test_who_has_nothing_to_return_from_stays_where_it_is(entry: str | None) -> None:
+def test_a_host_that_has_nothing_to_return_from_stays_where_it_is(entry: str | None) -> None:
     state = rolling_back(returning=1, returned=1)
     assert after(state, Ask("h0", {}, entry)) == Decision(state, entry, "the rollout is rolling back")
 
@@ -449,7 +449,7 @@ def test_time_without_progress_ends_the_way_back_and_says_who_did_not_return() -
     assert (ended.phase, ended.reason) == (ROLLED_BACK, "did not return: h7")
 
 
-def test_a_host_on_its_way_back_that_comes_to_nothing_is_given_up_and_the_others_go_on() -> None:
+def test_a_returning_host_that_never_finishes_is_given_up_and_the_others_go_on() -> None:
     state = replace(rolling_back(returning=1, proved=1), reason="h3 failed")
     plan = state.parsed_plan()
     due = timer(plan, state)
@@ -464,7 +464,7 @@ def test_a_host_on_its_way_back_that_comes_to_nothing_is_given_up_and_the_others
     assert (ended.phase, ended.reason) == (ROLLED_BACK, "h3 failed; did not return: h0, h1")
 
 
-def test_a_host_that_comes_to_nothing_when_all_is_rolled_back_is_given_up_too() -> None:
+def test_a_host_that_never_finishes_when_all_is_rolled_back_is_given_up_too() -> None:
     state = replace(rolling_back(returning=1, returned=1), phase=ROLLED_BACK)
     plan = state.parsed_plan()
     due = timer(plan, state)
@@ -490,7 +490,7 @@ def test_a_host_with_a_bad_release_may_return_while_it_waits_within_the_places()
 
 @pytest.mark.parametrize("outcome", [RETURNED, FAILED, LOST])
 @pytest.mark.parametrize("phase", [RUNNING, PAUSED, HALTED])
-def test_whatever_that_comes_to_is_no_failure_of_the_release(phase: str, outcome: str) -> None:
+def test_the_outcome_of_leaving_early_is_not_a_failure_of_the_release(phase: str, outcome: str) -> None:
     state = state_of(phase=phase, counts={RETURNING: 1})
     decision = after(state, Outcome("h0", RETURNING, outcome))
     assert (decision.state.phase, decision.entry, decision.state.entries) == (phase, None, 0)
@@ -498,7 +498,7 @@ def test_whatever_that_comes_to_is_no_failure_of_the_release(phase: str, outcome
 
 
 @pytest.mark.parametrize("changes", [{"phase": HALTED}, {"step": 2}, {"stable": None}, {"phase": ROLLED_BACK}])
-def test_nobody_returns_before_its_turn_where_that_is_of_no_use(changes: dict[str, Any]) -> None:
+def test_no_host_leaves_early_where_that_is_of_no_use(changes: dict[str, Any]) -> None:
     decision = after(state_of(**changes), Ask("h0", {}, leaves=True))
     assert (decision.entry or "none") == (RETURNING if changes.get("phase") == ROLLED_BACK else "none")
 
@@ -522,7 +522,7 @@ def test_a_rollback_that_fails_does_not_make_its_release_bad() -> None:
     assert not decision.is_bad
 
 
-def test_a_rollback_goes_on_to_all_others_whoever_fails_and_says_so_in_the_end() -> None:
+def test_a_rollback_goes_on_to_all_others_whichever_host_fails_and_reports_failures_at_the_end() -> None:
     state = state_of(CANARY, ROLLBACK)
     state = after(state, Ask("h0", {}), Outcome("h0", ADMITTED, FAILED)).state
     state = after(state, Ask("h1", {}), Outcome("h1", ADMITTED, LOST)).state
@@ -531,7 +531,7 @@ def test_a_rollback_goes_on_to_all_others_whoever_fails_and_says_so_in_the_end()
     assert (ended.phase, ended.reason) == (DONE, "2 of 10 hosts failed or were lost")
 
 
-def test_a_rollback_is_not_stopped_by_its_deadline_who_comes_to_nothing_makes_room() -> None:
+def test_a_rollback_is_not_stopped_by_its_deadline_and_a_host_that_never_finishes_makes_room() -> None:
     state = after(state_of(CANARY, ROLLBACK), Ask("h0", {})).state
     plan = state.parsed_plan()
     due = timer(plan, state)
@@ -588,7 +588,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize(("verb", "phase", "force"), list(product(VERBS, PHASES, [False, True])))
 def test_every_verb_has_an_answer_in_every_phase(verb: str, phase: str, force: bool) -> None:
-    """It changes the phase, and says who did and why, or the answer is the reason why not."""
+    """It changes the phase and records who did so and why, or the answer is the reason why not."""
     state = state_of(phase=phase, reason="h1 failed")
     decision = after(state, Command(verb, "ann", "because", force))
     expected = RUNNING if (verb, phase, force) == ("promote", HALTED, True) else ANSWERS[verb, phase]
@@ -618,7 +618,7 @@ def test_promoting_opens_the_next_step_and_after_a_pause_goes_on_in_the_same() -
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_event_has_an_answer_in_every_phase_and_what_is_final_does_not_move(phase: str) -> None:
-    """With each entry, also one that does not fit: nothing raises, and who is told nothing new is told why."""
+    """With each entry, even one that does not fit: nothing raises, and an event without an effect gets a reason."""
     state = state_of(phase=phase, counts=dict.fromkeys(ENTRIES, 1))
     plan = state.parsed_plan()
     entries = [None, *ENTRIES]

@@ -1,4 +1,4 @@
-"""What a publisher asks of the commits that are known to be bad."""
+"""How a publisher checks for commits that are known to be bad."""
 
 from __future__ import annotations
 
@@ -66,6 +66,6 @@ def test_a_commit_that_is_known_to_be_bad_is_not_published() -> None:
 
 
 @pytest.mark.parametrize("named", [BAD, BAD.upper()])
-def test_hosts_are_not_to_have_a_commit_meanwhile_that_is_known_to_be_bad(named: str) -> None:
+def test_a_commit_that_is_known_to_be_bad_may_not_be_what_hosts_have_meanwhile(named: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^rollout\.from: b{40} is known to be bad: web1 failed .*; name another"):
         check_not_bad(Marks(), PATHS, release_of(GOOD, rollout={"from": named}))

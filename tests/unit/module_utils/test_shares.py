@@ -1,4 +1,4 @@
-"""How many agents a number or a percentage is."""
+"""How many agents a number or a percentage stands for."""
 
 from __future__ import annotations
 

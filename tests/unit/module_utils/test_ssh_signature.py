@@ -1,4 +1,4 @@
-"""Whether a text counts as signed; ssh-keygen is the real one."""
+"""Whether a text counts as signed, with the real ssh-keygen."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ TEXT = b'{"serial":1}'
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who signs."""
+    """The signer."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def file(tmp_path: Path, signer: Signer) -> Path:
-    """The file of those who may."""
+    """The file of allowed signers."""
     path = tmp_path / "signers"
     path.write_text(signer.line)
     return path
 
 
 def problem(file: Path, signer: Signer, *words: Any) -> str | None:
-    """What is wrong with a signature of theirs for records."""
+    """What is wrong with a signer's signature for records."""
     return Signers(str(file)).find_problem(TEXT, signer.sign(TEXT, "zoo.deploy"), "zoo.deploy", *words)
 
 
@@ -40,7 +40,7 @@ def test_whatever_a_signer_is_called_they_may_sign(file: Path, signer: Signer, n
     assert problem(file, signer) is None
 
 
-def test_a_name_that_is_no_text_counts_too(file: Path, signer: Signer) -> None:
+def test_a_name_that_is_not_utf_8_counts_too(file: Path, signer: Signer) -> None:
     file.write_bytes(b"j\xfcrgen " + signer.line.split(" ", 1)[1].encode())
     assert problem(file, signer) is None
 
@@ -67,7 +67,7 @@ def test_what_is_not_signed_by_them_does_not_count(file: Path, signer: Signer, t
         assert "signed by nobody" in str(signers.find_problem(TEXT, junk, "zoo.deploy"))
 
 
-def test_a_moment_counts_for_the_keys_time_and_none_that_a_wrong_clock_has_told(file: Path, signer: Signer) -> None:
+def test_a_moment_counts_for_the_validity_of_a_key_but_not_one_from_a_wrong_clock(file: Path, signer: Signer) -> None:
     name, key = signer.line.split(" ", 1)
     file.write_text(f'{name} valid-before="20250101" {key}')
     assert "key has expired" in str(problem(file, signer))
@@ -81,7 +81,7 @@ def test_a_moment_counts_for_the_keys_time_and_none_that_a_wrong_clock_has_told(
     assert "not yet valid" in str(problem(file, signer))
 
 
-def test_a_revoked_key_is_told_from_a_file_that_can_not_be_used(file: Path, signer: Signer, tmp_path: Path) -> None:
+def test_a_revoked_key_is_distinguished_from_an_unusable_file(file: Path, signer: Signer, tmp_path: Path) -> None:
     revoked, other = tmp_path / "revoked", Signer(tmp_path, "other")
     signers, signature = Signers(str(file), str(revoked)), signer.sign(TEXT, "zoo.deploy")
     revoked.write_text(Path(f"{other.key}.pub").read_text())
@@ -107,7 +107,7 @@ def test_a_revoked_key_is_told_from_a_file_that_can_not_be_used(file: Path, sign
         ("", "is revoked in", False),
     ],
 )
-def test_whatever_a_version_of_ssh_keygen_says_a_revoked_key_does_not_count(
+def test_whatever_a_version_of_ssh_keygen_prints_a_revoked_key_does_not_count(
     file: Path, signer: Signer, tmp_path: Path, says: str, problem: str, is_revoked: bool
 ) -> None:
     programs = tmp_path / "programs"
@@ -125,10 +125,10 @@ exec {real} "$@"
     assert signers.is_revoked(TEXT, signature, "zoo.deploy") is is_revoked
 
 
-def test_of_an_ssh_keygen_that_can_not_be_run_now_nothing_is_said_of_a_signature(
+def test_an_ssh_keygen_that_cannot_be_run_now_says_nothing_about_a_signature(
     file: Path, signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As while OpenSSH, or a library of its, is upgraded."""
+    """For example while OpenSSH or one of its libraries is being upgraded."""
     signature = signer.sign(TEXT, "zoo.deploy")
     program = tmp_path / "ssh-keygen"
     program.write_text("#!/bin/sh\necho 'error while loading shared libraries' >&2\nexit 127\n")
@@ -139,7 +139,7 @@ def test_of_an_ssh_keygen_that_can_not_be_run_now_nothing_is_said_of_a_signature
     assert caught.value.reason == "process"
 
 
-def test_without_room_for_a_signature_nothing_is_said_of_it(
+def test_without_a_file_for_a_signature_nothing_is_said_about_it(
     file: Path, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_words: Any) -> int:

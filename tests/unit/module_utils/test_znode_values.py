@@ -1,4 +1,4 @@
-"""Values and ACLs between a playbook's forms and ZooKeeper's."""
+"""Values and ACLs, converted between a playbook's forms and ZooKeeper's."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_data_of_another_type_is_a_change(wanted: Any, there: bytes) -> None:
     assert not value.matches(there)
 
 
-def test_text_is_compared_as_it_is_even_where_it_is_json() -> None:
+def test_text_is_compared_as_it_is_even_if_it_is_json() -> None:
     value = read_value('{"a": 1}', "text", "/a")
     assert value is not None
     assert value.matches(b'{"a": 1}')
@@ -113,7 +113,7 @@ OWN: list[dict[str, Any]] = [
 ]
 
 
-def test_a_password_whose_bytes_are_no_text_is_refused_and_not_shown() -> None:
+def test_a_password_whose_bytes_are_not_text_is_refused_and_not_shown() -> None:
     login = {"digest_username": "user", "digest_password": "secret\udcff"}
     with pytest.raises(ZooKeeperError, match=r"^acl: .*: expected text in UTF-8$"):
         read_acl([{"scheme": "auth", "perms": ["all"]}], login, "/a")
@@ -144,7 +144,7 @@ def test_no_hash_is_ever_returned() -> None:
     assert acl_fields(made) == [{"scheme": "digest", "id": "user:x", "perms": ["read"]}]
 
 
-def test_a_diff_shows_that_a_password_is_another_and_nothing_of_either() -> None:
+def test_a_diff_shows_that_a_password_differs_and_nothing_of_either() -> None:
     entry = {"scheme": "digest", "id": "user", "perms": ["read"]}
     before, same, after = (
         acl_in_diff(read_acl([{**entry, "password": password}], {}, "/a")) for password in ("secret", "secret", "other")
@@ -153,7 +153,7 @@ def test_a_diff_shows_that_a_password_is_another_and_nothing_of_either() -> None
     assert before != after
     assert re.fullmatch(r"user:x \([0-9a-f]{8}\)", before[0]["id"])
     hashed = hashlib.sha256(make_digest_acl_credential("user", "secret").encode()).hexdigest()
-    assert before[0]["id"] != f"user:x ({hashed[:8]})"  # who guesses a password can't find it by what is shown
+    assert before[0]["id"] != f"user:x ({hashed[:8]})"  # what is shown does not confirm a guessed password
     assert acl_in_diff([make_acl("world", "anyone", read=True)])[0]["id"] == "anyone"
 
 
@@ -187,7 +187,7 @@ def test_an_entry_that_names_nobody_is_refused(entry: dict[str, Any], said: str)
         ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ],
 )
-def test_a_merge_is_what_rfc_7396_says(there: Any, patch: Any, expected: Any) -> None:
+def test_a_merge_follows_rfc_7396(there: Any, patch: Any, expected: Any) -> None:
     merge = read_merge(patch, "text", "/a")
     assert json.loads(merge.over(json.dumps(there).encode())) == expected
     assert read_merge(json.dumps(patch), "text", "/a") == merge
@@ -211,7 +211,7 @@ def test_keys_that_a_merge_does_not_name_keep_their_values(there: dict[str, Any]
     assert merged.keys() == (there.keys() | patch.keys()) - {key for key, value in patch.items() if value is None}
 
 
-def test_a_merge_begins_with_nothing_where_there_is_none() -> None:
+def test_a_merge_into_an_empty_value_begins_with_an_empty_object() -> None:
     merge = read_merge({"a": {"b": 1, "c": None}}, "text", "/a")
     assert merge.over(b"") == b'{"a": {"b": 1}}'
 
@@ -232,7 +232,7 @@ def test_a_merge_begins_with_nothing_where_there_is_none() -> None:
         (b'{"a": "%s"}' % (b"x" * MAX_NODE_BYTES), "merge: the value would have 1000017 bytes; a znode holds at most"),
     ],
 )
-def test_what_can_not_be_merged_into_is_one_clear_line(there: bytes, said: str) -> None:
+def test_a_value_that_cannot_be_merged_into_is_refused_in_one_clear_line(there: bytes, said: str) -> None:
     merge = read_merge({"k": 1}, "text", "/a")
     with pytest.raises(ZooKeeperError) as caught:
         merge.over(there)
@@ -252,7 +252,7 @@ def test_what_can_not_be_merged_into_is_one_clear_line(there: bytes, said: str) 
         ({"a": float("nan")}, "text", "/a: value: "),
     ],
 )
-def test_what_can_not_be_merged_is_one_clear_line(given_value: Any, encoding: str, said: str) -> None:
+def test_a_merge_that_is_not_an_object_is_refused_in_one_clear_line(given_value: Any, encoding: str, said: str) -> None:
     with pytest.raises(ZooKeeperError) as caught:
         read_merge(given_value, encoding, "/a")
     assert str(caught.value).startswith(said)
@@ -264,7 +264,7 @@ def test_a_number_too_large_to_be_kept_is_never_infinity() -> None:
         parse_json(b'{"a": 1e400}')
 
 
-def test_numbers_that_json_can_write_in_several_ways_are_no_lost_digits() -> None:
+def test_numbers_that_json_can_write_in_several_ways_lose_no_digits() -> None:
     there = b'{"a": 1.50, "b": 1E2, "c": 0.1, "d": -0.0, "e": 100000000000000000000000000000001}'
     merged = json.loads(read_merge({"k": 1}, "text", "/a").over(there))
     assert merged == {**json.loads(there), "k": 1}

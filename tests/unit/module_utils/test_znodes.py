@@ -1,4 +1,4 @@
-"""What is said of a change that ended in the middle."""
+"""What is reported about a change that was only partly made."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ansible_collections.zoo.deploy.plugins.module_utils.znode_plan import Curre
 
 
 class Answer:
-    """An answer of the ensemble's that is there already."""
+    """An answer of the ensemble that has already arrived."""
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
     def get(self, timeout: float) -> Any:
-        """The answer; raises it where it is an exception."""
+        """Return the answer, or raise it if it is an exception."""
         assert timeout
         if isinstance(self._answer, Exception):
             raise self._answer
@@ -63,7 +63,7 @@ class Client:
 
 
 class Refusing(Client):
-    """An ensemble that refuses every ACL with this, or loses it."""
+    """An ensemble that answers every ACL with this exception."""
 
     chroot = ""
 
@@ -101,7 +101,7 @@ def test_what_failed_says_whether_a_value_or_an_acl_was_changed(
     assert raised.value.details == {"path": refused[0], "changed": changed}
 
 
-def test_a_version_that_was_only_checked_is_no_change() -> None:
+def test_a_version_that_was_only_checked_is_not_a_change() -> None:
     with pytest.raises(Overtaken) as raised:
         znodes.commit(Client("/a"), [planned("/a", "check")], 1.0)
     assert raised.value.details == {"path": "/a", "changed": False}
@@ -114,7 +114,7 @@ def test_a_version_that_was_only_checked_is_no_change() -> None:
         (ConnectionLoss(), "(ConnectionLoss); it may have been done"),
     ],
 )
-def test_of_an_acl_that_may_have_been_set_nothing_else_is_said(refusal: Exception, end: str) -> None:
+def test_an_acl_that_may_have_been_set_is_not_reported_as_unchanged(refusal: Exception, end: str) -> None:
     with pytest.raises(ZooKeeperError) as raised:
         znodes.commit(Refusing(refusal), [planned("/a"), planned("/b")], 1.0)
     assert str(raised.value).endswith(end)

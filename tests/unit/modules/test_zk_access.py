@@ -78,11 +78,11 @@ def test_a_subject_as_the_server_has_it_is_taken(subject: str) -> None:
 @pytest.mark.parametrize("path", ["/app", "/app/shop", "/app/shop/config", "/app/shop/history/more"])
 def test_a_tree_that_has_the_applications_own_znodes_is_refused(option: str, path: str) -> None:
     given: dict[str, Any] = {option: [path]}
-    # To open it would open other applications as well.
+    # Opening it would open other applications as well.
     for state in ("secured", "open"):
         with pytest.raises(InvalidRecord, match=f"{option}: {path} is the application's own znode, or one above it"):
             wanted(**given, state=state)
-    # Where somebody has recorded it, it can still be opened.
+    # If somebody has recorded it, it can still be opened.
     place: dict[str, Any] = {option: (path,)}
     recorded = AccessRecord((ann(),), (Principal("digest", "fleet:hash"),), **place)
     assert wanted(recorded, state="open").state == "open"
@@ -102,7 +102,7 @@ def test_a_tree_beside_or_below_the_applications_own_znodes_is_taken() -> None:
 
 
 class Client:
-    """A connection that has the record of access, and answers a transaction with these results."""
+    """A connection that has the access record, and answers a transaction with these results."""
 
     def __init__(self, *results: Any, acl: Any = OPEN_ACL_UNSAFE, there: tuple[str, ...] = ("/", "/app")) -> None:
         self.results, self.acl, self.there = results, acl, there
@@ -145,7 +145,7 @@ class Client:
         self.done.append(("set", path, version))
 
 
-def test_who_has_another_password_than_the_publisher_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_with_another_password_than_the_publishers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_walk, "identities", lambda _client: ["digest ann", "ip 127.0.0.1"])
     login = {"digest_username": "ann", "digest_password": "word"}
     check_is_publisher(None, wanted(), login)
@@ -210,7 +210,7 @@ def test_what_is_zookeepers_own_is_refused(option: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), -1.0])
-def test_a_wait_that_none_can_be_is_refused(seconds: float) -> None:
+def test_an_impossible_wait_is_refused(seconds: float) -> None:
     options = {name: spec.get("default") for name, spec in argument_spec().items()}
     with pytest.raises(ZooKeeperError, match=r"^wait_timeout: expected 0 or more, got "):
         converge(None, {**options, "wait_timeout": seconds}, check=True)
@@ -231,7 +231,7 @@ def test_a_record_that_anybody_may_write_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("acl", [OPEN_ACL_UNSAFE, [ACL(READ | CREATE, Id("world", "anyone"))], NoAuthError()])
-def test_it_is_told_where_anybody_may_replace_an_empty_registry(acl: Any) -> None:
+def test_it_is_reported_where_anybody_may_replace_an_empty_registry(acl: Any) -> None:
     client = Client(acl=acl)
     access = wanted(registries=["/service/shop", "/service/admin", "/top", "/app/shop/own"], values=["/config/shop"])
     expected = ["/config", "/service"] if acl == OPEN_ACL_UNSAFE else []
@@ -265,11 +265,11 @@ def test_a_registry_below_the_application_has_to_be_named(monkeypatch: pytest.Mo
     ("version", "expected"),
     [("0.2.0", True), ("0.2.0-distribution", True), ("0.10.1", True), ("1.0.0", True), ("0.1.9", False), (None, False)],
 )
-def test_an_agent_of_before_is_known_by_its_version(version: str | None, expected: bool) -> None:
+def test_an_agent_that_does_not_know_roles_is_recognized_by_its_version(version: str | None, expected: bool) -> None:
     assert knows_roles(version) == expected
 
 
-def test_the_live_agents_of_before_are_named() -> None:
+def test_the_live_agents_that_do_not_know_roles_are_named() -> None:
     statuses = {"web1": {"version": "0.1.0"}, "web2": {"version": "0.2.0"}, "web3": {}, "web4": None}
 
     class Fleet:

@@ -1,4 +1,4 @@
-"""What counts as waiting for a fleet: the way to the ensemble does too."""
+"""What counts as waiting for a fleet: connecting to the ensemble does too."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_the_connection_is_a_part_of_the_wait(monkeypatch: pytest.MonkeyPatch, s
     assert zk_fleet_info.run(given)[0]["left"] == left
 
 
-def test_the_beginning_of_a_commit_that_has_digits_only_is_no_generation_in_a_later_turn() -> None:
-    """The first turn, which the ensemble did not answer, has found none that could be followed."""
+def test_an_abbreviated_commit_of_digits_only_is_not_a_generation_in_a_later_turn() -> None:
+    """The first turn, which the ensemble did not answer, has found no generation to follow."""
     release = Release("https://git.example.org/shop", "1234567".ljust(40, "a"), "shop")
     turn = {"left": 20.0, "generation": None}
     given = {"wait_for_release": "1234567", "agents": None, "accept_waiting": False, "_turn": turn}

@@ -39,7 +39,7 @@ def tagged(repository: GitRepository) -> GitRepository:
 
 
 def options(**given: Any) -> dict[str, Any]:
-    """The module's options, of which these are given."""
+    """The module's options: their defaults, overridden by these."""
     return {**{name: spec.get("default") for name, spec in argument_spec().items()}, **given}
 
 
@@ -49,13 +49,13 @@ def published(repository: GitRepository, ref: str | None) -> Release:
     return Release(url=repository.url, commit_id=commit_id, relative_path="site", ref=ref)
 
 
-def test_what_is_left_open_is_as_published_before_the_ref_too(tagged: GitRepository) -> None:
+def test_what_is_left_out_is_as_previously_published_the_ref_too(tagged: GitRepository) -> None:
     before = published(tagged, "v1")
     assert resolved_release(options(), before) == before
     assert resolved_release(options(url=tagged.url), before) == before
 
 
-def test_a_branch_that_was_published_is_looked_up_anew(tagged: GitRepository) -> None:
+def test_a_branch_that_was_published_is_looked_up_again(tagged: GitRepository) -> None:
     release = resolved_release(options(), published(tagged, "main"))
     assert (release.ref, release.commit_id) == ("main", tagged.head)
 
@@ -77,8 +77,8 @@ def test_the_first_release_is_the_default_branch_where_no_ref_is_given(tagged: G
 
 
 @pytest.mark.parametrize(("given", "missing"), [({}, "url"), ({"url": "file:///site"}, "relative_path")])
-def test_what_can_not_be_left_open_is_demanded_and_the_application_named(given: dict[str, Any], missing: str) -> None:
-    """Its path may have a typing error."""
+def test_what_cannot_be_left_out_is_demanded_and_the_application_named(given: dict[str, Any], missing: str) -> None:
+    """Its path may contain a typo."""
     expected = f"^{missing}: give it; nothing is published at /app/shpo/config that it could be taken from$"
     with pytest.raises(InvalidRecord, match=expected):
         resolved_release(options(app="/app/shpo", **given), None)
@@ -104,10 +104,10 @@ def test_what_names_no_commit_that_servers_could_have_meanwhile_is_refused(tagge
 @pytest.mark.parametrize(("moves", "generation", "is_over"), [
     (3, None, True), (3, 7, False), (None, None, False), (3, 8, False),
 ])  # fmt: skip
-def test_a_rollout_whose_release_was_deleted_is_waited_for_no_more(
+def test_a_rollout_whose_release_was_deleted_is_no_longer_waited_for(
     monkeypatch: pytest.MonkeyPatch, moves: int | None, generation: int | None, is_over: bool
 ) -> None:
-    """Its agents have left it, so that it comes to no end; of another release the wait itself tells."""
+    """Its agents have left it, so that it never ends; the wait itself reports another release."""
     monkeypatch.setattr(zk_release, "read_published", lambda *_given: Published(generation))
     monkeypatch.setattr(zk_release, "wait", lambda *_given: {"waited": True})
     turn = {"generation": 7, "commit_id": "1" * 40, "agents": [], "left": 60.0, "stuck": 0.0, "moves": moves}
@@ -120,7 +120,7 @@ def test_a_rollout_whose_release_was_deleted_is_waited_for_no_more(
 
 
 class History:
-    """Publications in memory: `A`, which is proved, and `B`. Another publisher is quicker once, with the third."""
+    """Publications in memory: `a`, which is proved, and `b`. Another publisher is faster once, with `third`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, third: Release) -> None:
         proved = {"provedAt": "2026-11-29T00:00:00Z"}
@@ -155,12 +155,12 @@ class History:
 
 
 def release_of(letter: str, **extra: Any) -> Release:
-    """A release, another one for each letter."""
+    """A release, a different one for each letter."""
     return Release("https://git.example/site.git", letter * 40, "site", extra=extra)
 
 
 @pytest.mark.parametrize(("to", "said"), [(None, "there is no other release"), ("main", "to: no entry of the history")])
-def test_what_can_not_be_gone_back_to_is_refused_and_the_application_named(
+def test_an_impossible_rollback_is_refused_and_the_application_named(
     monkeypatch: pytest.MonkeyPatch, to: str | None, said: str
 ) -> None:
     monkeypatch.setattr(zk_release, "known_releases", lambda *_given: ([], []))
@@ -169,8 +169,8 @@ def test_what_can_not_be_gone_back_to_is_refused_and_the_application_named(
         zk_release.earlier_release(None, AppPaths("/app/shpo"), {"to": to}, Published(), None)
 
 
-def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever wanted it has not seen that: it may be the fix."""
+def test_a_rollback_does_not_roll_back_what_was_published_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The person rolling back has not seen that release: it may be the fix."""
     history = History(monkeypatch, release_of("c"))
     with pytest.raises(
         ZooKeeperError,
@@ -180,7 +180,7 @@ def test_a_rollback_does_not_go_back_from_what_was_published_meanwhile(monkeypat
     assert len(history.releases) == 3
 
 
-def test_of_two_who_go_back_at_once_both_end_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_simultaneous_rollbacks_both_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
     history = History(monkeypatch, release_of("a", rolledBackFrom="b" * 40))
     done = converge(None, options(app="/app/shop", state="rolled_back", wait=False), check=False)
     assert (done["changed"], done["generation"], len(history.releases)) == (False, 3, 3)
@@ -194,13 +194,13 @@ Publisher = Callable[..., Release]
 
 @pytest.fixture
 def signer(tmp_path: Path) -> Signer:
-    """Who signs."""
+    """The signer."""
     return Signer(tmp_path, "publisher")
 
 
 @pytest.fixture
 def signed(signer: Signer) -> Publisher:
-    """A signed record of a commit."""
+    """A function that makes a signed record of a commit."""
 
     def make(commit_id: str, serial: int, **keys: Any) -> Release:
         content = {"url": URL, "commitId": commit_id, "relativePath": "site", **keys}
@@ -211,7 +211,7 @@ def signed(signer: Signer) -> Publisher:
 
 @pytest.fixture
 def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Release]:
-    """What the options want where this is published, and this was, the newest last; with this policy."""
+    """A function: the release that options name, with a history (newest last), a current release and a policy."""
 
     def run(history: list[Release], current: Release | None, policy: Any = None, **given: Any) -> Release:
         entries = [HistoryEntry(f"release-{number}", number, one, None) for number, one in enumerate(history)]
@@ -231,7 +231,7 @@ def want(signer: Signer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Relea
 
 
 def forged(release: Release, **keys: Any) -> Release:
-    """A record by somebody who may write and not sign."""
+    """A record by somebody who may write but not sign."""
     content = {**release.to_object(), "signature": f"{ARMOUR}\njunk\n", "provedAt": "2026-11-30T00:00:00+00:00", **keys}
     return Release.from_object(content)
 
@@ -244,7 +244,7 @@ def test_a_signed_rollback_goes_to_what_was_signed_whatever_else_is_in_the_histo
     back = want(history, second, state="rolled_back")
     assert (back.commit_id, back.extra["rolledBackFrom"]) == (FIRST, SECOND)
     assert not {"signature", "serial", "app", "provedAt"} & set(back.extra)
-    # Where what is published now does not count, nothing is taken from it, and a person says where to go back to.
+    # If what is published now does not count, nothing is taken from it, and a person must say where to roll back to.
     bad = forged(second, commitId=NEVER, rollout={"from": NEVER}, relativePath="elsewhere")
     with pytest.raises(
         InvalidRecord, match=f"^to: give it; .* does not count for .*, the latest first: {SECOND} or {FIRST}$"
@@ -265,7 +265,7 @@ def test_a_signed_rollback_takes_no_release_from_the_policy(want: Callable[..., 
     first, second = signed(FIRST, 1, provedAt="2026-11-30T00:00:00+00:00"), signed(SECOND, 2)
     plan = {"maxInFlight": 2, "from": NEVER}
     assert want([first, second], second, plan, state="rolled_back").extra["rollout"] == {"maxInFlight": 2}
-    # An earlier record that is published again is as one that nobody has signed.
+    # An earlier record that is published again counts as unsigned.
     with pytest.raises(InvalidRecord, match=r"^to: give it; .* its record is replayed: its serial is 1, and 2 was"):
         want([first, second], first, state="rolled_back")
     own = signed(SECOND, 3, rollout=plan)
@@ -291,7 +291,7 @@ def test_a_signed_release_takes_nothing_from_a_record_that_does_not_count(
         want([], None)
 
 
-def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_that_names(
+def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_the_policy_names(
     want: Callable[..., Release], tagged: GitRepository
 ) -> None:
     given = {"url": tagged.url, "ref": "v1", "relative_path": "site"}
@@ -303,7 +303,7 @@ def test_a_signed_release_takes_its_plan_from_the_policy_but_no_release_that_tha
 
 
 @pytest.mark.parametrize("option", ["ref", "url", "relative_path"])
-def test_an_empty_option_as_of_an_unset_variable_is_not_taken_for_one_that_is_not_given(option: str) -> None:
+def test_an_empty_option_as_from_an_unset_variable_does_not_count_as_left_out(option: str) -> None:
     with pytest.raises(InvalidRecord, match=f"^{option}: it is empty; leave it out"):
         zk_release.check_state(options(**{option: ""}))
     zk_release.check_state(options())

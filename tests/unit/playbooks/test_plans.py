@@ -32,7 +32,7 @@ def test_each_is_one_that_hosts_can_follow_and_is_in_the_guide(name: str) -> Non
         ),
     ],
 )
-def test_they_do_what_the_guide_says_of_them(name: str, expected: Any) -> None:
+def test_they_do_what_the_guide_says_about_them(name: str, expected: Any) -> None:
     plan = read_plan(PLANS[name])
     assert plan is not None
     steps = [(step.hosts, step.soak, step.pause) for step in plan.steps]

@@ -1,4 +1,4 @@
-"""The quickstart's shell: its ensemble only, whatever the user's own environment has."""
+"""The quickstart's shell environment: its own ensemble only, whatever the user's environment contains."""
 
 from __future__ import annotations
 

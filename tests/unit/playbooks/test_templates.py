@@ -1,4 +1,4 @@
-"""What playbooks show of what others have written."""
+"""How playbooks show what others have written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jinja2
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "playbooks" / "templates"
-# A terminal's colour and clearing, text that runs to the left, what nobody sees; and a line of its own, which may stay.
+# Terminal colours and clearing, right-to-left text, invisible characters; and a second line, which may stay.
 ODD = "\x9b31mred\u202e\x1b[2J\u061c\ufeff\u00ad\U000e0041\nsecond"
 HARMLESS = "?31mred??[2J????"
 
@@ -27,7 +27,7 @@ def test_what_a_server_says_does_nothing_to_a_terminal() -> None:
     ]
 
 
-def test_what_is_said_of_a_file_does_nothing_to_a_terminal() -> None:
+def test_what_is_reported_about_a_file_does_nothing_to_a_terminal() -> None:
     file = {"znode": "/config/shop", "state": "failed", "format": "value", "message": ODD}
     fleet = {"agents": [{"name": "web1", "files": {"/etc/\x9b": file}}]}
     said = (
@@ -38,7 +38,7 @@ def test_what_is_said_of_a_file_does_nothing_to_a_terminal() -> None:
     assert said.split("\n")[:2] == [f"{'web1':24} {'failed':8} /etc/?: {HARMLESS}", " " * 34 + "second"]
 
 
-def test_what_answers_at_a_member_s_address_does_nothing_to_a_terminal() -> None:
+def test_what_answers_at_a_members_address_does_nothing_to_a_terminal() -> None:
     members = [
         {"member": "zk1:2181", "problem": ODD},
         {"member": "zk2:2181", "mode": "\ufeffleader", "version": "3.9\x9b2J"},

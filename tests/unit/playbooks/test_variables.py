@@ -21,9 +21,9 @@ ROLE = re.compile(r"_?(watcher|zookeeper|loadbalancer|git_hook)_")
 MAGIC = re.compile(
     r"ansible_\w+|groups|hostvars|inventory_hostname|playbook_dir|omit|item|lookup|query|q|now|_|_raw_params"
 )
-"""What Ansible itself defines, the functions of its templates, and what they assign to nobody."""
+"""What Ansible itself defines, the functions of its templates, and names of unused values."""
 EXPRESSIONS = {"that", "when", "until", "changed_when", "failed_when"}
-"""Keywords whose texts are expressions without braces."""
+"""Keywords whose values are expressions without braces."""
 README = PLAYBOOKS / "README.md"
 JINJA = jinja2.Environment()
 

@@ -27,7 +27,7 @@ NAMES = st.text(
 
 
 def read(path: str) -> Content:
-    """A file as it is."""
+    """Read a file as it is."""
     return Content(Path(path).read_bytes())
 
 
@@ -39,7 +39,7 @@ def decoded(entries: list[dict[str, Any]]) -> dict[str, bytes | None]:
     }
 
 
-def test_a_directory_s_files_are_znodes_byte_for_byte_and_its_directories_are_deeper(tmp_path: Path) -> None:
+def test_a_directorys_files_are_znodes_byte_for_byte_and_its_directories_are_deeper(tmp_path: Path) -> None:
     wanted = {"colour": b"green\n", "db/host": b"\xff\x00{{ no_template }}", "db/deep/er": b"", ".hidden": b"1"}
     for name, data in wanted.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def test_a_directory_s_files_are_znodes_byte_for_byte_and_its_directories_are_de
     assert decoded(from_directory("/c", str(tmp_path), read)) == {**expected, "/c/empty": None, "/c/link": b"green\n"}
 
 
-def test_what_is_in_a_secret_file_is_a_secret_value(tmp_path: Path) -> None:
+def test_the_content_of_a_secret_file_is_a_secret_value(tmp_path: Path) -> None:
     (tmp_path / "colour").write_text("green")
     (tmp_path / "password").write_text("sesame")
     entries = from_directory("/c", str(tmp_path), lambda path: Content(read(path).data, path.endswith("password")))
@@ -72,17 +72,17 @@ def test_secret_values_count_as_much_as_others(tmp_path: Path, secret: bool) -> 
 @pytest.mark.parametrize(
     "path", ["/app", "/app/shop", "/app/shop/history", "/app/shop/agents/x", "/app/shop/config", "/zookeeper/x"]
 )
-def test_a_path_that_is_an_application_s_own_is_refused(path: str) -> None:
+def test_a_path_that_is_an_applications_own_is_refused(path: str) -> None:
     with pytest.raises(InvalidRecord, match=r"take another, such as /config/shop$"):
         check_place(path, "/app/shop")
 
 
 @pytest.mark.parametrize("path", ["/config/shop", "/app/shop/settings", "/app/shop/history-of", "/app/shopping"])
-def test_a_path_beside_what_is_an_application_s_own_is_taken(path: str) -> None:
+def test_a_path_beside_what_is_an_applications_own_is_accepted(path: str) -> None:
     check_place(path, "/app/shop")
 
 
-def test_an_application_s_own_are_the_znodes_that_records_name() -> None:
+def test_an_applications_own_are_the_znodes_that_records_name() -> None:
     paths = AppPaths("/app/shop")
     for path in (
         paths.config,
@@ -109,7 +109,7 @@ def test_an_application_s_own_are_the_znodes_that_records_name() -> None:
         ("/c/shop/bad/" + "0" * 40, "is in the bad of an application"),
     ],
 )
-def test_what_no_configuration_has_made_is_not_pruned(znode: Any, said: str) -> None:
+def test_what_no_configuration_has_created_is_not_pruned(znode: Any, said: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
         deletions([{"path": "/c/colour"}], ["/c/old", znode])
     assert said in str(caught.value)
@@ -117,7 +117,7 @@ def test_what_no_configuration_has_made_is_not_pruned(znode: Any, said: str) -> 
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_what_is_called_as_an_application_s_own_is_not_pruned(name: str) -> None:
+def test_what_is_named_like_an_applications_own_is_not_pruned(name: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
         deletions([{"path": "/c/colour"}], ["/c/old", "/c/shop", f"/c/shop/{name}"])
     assert str(caught.value) == (
@@ -126,13 +126,13 @@ def test_what_is_called_as_an_application_s_own_is_not_pruned(name: str) -> None
     )
 
 
-def test_what_is_called_as_an_application_s_own_may_be_a_part_of_a_configuration() -> None:
+def test_what_is_named_like_an_applications_own_may_be_a_part_of_a_configuration() -> None:
     entries = [{"path": "/config/shop/policy"}, {"path": "/config/shop/lock/timeout"}]
     there = ["/config/shop/policy", "/config/shop/lock", "/config/shop/lock/timeout", "/config/shop/old"]
     assert [one["path"] for one in deletions(entries, there)] == ["/config/shop/old"]
 
 
-def test_a_value_that_has_become_a_dictionary_is_no_value_any_more() -> None:
+def test_a_value_that_has_become_a_dictionary_is_emptied() -> None:
     entries = from_values("/c", {"db": {"user": "u"}, "new": {"a": 1}})
     lengths = {"/c/db": 9, "/c/new": 0, "/c/db/user": 1}
     there = [{"path": path, "stat": {"data_length": length}} for path, length in lengths.items()]
@@ -140,12 +140,12 @@ def test_a_value_that_has_become_a_dictionary_is_no_value_any_more() -> None:
 
 
 def pipe(directory: Path) -> None:
-    """A pipe, which nobody writes to."""
+    """Make a pipe, which nobody writes to."""
     os.mkfifo(directory / "pipe")
 
 
 def big(directory: Path) -> None:
-    """More than a transaction holds, in files that are each small enough."""
+    """Write more than a transaction holds, in files that are each small enough."""
     for number in range(12):
         (directory / f"f{number}").write_bytes(b"x" * 100_000)
 
@@ -165,7 +165,7 @@ def big(directory: Path) -> None:
         (big, "over the 1 MB of one transaction"),
     ],
 )
-def test_what_can_not_be_published_is_refused_with_its_place(tmp_path: Path, make: Any, said: str) -> None:
+def test_a_directory_that_cannot_be_published_is_refused_with_the_place(tmp_path: Path, make: Any, said: str) -> None:
     make(tmp_path)
     with pytest.raises(InvalidRecord) as caught:
         from_directory("/c", str(tmp_path), read)
@@ -174,12 +174,12 @@ def test_what_can_not_be_published_is_refused_with_its_place(tmp_path: Path, mak
     assert "\n" not in str(caught.value)
 
 
-def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRecord, match="none: no such directory"):
         from_directory("/c", str(tmp_path / "none"), read)
 
 
-def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
+def test_a_dictionarys_keys_are_znodes_and_a_nested_ones_are_deeper() -> None:
     values = {"a": "text", "b": {"c": 5, "d": {"e": [1]}, "f": {}}, "g": None, "h": False}
     assert from_values("/c", values) == [
         {"path": "/c/a", "value": "text"},
@@ -206,13 +206,13 @@ def test_a_dictionary_s_keys_are_znodes_and_a_nested_one_s_are_deeper() -> None:
         ({"..": "x"}, '/c: ".." can\'t name a znode'),
     ],
 )
-def test_values_that_can_not_be_published_are_refused_with_their_place(values: Any, said: str) -> None:
+def test_values_that_cannot_be_published_are_refused_with_their_place(values: Any, said: str) -> None:
     with pytest.raises(InvalidRecord) as caught:
         from_values("/c", values)
     assert str(caught.value).startswith(said)
 
 
-def test_what_is_there_and_not_wanted_goes_by_the_top_of_its_subtree() -> None:
+def test_what_exists_and_is_not_wanted_is_deleted_by_the_top_of_its_subtree() -> None:
     wanted = [{"path": "/c/a/b", "value": "x"}, {"path": "/c/k"}]
     there = ["/c/a", "/c/a/b", "/c/a/b/old", "/c/a/old", "/c/k", "/c/old", "/c/old/deep", "/c/old/deep/er", "/c/older"]
     gone = deletions(wanted, there)
@@ -233,7 +233,7 @@ def test_pruning_leaves_exactly_what_is_wanted(before: Any, after: Any) -> None:
 
 
 def tree_of(entries: list[dict[str, Any]]) -> list[str]:
-    """Every znode that there is when the entries are."""
+    """Every znode that exists when the entries do."""
     paths = [one["path"] for one in entries]
     return [
         *paths,

@@ -11,7 +11,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.content import Content,
 
 
 @pytest.mark.parametrize("path", ["text", "below/../text", "./text", ".//text", "link"])
-def test_a_file_is_no_secret_by_whatever_path_it_is_read(tmp_path: Path, path: str) -> None:
+def test_a_file_is_not_secret_by_whatever_path_it_is_read(tmp_path: Path, path: str) -> None:
     (tmp_path / "below").mkdir()
     (tmp_path / "text").write_bytes(b"green")
     (tmp_path / "link").symlink_to("text")

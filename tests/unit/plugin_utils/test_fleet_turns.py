@@ -1,4 +1,4 @@
-"""How the turns of a long wait spend the time that the fleet is given."""
+"""How the turns of a long wait divide the time that the fleet is given."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WAITS: dict[str, Any] = {
 }
 DONE = {"agents": [{**AGENT, "state": "active"}], "failed_agents": [], "pending_agents": [], "timed_out": False}
 HEAD = f"{'0' * 10}\n"
-"""What stands above the lines: no application is known here, nor what was desired before."""
+"""The line above the others: neither the application nor the previous release is known here."""
 OUTAGE = {"failed": True, "msg": "can't reach ZooKeeper at zk1:2181 within 10 s", "timed_out": True}
 
 
 class Clock:
-    """A clock that moves only while somebody waits, and the module, with the answers that it will give.
+    """A clock that moves only during a wait, and the module, with the answers that it will give.
 
     The module takes the time that it is given, or `takes` seconds.
     """
@@ -78,7 +78,7 @@ def test_a_fleet_that_is_too_small_is_what_is_waited_for(
     assert capsys.readouterr().out == f"{HEAD}{said}         slow  proved\n"
 
 
-def test_who_is_missing_is_in_the_line_and_the_last_answer_counts(
+def test_missing_hosts_are_in_the_line_and_the_last_answer_counts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch, [{**DONE, "missing_agents": ["web2"]}])
@@ -88,7 +88,7 @@ def test_who_is_missing_is_in_the_line_and_the_last_answer_counts(
     assert result["missing_agents"] == ["web2"]
 
 
-def test_who_is_named_and_was_never_live_is_one_of_those_who_are_waited_for(
+def test_a_named_agent_that_was_never_live_is_waited_for_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch, [DONE])
@@ -98,7 +98,7 @@ def test_who_is_named_and_was_never_live_is_one_of_those_who_are_waited_for(
     assert capsys.readouterr().out == f"{HEAD}{said}         slow  proved\n"
 
 
-def test_of_files_it_is_said_who_has_not_proved_them_yet_and_nothing_of_the_release(
+def test_a_wait_for_files_names_agents_that_have_not_proved_them_and_nothing_of_the_release(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch, [DONE])
@@ -108,7 +108,7 @@ def test_of_files_it_is_said_who_has_not_proved_them_yet_and_nothing_of_the_rele
     assert clock.calls == [FleetTurn(10.0, 290.0, ["slow"], 0.0, [])]
 
 
-def test_each_reason_is_said_once_when_it_arrives(
+def test_each_reason_is_shown_once_when_it_arrives(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def waits(*reasons: str) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_each_reason_is_said_once_when_it_arrives(
     assert said.count("web0 and web1: no route\n") == said.count("web2: no such host\n") == 1
 
 
-def test_what_a_host_says_does_nothing_to_the_terminal(
+def test_what_a_host_reports_does_nothing_to_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     agent = {**AGENT, "waitsFor": "fetch", "message": "no\x1b]0;mine\x07 route"}
@@ -147,7 +147,7 @@ def test_how_long_nobody_could_go_on_is_known_to_the_next_wait(monkeypatch: pyte
     assert [turn.stuck for turn in clock.calls] == [0.0, 10.0, 20.0, 0.0, 0.0]
 
 
-def test_what_kept_a_host_from_the_generation_before_says_nothing_of_this_one(
+def test_what_kept_a_host_from_the_previous_generation_does_not_count_for_this_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stuck = {**AGENT, "waitsFor": "fetch", "message": "no route"}
@@ -159,13 +159,13 @@ def test_what_kept_a_host_from_the_generation_before_says_nothing_of_this_one(
     assert capsys.readouterr().out.count("no route") == 1
 
 
-def test_no_seconds_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_of_no_seconds_asks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, [])
     assert wait_on({**WAITS, "elapsed": 0.1}, 0.0, clock.run)["msg"] == WAITS["msg"]
     assert clock.calls == []
 
 
-def test_all_that_is_waited_is_the_budget_from_the_publication_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_all_turns_counts_from_the_publication_on(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, [WAITS, WAITS])
     result = wait_on({**WAITS, "elapsed": 10.0}, 25.0, clock.run)
     assert clock.seconds == [10.0, 5.0]
@@ -203,7 +203,7 @@ def test_while_the_ensemble_does_not_answer_that_is_what_is_shown(
     assert outage == [f"   20 s  {cut_off['msg']}", f"   30 s  {OUTAGE['msg']}", f"   40 s  {OUTAGE['msg']}"]
 
 
-def test_who_was_live_before_an_outage_is_asked_for_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agents_that_were_live_before_an_outage_are_expected_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def prove(*_words: Any) -> None:
         raise ZooKeeperError("the connection is closed") from ConnectionClosedError()
 
@@ -219,7 +219,7 @@ def test_who_was_live_before_an_outage_is_asked_for_after_it(monkeypatch: pytest
     assert (result["failed"], result["lost_agents"]) == (False, ["web2"])
 
 
-def test_who_is_waited_for_by_name_and_was_never_live_is_not_lost_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_agent_that_was_never_live_is_not_lost_later(monkeypatch: pytest.MonkeyPatch) -> None:
     awaited = {**WAITS, "pending_agents": ["ghost", "slow"]}
     cut_off = {**awaited, "agents": [], "pending_agents": ["ghost", "slow"], "lost_agents": []}
     clock = Clock(monkeypatch, [cut_off, DONE])
@@ -237,7 +237,7 @@ def test_an_outage_leaves_what_was_known_of_the_fleet(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     "rollout", [{}, {"rollout": {"phase": "done", "step": 1, "steps": 1, "counts": {}, "hosts": {}}}]
 )
-def test_where_another_release_is_published_all_of_the_result_is_about_that(
+def test_if_another_release_is_published_all_of_the_result_is_about_that(
     monkeypatch: pytest.MonkeyPatch, rollout: dict[str, Any]
 ) -> None:
     soaks = {"phase": "soaking", "moves": 1, "step": 1, "steps": 2, "counts": {}, "hosts": {}}
@@ -275,7 +275,7 @@ def test_a_module_that_ends_early_is_run_again_after_a_pause(monkeypatch: pytest
     assert clock.pauses == []
 
 
-def test_no_wait_is_below_zero_where_the_deadline_passes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_wait_is_below_zero_if_the_deadline_passes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, [OUTAGE] * 3, takes=0.0)
     ticks = itertools.count(1000.0, 0.25)
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
@@ -284,7 +284,7 @@ def test_no_wait_is_below_zero_where_the_deadline_passes_meanwhile(monkeypatch: 
     assert clock.pauses == [pytest.approx(0.05)]
 
 
-def test_who_is_left_when_a_rollout_has_ended_is_waited_for_as_long_as_without_one(
+def test_hosts_that_are_left_when_a_rollout_has_ended_are_waited_for_as_long_as_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     soaks = {"phase": "soaking", "moves": 1, "step": 1, "steps": 2, "counts": {}, "hosts": {}}
@@ -296,7 +296,7 @@ def test_who_is_left_when_a_rollout_has_ended_is_waited_for_as_long_as_without_o
 
 
 @pytest.mark.parametrize(("by_rollout", "seconds"), [(True, 20.0 + 600.0 + 300.0), (False, 300.0)])
-def test_a_rollout_that_begins_late_is_waited_for_as_long_as_it_lasts_unless_somebody_has_set_a_limit(
+def test_a_rollout_that_begins_late_is_waited_for_as_long_as_it_lasts_unless_a_limit_is_given(
     monkeypatch: pytest.MonkeyPatch, by_rollout: bool, seconds: float
 ) -> None:
     soaks = {"phase": "soaking", "moves": 1, "step": 1, "steps": 2, "counts": {}, "hosts": {}}
@@ -306,7 +306,7 @@ def test_a_rollout_that_begins_late_is_waited_for_as_long_as_it_lasts_unless_som
     assert (result["elapsed"], result["failed"]) == (seconds, True)
 
 
-def test_of_a_rollout_the_outcomes_that_were_shown_are_told_once_and_to_the_next_turn(
+def test_outcomes_in_a_rollout_are_shown_once_and_passed_to_the_next_turn(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rollout = {"phase": "running", "moves": 3, "step": 1, "steps": 2, "counts": {}, "hosts": {}}
@@ -319,7 +319,7 @@ def test_of_a_rollout_the_outcomes_that_were_shown_are_told_once_and_to_the_next
     assert "step 1 of 2  [#######.......] 1 of 2\n" in said
 
 
-def test_without_a_rollout_too_each_host_that_goes_on_is_told_without_a_pause(
+def test_without_a_rollout_too_each_host_that_goes_on_is_shown_without_a_pause(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fast = {"name": "fast", "state": "fetching", "generation": 7}
@@ -354,7 +354,7 @@ RUNS: dict[str, Any] = {"phase": "running", "since": None, "moves": 1, "step": 1
 DESERTED: dict[str, Any] = {**WAITS, "agents": [], "pending_agents": [], "lost_agents": ["slow"], "rollout": RUNS}
 
 
-def test_a_rollout_that_nobody_is_live_to_carry_out_is_waited_for_as_long_as_its_deadline(
+def test_a_rollout_without_a_live_agent_is_waited_for_as_long_as_its_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deserted = {**DESERTED, "rollout": {**RUNS, "plan": {"progressDeadline": 60}}}
@@ -367,7 +367,7 @@ def test_a_rollout_that_nobody_is_live_to_carry_out_is_waited_for_as_long_as_its
     )
 
 
-def test_neither_an_outage_nor_somebody_who_comes_back_leaves_a_rollout_without_anybody(
+def test_a_rollout_does_not_count_as_deserted_in_an_outage_or_once_an_agent_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan = {"rollout": {**RUNS, "plan": {"progressDeadline": 60}}}
@@ -378,13 +378,13 @@ def test_neither_an_outage_nor_somebody_who_comes_back_leaves_a_rollout_without_
     assert (len(clock.calls), result["timed_out"]) == (len(answers), False)
 
 
-def test_a_limit_that_somebody_has_set_holds_where_nobody_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_limit_holds_even_if_no_agent_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch, itertools.repeat(DESERTED))
     result = wait_on({**DESERTED, "elapsed": 10.0}, 900.0, clock.run)
     assert (result["elapsed"], result["msg"]) == (900.0, DESERTED["msg"])
 
 
-def test_who_is_still_waited_for_when_a_rollout_is_done_is_named_and_that_it_is_held(
+def test_a_host_that_is_still_waited_for_when_a_rollout_is_done_is_named_and_shown_as_held(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = {"since": "2026-11-24T09:00:00+00:00", "by": "ann", "reason": "disk swap"}

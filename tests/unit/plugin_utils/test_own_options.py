@@ -1,4 +1,4 @@
-"""The connection options of lookup and inventory: what templates and empty texts come to."""
+"""The connection options of lookup and inventory: how templates and empty strings are read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_an_empty_path_is_none_and_another_is_absolute(monkeypatch: pytest.Monke
         converted({**DEFAULTS, name: 7})
 
 
-def test_a_number_is_a_text_where_one_is_expected() -> None:
+def test_a_number_is_a_string_where_one_is_expected() -> None:
     given = {"digest_username": "ci", "digest_password": 12345, "sasl_password": 1.5, "tls_key_password": "x"}
     found = converted({**DEFAULTS, **given})
     assert {name: found[name] for name in given} == {name: str(value) for name, value in given.items()}
@@ -42,7 +42,7 @@ def test_a_number_is_a_text_where_one_is_expected() -> None:
 
 
 def read(directory: Path, **options: Any) -> str:
-    """What is said of an inventory file that is about an ensemble that is not there."""
+    """Return what is printed about an inventory file whose ensemble does not exist."""
     file = directory / "web.zk_services.yml"
     given = {"plugin": "zoo.deploy.zk_services", "hosts": "a.invalid:1", "connect_timeout": 0.1, "registries": ["/web"]}
     file.write_text(yaml.safe_dump({**given, **options}))

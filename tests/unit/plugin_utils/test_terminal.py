@@ -1,4 +1,4 @@
-"""Where what is said between Ansible's own lines is printed."""
+"""Where the lines between Ansible's own lines are printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.terminal import say
         ("ansible.posix.jsonl", False),
     ],
 )
-def test_what_is_read_as_json_has_nothing_between(
+def test_output_that_is_read_as_json_has_nothing_in_between(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], callback: str, output: bool
 ) -> None:
     monkeypatch.setattr(constants, "DEFAULT_STDOUT_CALLBACK", callback)

@@ -1,4 +1,4 @@
-"""The git hook's program by itself: without a library of its, and with names that are no text."""
+"""The git hook's program by itself: without one of its libraries, and with names that are not text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPDATE = f"{'0' * 40} {'1' * 40} refs/heads/main\n"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration, by which the branch main is published."""
+    """A configuration that publishes the branch main."""
     branch = {"branch": "main", "app": "/app/site", "relative_path": "site"}
     path = tmp_path / "hook.json"
     path.write_text(json.dumps({"url": "ssh://git/site.git", "hosts": ["127.0.0.1:1"], "branches": [branch]}))
@@ -36,7 +36,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", OUTCOMES)
-def test_without_kazoo_a_push_is_told_so_in_one_line(config: Path, command: str) -> None:
+def test_without_kazoo_a_push_is_answered_in_one_line(config: Path, command: str) -> None:
     script = f"""
 import sys
 sys.modules["kazoo"] = None
@@ -124,8 +124,8 @@ def test_options_with_which_no_push_could_be_published_are_refused_where_the_con
     assert (done.returncode, done.stderr.replace(f" {config}:", "")) == (1, f"zoo.deploy: {line}\n")
 
 
-def test_who_pushes_can_not_lead_the_hook_elsewhere_by_the_environment(config: Path, tmp_path: Path) -> None:
-    """With git over SSH, they may set variables where sshd takes them (AcceptEnv)."""
+def test_a_pusher_cannot_lead_the_hook_elsewhere_by_the_environment(config: Path, tmp_path: Path) -> None:
+    """With git over SSH, pushers may set variables if sshd accepts them (AcceptEnv)."""
     elsewhere = {"ZK_HOSTS": "127.0.0.1:2", "ZK_DIGEST_USERNAME": "other", "ZK_TLS": "yes", "ZK_TLS_VERIFY": "no"}
     words = [sys.executable, str(PROGRAM), "post-receive", "--config", str(config)]
     repository = GitRepository.create(tmp_path / "site")
@@ -167,7 +167,7 @@ SHAPE = (
         ),
     ],
 )
-def test_an_acl_that_no_server_takes_is_refused_and_its_password_told_to_nobody(
+def test_an_acl_that_no_server_accepts_is_refused_without_showing_its_password(
     config: Path, given: dict[str, Any], line: str
 ) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), **given}))
@@ -177,7 +177,7 @@ def test_an_acl_that_no_server_takes_is_refused_and_its_password_told_to_nobody(
 
 
 @pytest.mark.parametrize("command", OUTCOMES)
-def test_a_branch_whose_name_is_no_utf_8_is_pushed_as_any_other(config: Path, command: str) -> None:
+def test_a_branch_whose_name_is_not_utf_8_is_pushed_like_any_other(config: Path, command: str) -> None:
     update = f"{'0' * 40} {'1' * 40} refs/heads/".encode() + b"\xe9\n"
     done = subprocess.run(
         [sys.executable, str(PROGRAM), command, "--config", str(config)],
@@ -235,7 +235,7 @@ sys.exit(hook.main(["post-receive", "--config", {str(config)!r}]))
     assert (done.returncode, done.stdout, done.stderr) == (0, "ssh://git/site.git\n", "")
 
 
-def test_what_is_told_who_pushes_does_nothing_to_a_terminal() -> None:
+def test_what_is_printed_for_a_pusher_does_nothing_to_a_terminal() -> None:
     """A host of the fleet may have written it."""
     script = f"""
 import sys
@@ -289,7 +289,7 @@ print(ascii(push.real_names(new)), len(asked))
 def test_hooks_have_their_environment_until_one_of_another_python_is_complete(
     tmp_path: Path, failing: str, stamp: str
 ) -> None:
-    """Also where nothing says what it was made of."""
+    """Even if nothing records what it was made from."""
     directory = tmp_path / "environment"
     directory.mkdir()
     (directory / "pyvenv.cfg").write_text("old\n")

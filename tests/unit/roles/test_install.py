@@ -1,4 +1,4 @@
-"""What the role watcher's installer says of a host on which it can't do its work."""
+"""What the role watcher's installer reports about a host, and the environments that it makes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def report(capsys: pytest.CaptureFixture[str], **order: Any) -> dict[str, Any]:
     return said
 
 
-def test_a_password_that_was_written_and_never_taken_is_of_what_the_agent_reads(tmp_path: Path) -> None:
+def test_a_password_that_was_written_and_never_used_is_among_what_the_agent_reads(tmp_path: Path) -> None:
     secret = tmp_path / "web.1.credentials" / "digest_password"
     secret.parent.mkdir()
     secret.touch()
@@ -35,7 +35,9 @@ def test_a_password_that_was_written_and_never_taken_is_of_what_the_agent_reads(
     ("text", "has_secret"),
     [('{"digest_password": "x"}', True), ('{"hosts": "a"}', False), ("[", True), ("5", True), (None, False)],
 )
-def test_a_configuration_that_may_have_a_secret_is_told(tmp_path: Path, text: str | None, has_secret: bool) -> None:
+def test_a_configuration_that_may_have_a_secret_is_recognized(
+    tmp_path: Path, text: str | None, has_secret: bool
+) -> None:
     if text is not None:
         (tmp_path / "web.json").write_text(text)
     order = {"config_dir": str(tmp_path), "instance": "web", "secrets": ["digest_password"]}
@@ -81,7 +83,7 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing") -> bool:
-    """Carry the order out with commands that do nothing, but for the `failing` one, and note them."""
+    """Carry out the order with commands that do nothing, except the `failing` one, and record them."""
     functions = runpy.run_path(str(INSTALL))
 
     def run(command: list[str], advice: str) -> None:
@@ -102,7 +104,7 @@ def install(order: dict[str, Any], ran: list[list[str]], failing: str = "nothing
 
 
 @pytest.mark.parametrize("failing", ["venv", "pip", "import zoo_watcher"])
-def test_an_environment_that_instances_run_stays_where_one_of_another_python_can_not_be_made(
+def test_an_environment_that_instances_run_stays_if_one_of_another_python_cannot_be_made(
     tmp_path: Path, other_python: dict[str, Any], failing: str
 ) -> None:
     before = contents(tmp_path)
@@ -110,7 +112,7 @@ def test_an_environment_that_instances_run_stays_where_one_of_another_python_can
     assert contents(tmp_path) == before
 
 
-def test_an_environment_of_another_python_has_what_all_instances_need_and_the_modules_of_who_still_runs(
+def test_an_environment_of_another_python_has_what_all_instances_need_and_the_modules_of_those_still_running(
     tmp_path: Path, other_python: dict[str, Any]
 ) -> None:
     ran: list[list[str]] = []
@@ -131,10 +133,10 @@ def test_an_environment_of_another_python_has_what_all_instances_need_and_the_mo
 
 
 @pytest.mark.parametrize("was_cut_off", [False, True])
-def test_an_environment_that_instances_run_and_somebody_has_removed_is_made_anew(
+def test_an_environment_that_instances_run_and_somebody_has_removed_is_recreated(
     tmp_path: Path, other_python: dict[str, Any], *, was_cut_off: bool
 ) -> None:
-    """As is one that a run has moved away which was cut off before another one had its place."""
+    """So is one that an interrupted run had moved away before another one took its place."""
     if was_cut_off:
         (tmp_path / "1.0.0").rename(tmp_path / "1.0.0.old")
     else:
@@ -145,8 +147,8 @@ def test_an_environment_that_instances_run_and_somebody_has_removed_is_made_anew
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1.0.0", "current-blog", "current-shop"]
 
 
-def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path, other_python: dict[str, Any]) -> None:
-    """As where another one of the same version is in another place now."""
+def test_an_environment_whose_python_is_gone_is_recreated(tmp_path: Path, other_python: dict[str, Any]) -> None:
+    """For example if a Python of the same version is now in another place."""
     assert install(other_python, [])
     (tmp_path / "1.0.0/bin/python").unlink()
     (tmp_path / "1.0.0/bin/python").symlink_to(tmp_path / "gone")
@@ -155,7 +157,7 @@ def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path: Path, other_
     assert not install(other_python, [])
 
 
-def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instance_asks_for_now(
+def test_what_an_interrupted_run_has_left_is_recreated_with_what_each_instance_requires_now(
     tmp_path: Path, other_python: dict[str, Any]
 ) -> None:
     left = tmp_path / "1.0.0.new"
@@ -172,7 +174,7 @@ def test_what_a_run_has_left_that_was_cut_off_is_made_anew_with_what_each_instan
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
 @pytest.mark.parametrize("user", ["root", "daemon", "is-made-later"])
-def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_path: Path, user: str) -> None:
+def test_a_base_of_another_user_is_refused_before_anything_is_touched(tmp_path: Path, user: str) -> None:
     found = runpy.run_path(str(INSTALL))["base_problem"]
     order = {"base": str(tmp_path), "user": user, "unit": "zoo-watcher@shop.service"}
     assert found(order) == ""
@@ -189,7 +191,7 @@ def test_a_base_that_is_another_users_is_refused_before_anything_is_touched(tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
-def test_the_command_gives_a_base_to_the_other_user_also_where_a_symlink_leads_to_it(tmp_path: Path) -> None:
+def test_the_command_gives_a_base_to_the_other_user_even_if_a_symlink_leads_to_it(tmp_path: Path) -> None:
     found = runpy.run_path(str(INSTALL))["base_problem"]
     base, disk = tmp_path / "base", tmp_path / "it's a disk"
     (disk / ".zoo").mkdir(parents=True)
@@ -205,7 +207,7 @@ def test_the_command_gives_a_base_to_the_other_user_also_where_a_symlink_leads_t
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a base to another user")
 @pytest.mark.parametrize(("user", "is_refused"), [("root", True), ("is-made-later", False)])
-def test_a_base_that_is_nobodys_any_more_may_be_that_of_the_user_that_is_made_anew(
+def test_a_base_whose_owner_no_longer_exists_may_be_that_of_the_user_that_is_recreated(
     tmp_path: Path, user: str, is_refused: bool
 ) -> None:
     (tmp_path / ".zoo").mkdir()

@@ -1,4 +1,4 @@
-"""The files that the role renders: another first line would reload every load balancer at an update."""
+"""The files that the role renders: a changed first line would reload every load balancer at an update."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TEMPLATES = Path(__file__).resolve().parents[3] / "roles" / "loadbalancer" / "te
 
 
 @pytest.mark.parametrize("name", ["nginx.j2", "haproxy.j2"])
-def test_the_first_line_is_as_it_has_always_been(name: str) -> None:
+def test_the_first_line_has_not_changed(name: str) -> None:
     count = "{{ _loadbalancer_servers | length }}"
     line = f"# {count} servers, found in ZooKeeper by zoo.deploy. What is changed here by hand is lost."
     assert (TEMPLATES / name).read_text().splitlines()[0] == line

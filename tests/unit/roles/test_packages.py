@@ -1,4 +1,4 @@
-"""Which Python packages a role installs for the way to log in."""
+"""Which Python packages a role installs for a SASL mechanism."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACES = {"watcher": "_watcher_install_order", "git_hook": "_git_hook_order"}
 
 
 def packages(role: str, mechanism: str) -> list[str]:
-    """What the role orders of pip for a mechanism, but for what it always does."""
+    """The packages that the role has pip install for a mechanism, besides those that it always installs."""
     defaults, variables = (ROLES / role / place / "main.yml" for place in ("defaults", "vars"))
     given = {f"{role}_sasl_mechanism": mechanism}
     show = ["localhost", "--module-name", "debug", "--args", f"msg={{{{ {PLACES[role]}.packages }}}}"]

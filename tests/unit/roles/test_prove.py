@@ -16,7 +16,7 @@ BEGUN = str(int((time.monotonic() - 60) * 1_000_000))
 
 @pytest.fixture
 def prove(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the program defines, on a host whose unit has been running for a minute."""
+    """The definitions of the program, on a host whose unit has been running for a minute."""
     program = runpy.run_path(str(PROVE))
     unit = {"ActiveState": "active", "Result": "success", "ExecMainStartTimestampMonotonic": BEGUN}
     monkeypatch.setitem(program["lacks"].__globals__, "_shown", lambda _unit: unit)
@@ -24,7 +24,7 @@ def prove(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def order(base: Path, **keys: Any) -> dict[str, Any]:
-    """What the role asks for."""
+    """An order of the role."""
     return {"unit": "x.service", "base": str(base), "version": "1", "connected": True, "seconds": 0.2, **keys}
 
 
@@ -34,7 +34,7 @@ def say(base: Path, **status: Any) -> None:
     (base / ".zoo" / "status.json").write_text(json.dumps({"version": "1", **status}))
 
 
-def test_an_agent_without_a_session_is_told_with_the_members_that_it_tries_and_why_none_answers(
+def test_an_agent_without_a_session_is_reported_with_the_members_that_it_tries_and_why_none_answers(
     prove: dict[str, Any], tmp_path: Path
 ) -> None:
     trying = {"members": ["zk1:2181", "zk2:2181"], "error": "Cannot resolve zk1: Name or service not known"}

@@ -28,7 +28,7 @@ def test_each_role_depends_on_the_one_that_checks_its_variables(role: str) -> No
 def test_defaults_are_those_of_the_specification(role: str) -> None:
     defaults = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
     specified = {name: option["default"] for name, option in options(role).items() if "default" in option}
-    # Documentation takes no template for the default of a bool: that one's description says it.
+    # The documentation accepts no template as the default of a bool, so its description has the default.
     computed = {name for name in defaults.keys() - specified.keys() if "{{" in str(defaults[name])}
     assert {options(role)[name]["type"] for name in computed} <= {"bool"}
     assert defaults == {**specified, **{name: defaults[name] for name in computed}}
@@ -55,6 +55,6 @@ def test_the_readme_lists_every_variable_with_its_default(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_table_of_the_readme_is_made_of_the_specification(role: str) -> None:
+def test_the_table_of_the_readme_is_made_from_the_specification(role: str) -> None:
     readme = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
     assert readme == with_table(role, readme), "PYTHONPATH=tests uv run python -m support.role_tables"

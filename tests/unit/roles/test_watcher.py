@@ -1,4 +1,4 @@
-"""The role watcher installs every module of the agent."""
+"""That the role watcher installs every module of the agent, and what its scripts do on a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ functions["lacks"].__globals__["_shown"] = lambda unit: shown
 print(functions["lacks"]({"unit": "", "base": sys.argv[2], "version": "1", "connected": False}))
 """,
 }
-"""By script of the role's, what has it read the status below the directory that is the second word."""
+"""By script of the role, a program that has it read the status below the directory in the second argument."""
 
 
 def test_the_patterns_of_the_role_find_every_module_of_the_agent() -> None:
@@ -39,7 +39,7 @@ def test_the_patterns_of_the_role_find_every_module_of_the_agent() -> None:
 
 
 @pytest.mark.parametrize("script", ["install.py", "prove.py"])
-def test_what_the_agents_user_puts_in_the_place_of_its_status_does_not_hold_up_the_role(
+def test_what_the_agents_user_puts_in_place_of_its_status_does_not_hold_up_the_role(
     tmp_path: Path, script: str
 ) -> None:
     (tmp_path / ".zoo").mkdir()
@@ -68,7 +68,7 @@ with install["_locked"](sys.argv[2]):
 """
 
 
-def test_nobody_who_may_look_into_the_directory_holds_up_an_installation(tmp_path: Path) -> None:
+def test_a_user_who_may_read_the_directory_does_not_hold_up_an_installation(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -101,7 +101,7 @@ def test_one_installation_at_a_time_works_in_a_directory(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(("before", "link"), [("1.0.0", "1.0.0"), ("", None)])
 @pytest.mark.parametrize("is_running", [True, False])
-def test_what_ran_is_started_again_also_where_another_directory_had_its_version(
+def test_what_ran_is_started_again_even_if_another_directory_had_its_version(
     tmp_path: Path, before: str, link: str | None, *, is_running: bool
 ) -> None:
     task = yaml.safe_load((ROLE / "tasks" / "roll_back.yml").read_text())[0]
@@ -137,7 +137,7 @@ def _first_words(task: dict[str, Any]) -> list[str]:
     return [word.strip("' ") for word in argv[argv.index("[") + 1 : argv.index("]")].split(",")]
 
 
-def test_all_is_done_before_the_first_session_is_waited_for_which_may_not_come() -> None:
-    """The command tells why there is none, and no backup with a password stays."""
+def test_the_last_task_is_to_wait_for_the_first_session_which_may_not_come() -> None:
+    """The command reports why there is none, and no backup with a password stays."""
     tasks = yaml.safe_load((ROLE / "tasks" / "present.yml").read_text())
     assert tasks[-1]["ansible.builtin.include_tasks"] == "session.yml"

@@ -1,4 +1,4 @@
-"""The man page of `zoo-watcher`, and what bash completes after it."""
+"""The man page of `zoo-watcher`, and its completion in bash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHARE = ROOT / "roles" / "watcher" / "files" / "share"
 PAGE = SHARE / "man" / "man1" / "zoo-watcher.1"
 COMPLETION = SHARE / "bash-completion" / "completions" / "zoo-watcher"
 INTERNAL = {"apply"}
-"""What nobody types."""
+"""Commands that nobody types."""
 ASK = """
 source "$1"; shift
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
@@ -37,7 +37,7 @@ def options(one: argparse.ArgumentParser) -> set[str]:
 
 
 def offered(*words: str) -> set[str]:
-    """What bash offers in the place of the last word."""
+    """What bash offers in place of the last word."""
     done = subprocess.run(
         ["bash", "-c", ASK, "bash", str(COMPLETION), "zoo-watcher", *words],
         check=True,
@@ -77,6 +77,6 @@ def test_bash_completes_the_instances_of_a_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["hold", "--reason", ""], ["status", "--config", ""]])
-def test_bash_offers_no_instance_where_an_option_wants_its_value(words: list[str], tmp_path: Path) -> None:
+def test_bash_offers_no_instance_where_an_option_takes_its_value(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "shop.base").symlink_to(tmp_path)
     assert offered("--config-dir", str(tmp_path), *words) == set()

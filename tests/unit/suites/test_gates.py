@@ -1,4 +1,4 @@
-"""The gates that take long: their names, their environments, what is kept of them."""
+"""The long-running gates: their names, their environments, and the results that are kept."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_of_the_pythons_that_pyenv_has_the_newest_comes_first(tmp_path: Path) ->
     assert found == ["3.9.18", "3.9.2"]
 
 
-def test_a_python_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_python_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
     with pytest.raises(UnavailableError, match=r"there is no Python 3\.1 on PATH"):
         environments.interpreter("3.1")
 
 
-def test_an_environment_for_other_requirements_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_environment_for_other_requirements_is_recreated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made: list[list[str]] = []
 
     def uv(command: list[str], **_options: object) -> None:
@@ -85,7 +85,7 @@ def test_a_gate_without_its_interpreter_is_skipped_and_one_whose_tool_fails_has_
     ]
 
 
-def test_what_other_gates_came_to_stays_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_results_of_other_gates_stay_in_the_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     checks = {"first": lambda: Outcome(passed=1), "second": lambda: Outcome(passed=2)}
     monkeypatch.setattr(gates, "RESULTS", tmp_path)
     monkeypatch.setattr(gates, "gates", lambda: iter(checks.items()))

@@ -20,7 +20,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen(["setsid", "--fork", "sleep", "6789"], env={"OF": sys.argv[1]})
 child.wait()
 """
-"""A program that leaves a process in a session of its own behind; what it does then is for each test to say."""
+"""A program that leaves behind a process in a session of its own; each test adds what it does then."""
 SLEEP = """
 try:
     print("started", flush=True)
@@ -32,7 +32,7 @@ except KeyboardInterrupt:
 
 
 def start(program: str, mark: str, seconds: int = 0) -> subprocess.Popen[str]:
-    """Begin a Python program under guard, for so many seconds at most."""
+    """Start a Python program under guard, for at most `seconds` (0: no limit)."""
     return subprocess.Popen(
         [sys.executable, "-m", "suites.guard", str(seconds), sys.executable, "-c", ESCAPED + program, mark],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
@@ -56,7 +56,7 @@ def test_what_has_escaped_from_a_command_is_killed_when_it_ends(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_interrupts_the_command_which_tidies_up(tmp_path: Path, number: int) -> None:
+def test_a_signal_interrupts_the_command_which_cleans_up(tmp_path: Path, number: int) -> None:
     process = start(SLEEP, str(tmp_path))
     assert process.stdout
     assert process.stdout.readline() == "started\n"
@@ -76,7 +76,7 @@ def test_what_has_not_ended_when_its_time_is_over_is_interrupted_and_named(tmp_p
     assert left(str(tmp_path)) == []
 
 
-def test_nothing_is_left_where_the_one_who_started_it_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_if_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
     guarded = [sys.executable, "-m", "suites.guard", "0", sys.executable, "-c", ESCAPED + SLEEP, str(tmp_path)]
     parent = subprocess.Popen(
         [sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])", *guarded],

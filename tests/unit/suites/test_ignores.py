@@ -1,4 +1,4 @@
-"""Whatever is kept from a linter's eyes has a reason beside it."""
+"""Every rule of a linter that is ignored has a reason beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from suites.lint import tracked
 from suites.outcome import ROOT
 
 IMPORTED_LATE = "PLC0415"
-"""Needs no reason each time: what few runs need is imported by those, for the memory and the seconds of all others."""
+"""Needs no reason each time: what few runs need is imported only by those, to save all others memory and time."""
 NOQA = re.compile(r"#\s*noqa: ([A-Z0-9, ]+?)\s*(?:(?:#|-) (.+))?$")
 
 

@@ -1,4 +1,4 @@
-"""What is made of what coverage has noted."""
+"""How the data that coverage has recorded is evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command that is forked from a prepared one is as one of its own: words, outputs, status, environment, an end."""
+"""A command forked from a prepared one is like a separate one: its words, outputs, status, environment and end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PLAY = """
 
 @pytest.fixture
 def playbook(tmp_path: Path) -> Path:
-    """A playbook that shows a variable and one of the environment, and may take its time."""
+    """A playbook that shows a variable and an environment variable, and may take its time."""
     path = tmp_path / "play.yml"
     path.write_text(PLAY)
     return path
@@ -48,7 +48,7 @@ def test_each_run_has_its_own_words_environment_and_outputs(playbook: Path) -> N
             assert f"{colour} {number}" in done.stdout
 
 
-def test_a_run_that_fails_says_so_as_a_process_of_its_own_does(tmp_path: Path, playbook: Path) -> None:
+def test_a_run_that_fails_reports_that_like_a_separate_process(tmp_path: Path, playbook: Path) -> None:
     missing = tmp_path / "none.yml"
     for _time in range(2):
         done = run(missing, 0)
@@ -57,7 +57,7 @@ def test_a_run_that_fails_says_so_as_a_process_of_its_own_does(tmp_path: Path, p
     assert run(playbook, 1).returncode == 0
 
 
-def test_a_run_that_takes_too_long_is_ended_and_the_next_one_is_not_its(playbook: Path) -> None:
+def test_a_run_that_takes_too_long_is_ended_and_does_not_affect_the_next_one(playbook: Path) -> None:
     assert run(playbook, 1).returncode == 0
     with pytest.raises(subprocess.TimeoutExpired):
         run(playbook, 2, seconds=30, deadline=1)

@@ -1,4 +1,4 @@
-"""The commands of a page, and what of their output is missed where they are run again."""
+"""The commands of a page, and which part of their output is missing when they are run again."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_the_commands_of_a_page_come_with_what_it_shows_of_their_output(tmp_path
         ("", list(SHOWN)),
     ],
 )
-def test_a_shown_line_is_missed_unless_it_differs_only_in_what_differs_from_run_to_run(
+def test_a_shown_line_is_missing_unless_it_differs_only_in_what_differs_from_run_to_run(
     output: str, expected: list[str]
 ) -> None:
     assert missing(SHOWN, f"TASK [Publish]\n{output}\n") == expected
 
 
-def test_a_subject_and_who_published_it_may_be_others() -> None:
+def test_a_subject_and_its_publisher_may_differ() -> None:
     shown = ('business  bde607fe55 "A page" -> 22d277b21b "Another"  (ann@controller, main)',)
     assert missing(shown, 'business  0123456789 "x" -> 9876543210 "y z"  (root@vm, main)') == []
     assert missing(shown, 'business  0123456789 "x" -> 9876543210 "y z"  (root@vm, next)') == list(shown)

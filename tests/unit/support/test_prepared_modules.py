@@ -1,4 +1,4 @@
-"""A module that is forked from a prepared Python is as a process of its own: program, environment, outputs, status."""
+"""A module forked from a prepared Python is like a separate process: its program, environment, outputs and status."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ module.exit_json(
     colour=os.environ.get("COLOUR"), prepared="prepared_modules" in sys.modules, rest=sys.stdin.read(),
 )
 """
-"""A module of the tests, with a part that the zip alone has."""
+"""A module of the tests, with a part that only the zip has."""
 NUMBERS = itertools.count()
 """Each module has a name of its own: one that has been packed is not packed again."""
 
 
 def describe(directory: Path, further: str = "", task: dict[str, Any] | None = None, **env: str) -> dict[str, Any]:
-    """What the module returned in a playbook's task with further keywords, or what its end is told as."""
+    """Return the module's result in a playbook's task with further keywords, or what its end is reported as."""
     module = f"describe{next(NUMBERS)}"
     library, parts = directory / "library", directory / "parts"
     for path in (library, parts):
@@ -46,7 +46,7 @@ def describe(directory: Path, further: str = "", task: dict[str, Any] | None = N
     return dict(json.loads((directory / "told.json").read_text()))
 
 
-def test_a_module_is_forked_and_sees_what_one_of_its_own_would_see(tmp_path: Path) -> None:
+def test_a_module_is_forked_and_sees_what_a_separate_process_would_see(tmp_path: Path) -> None:
     forked = describe(tmp_path, COLOUR="red")
     own = describe(tmp_path, task={"environment": {"COLOUR": "red"}})
     assert (forked.pop("prepared"), own.pop("prepared")) == (True, False)
@@ -71,7 +71,7 @@ def test_modules_do_not_see_what_others_did(tmp_path: Path) -> None:
     ],
     ids=["exit", "killed", "another process"],
 )
-def test_an_end_without_a_result_is_told_as_that_of_a_process(
+def test_an_end_without_a_result_is_reported_like_that_of_a_process(
     tmp_path: Path, further: str, words: dict[str, Any]
 ) -> None:
     told = describe(tmp_path, further)
@@ -80,7 +80,7 @@ def test_an_end_without_a_result_is_told_as_that_of_a_process(
 
 
 def test_modules_of_two_hosts_run_at_once(tmp_path: Path) -> None:
-    """Each makes a file, and waits for the other one's."""
+    """Each creates a file, and waits for the other one's."""
     hosts = {name: {"ansible_connection": "local"} for name in ("one", "two")}
     inventory = tmp_path / "hosts.json"
     inventory.write_text(json.dumps({"all": {"hosts": hosts}}))

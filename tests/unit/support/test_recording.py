@@ -1,4 +1,4 @@
-"""The SVG of a recording, as a browser would read it; and whether the README's is of the quickstart that there is."""
+"""The SVG of a recording, as a browser would read it; and whether the README's shows the current quickstart."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def texts(picture: str) -> list[str]:
-    """The lines in it that are not empty."""
+    """The lines in a picture that are not empty."""
     return [element.text or "" for element in ET.fromstring(picture).iter(f"{SVG}text")]
 
 
 def moves(picture: str, name: str) -> list[tuple[float, int]]:
-    """At which percentage of the time a part is moved by how many pixels."""
+    """The percentages of the time at which a part is moved, each with the number of pixels."""
     frames = picture.partition(f"@keyframes {name} {{")[2].partition("}\n}")[0]
     return [(float(at), int(by)) for at, by in re.findall(r"^([\d.]+)% .*\((-?\d+)px", frames, re.MULTILINE)]
 
 
-def test_every_line_is_in_it_as_it_was_printed() -> None:
+def test_every_line_is_in_the_picture_as_it_was_printed() -> None:
     printed = ["$ a <b> & 'c'", "", "  indented  ", "[1/9] a step", "ü" * (COLUMNS + 1)]
     shown = texts(drawn([Line(number, text) for number, text in enumerate(printed)]))
     assert shown == ["$ a <b> & 'c'", "  indented  ", "[1/9] a step", "ü" * (COLUMNS - 1) + "…"]
@@ -43,7 +43,7 @@ def test_a_long_pause_is_cut_and_a_short_one_is_not() -> None:
     assert round((third - second) / (second - first), 2) == 2
 
 
-def test_the_readmes_recording_has_the_steps_of_the_quickstart_and_no_place_of_the_machine_it_was_made_on() -> None:
+def test_the_readmes_recording_has_the_steps_of_the_quickstart_and_no_path_of_the_machine_it_was_made_on() -> None:
     script = (ROOT / "playbooks" / "quickstart.sh").read_text()
     steps = [first or second for first, second in re.findall(r"^    step (?:'(.*)'|\"(.*)\")$", script, re.MULTILINE)]
     shown = texts(PICTURE.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Who looks at a rollout in `tests/faults` tells a host that was not admitted from one that follows."""
+"""A look at a rollout in `tests/faults` distinguishes a host that was not admitted from one that follows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faults.support.rolling_fleet import Look
 
 
 def look_at(phase: str) -> Ledger:
-    """What is judged of a rollout in this phase, where a host has the release and no entry."""
+    """The ledger after a look at a rollout in this phase, in which a host has the release but no entry."""
     fleet, ledger = MagicMock(), Ledger()
     fleet.ledger, fleet.lives.return_value = ledger, {"web00": "before", "web01": "release"}
     made = SimpleNamespace(entries={}, state={"phase": phase})

@@ -1,4 +1,4 @@
-"""What the test processes keep: of what they import from zips, and of what Ansible reads of a collection's plugins."""
+"""What the test processes cache of what they import from zips, and of what Ansible reads about plugins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TESTS = Path(__file__).parents[2]
 
 
 def run_from_zip(archive: Path, kept: Path) -> str:
-    """What a program prints that imports `part` from the archive in a new process."""
+    """Return what a program prints that imports `part` from the archive in a new process."""
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{archive}", "ZOO_TESTS_BYTECODE": str(kept)}
     command = [sys.executable, "-c", "import part; print(part.WORD, part.__file__)"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
@@ -26,13 +26,13 @@ print(_meta_yml_to_dict(sys.argv[1].encode(), "example"), "yaml" in sys.modules)
 
 
 def read_routing(text: str, kept: Path) -> str:
-    """What Ansible makes of a collection's `runtime.yml` in a new process, and whether it has needed YAML for that."""
+    """Return what Ansible reads in a collection's `runtime.yml` in a new process, and whether it has loaded YAML."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "ZOO_TESTS_BYTECODE": str(kept)}
     command = [sys.executable, "-c", READ, text]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_each_text_is_compiled_once_and_another_text_is_another(tmp_path: Path) -> None:
+def test_each_source_is_compiled_once(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     archive = tmp_path / "a.zip"
@@ -43,7 +43,7 @@ def test_each_text_is_compiled_once_and_another_text_is_another(tmp_path: Path) 
         assert len(list(kept.iterdir())) == texts
 
 
-def test_what_is_damaged_is_compiled_anew_and_a_directory_that_is_not_there_is_none(tmp_path: Path) -> None:
+def test_damaged_bytecode_is_compiled_again_and_a_missing_directory_caches_nothing(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -58,7 +58,7 @@ def test_what_is_damaged_is_compiled_anew_and_a_directory_that_is_not_there_is_n
     assert one.read_bytes() == good
 
 
-def test_what_a_collection_says_of_its_plugins_is_read_once_and_as_ansible_reads_it(tmp_path: Path) -> None:
+def test_what_a_collection_declares_about_its_plugins_is_read_once_and_as_ansible_reads_it(tmp_path: Path) -> None:
     first, second = "{'a': {'tombstone': '2.0'}} ", "{'b': ['c']} "
     assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}True"
     assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}False"

@@ -1,4 +1,4 @@
-"""What a storm knows of a process before it sends it a signal."""
+"""What a storm knows about a process before it sends it a signal."""
 
 from __future__ import annotations
 

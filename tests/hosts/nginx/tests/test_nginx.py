@@ -1,6 +1,6 @@
-"""The article's run: five servers behind one nginx, and what may happen to them, while somebody asks all the time.
+"""The article's scenario: five servers behind one nginx, and what may happen to them under constant requests.
 
-The tests are one story, in their order.
+The tests are one story: each relies on those before it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ INVENTORIES = ["-i", str(DIRECTORY / "inventory"), "-i", str(DIRECTORY / "busine
 
 
 def run(*words: str, directory: Path = ROOT) -> str:
-    """What a command of the controller's prints, both ways."""
+    """Return what a command on the controller prints, standard error included."""
     done = subprocess.run(
         words,
         cwd=directory,
@@ -53,35 +53,35 @@ def run(*words: str, directory: Path = ROOT) -> str:
 
 
 def play(name: str, *words: str) -> str:
-    """What one of the collection's playbooks prints, over the hosts and what is registered."""
+    """Return what one of the collection's playbooks prints, run on the hosts and what is registered."""
     return run("ansible-playbook", *INVENTORIES, f"playbooks/{name}.yml", *words)
 
 
 def lab(*words: str) -> None:
-    """Do something to hosts."""
+    """Run a command of the lab, such as `crash` with the names of hosts."""
     run(sys.executable, "-m", "hosts.lab", words[0], LAB, *words[1:])
 
 
 def discovered() -> set[str]:
-    """Who is found in ZooKeeper."""
+    """The servers found in ZooKeeper."""
     found = json.loads(run("ansible-inventory", "-i", str(DIRECTORY / "business.zk_services.yml"), "--list"))
     return set(found.get("business", {}).get("hosts", []))
 
 
 def balanced() -> set[str]:
-    """Bring the balancer up to date; who answers behind it then."""
+    """Bring the balancer up to date, and return the servers that then answer behind it."""
     play("loadbalancer", "-e", "loadbalancer_group=business")
     return set(Counter(ask()[0] for _time in range(60)))
 
 
 def ask() -> tuple[str, str]:
-    """Who answers, and what, behind the balancer. A connection of its own for each."""
+    """Return the server that answers behind the balancer, and its answer, over a new connection."""
     with urllib.request.urlopen(f"http://{BALANCER}/", timeout=10) as answer:
         return answer.headers["X-Server"], answer.read().decode()
 
 
 class Visitor:
-    """Asks the balancer all the time."""
+    """Sends requests to the balancer continuously."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[str, str]] = []
@@ -89,7 +89,7 @@ class Visitor:
         self.ended = threading.Event()
 
     def visit(self) -> None:
-        """Ask until it is to end."""
+        """Send requests until `ended` is set."""
         while not self.ended.is_set():
             try:
                 self.answers.append(ask())
@@ -100,7 +100,7 @@ class Visitor:
 
 @contextmanager
 def visited() -> Iterator[Visitor]:
-    """Somebody asks while the block lasts; not one request of theirs may fail."""
+    """Send requests while the block lasts; none of them may fail."""
     visitor = Visitor()
     threads = [threading.Thread(target=visitor.visit) for _one in range(2)]
     for thread in threads:
@@ -120,7 +120,7 @@ NEWCOMERS = {f"web{number}" for number in range(6, 16)}
 
 @pytest.fixture(scope="module")
 def servers() -> set[str]:
-    """The five."""
+    """The article's five servers."""
     return {f"web{number}" for number in range(1, 6)}
 
 
@@ -134,7 +134,7 @@ def test_the_five_servers_are_discovered_and_balanced(servers: set[str]) -> None
     assert ask()[1] == "one\n"
 
 
-def test_a_push_ends_on_every_server_while_requests_go_on(servers: set[str]) -> None:
+def test_a_push_reaches_every_server_without_a_failed_request(servers: set[str]) -> None:
     with visited() as visitor:
         (DIRECTORY / "site" / "index.html").write_text("two\n")
         run(
@@ -151,14 +151,14 @@ def test_a_push_ends_on_every_server_while_requests_go_on(servers: set[str]) -> 
         said = run("git", "push", "git@balancer:/srv/git/site.git", "main", directory=DIRECTORY / "site")
         done = len(visitor.answers)
         wait_for(lambda: len(visitor.answers) > done + 20, "there were answers since")
-        # Those two that were under way may be of before.
+        # The two that were in flight may have got the previous page.
         assert {page for _server, page in visitor.answers[done + 2 :]} == {"two\n"}
     assert "5 of 5 have proved it" in said
     assert "is published to /app/business by git@balancer" in said
     assert {ask() for _time in range(40)} == {(server, "two\n") for server in servers}
 
 
-def test_a_server_that_is_killed_costs_no_request_and_leaves_discovery(servers: set[str]) -> None:
+def test_a_killed_server_fails_no_request_and_leaves_discovery(servers: set[str]) -> None:
     with visited():
         lab("crash", "web3")
         wait_for(lambda: discovered() == servers - {"web3"}, "the killed one has left", 30)
@@ -176,7 +176,7 @@ def test_ten_new_servers_are_up_to_date_registered_and_discovered_when_the_play_
     assert {ask() for _time in range(60)} == {(server, "two\n") for server in servers - {"web3"} | NEWCOMERS}
 
 
-def test_a_server_is_taken_away_without_a_failed_request(servers: set[str]) -> None:
+def test_a_server_is_removed_without_a_failed_request(servers: set[str]) -> None:
     left = servers - {"web1", "web3"} | NEWCOMERS
     with visited():
         said = play(
@@ -195,7 +195,7 @@ def test_a_server_is_taken_away_without_a_failed_request(servers: set[str]) -> N
         assert balanced() == left
 
 
-def test_a_dead_server_can_be_taken_away_and_the_last_ones_can_not() -> None:
+def test_a_dead_server_can_be_removed_but_the_last_ones_cannot() -> None:
     assert "the host is unreachable, and no agent of this name is live" in play(
         "scale_in", "-l", "web3", "-e", "zoo_drain_seconds=0"
     )

@@ -15,7 +15,7 @@ from support.client import connected
 
 @pytest.fixture(scope="session")
 def lab() -> Lab:
-    """The lab that molecule's hosts are in."""
+    """The lab of molecule's hosts."""
     return Lab(os.environ.get("LAB", "molecule"))
 
 
@@ -31,6 +31,6 @@ def servers(lab: Lab) -> Iterator[dict[str, Server]]:
 
 @pytest.fixture(autouse=True)
 def settled(servers: dict[str, Server]) -> None:
-    """Let every test begin with servers that run what is published."""
+    """Let every test start with servers that run what is published."""
     for server in servers.values():
         server.settle()

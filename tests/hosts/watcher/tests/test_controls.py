@@ -1,4 +1,4 @@
-"""What a person types on a host outlasts its reboot."""
+"""What was set with `zoo-watcher` on a host outlasts its reboot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.waiting import wait_for
 
 
 def typed(server: Server, *words: str) -> str:
-    """The line that `zoo-watcher` prints on a host."""
+    """Return the line that `zoo-watcher` prints on a host."""
     command = [*server.host.inside(), "/usr/local/bin/zoo-watcher", *words]
     return subprocess.run(command, stdin=subprocess.DEVNULL, check=True, capture_output=True, text=True).stdout
 

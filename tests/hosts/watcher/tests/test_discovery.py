@@ -24,5 +24,5 @@ def test_what_is_registered_is_the_inventory(lab: Lab, tmp_path: Path, version: 
     command = Path(sys.executable).with_name("ansible-inventory")
     listed = subprocess.run([str(command), "-i", str(source), "--list"], cwd=ROOT, check=True, capture_output=True)
     hosts = json.loads(listed.stdout)["_meta"]["hostvars"]
-    # What was read from ZooKeeper is marked as no template.
+    # Values read from ZooKeeper are marked as unsafe: they are never templates.
     assert {name: found["ansible_host"]["__ansible_unsafe"] for name, found in hosts.items()} == expected

@@ -1,4 +1,4 @@
-"""Servers that are cut off, crash or reboot: how long they are still found, and that they come back by themselves."""
+"""Servers that are cut off, crash or reboot: how long they stay registered, and that they recover by themselves."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from support.waiting import wait_for
 
 SESSION_TIMEOUT = 4.0
 TICK = 2.0
-"""Seconds. An ensemble looks for sessions that have expired once in a tick."""
+"""Seconds. An ensemble checks for expired sessions once per tick."""
 MARGIN = 1.5
-"""Seconds that a loaded machine may be late."""
+"""Seconds by which a loaded machine may be late."""
 
 
 def gone_after(server: Server, began: float) -> float:
-    """Seconds after which a server was no longer found."""
+    """Wait until a server is no longer registered, and return the seconds since `began`."""
     wait_for(lambda: not server.registered(), f"{server.name} is no longer found")
     return time.monotonic() - began
 
@@ -84,7 +84,7 @@ def test_a_server_that_is_rebooted_leaves_discovery_at_once_and_comes_back(
     server = servers[name]
     began = time.monotonic()
     subprocess.run([*server.host.inside(), "systemctl", "reboot"], check=True)
-    # Its session alone would have outlived it for longer: the last sign of life is at most a third of the timeout old.
+    # An unclosed session would have outlived it longer: its last heartbeat is at most a third of the timeout old.
     assert gone_after(server, began) < SESSION_TIMEOUT * 2 / 3
     lab.start([name])
     server.settle()

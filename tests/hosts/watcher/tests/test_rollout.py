@@ -1,6 +1,6 @@
-"""A release that ends the host which activates it.
+"""A release that takes down the host that activates it.
 
-A rollout stops there, and all others go on serving. Without one, each host has two tries, and gives it up.
+A rollout stops there, and all other hosts go on serving. Without one, each host gives it up after two tries.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ GIVEN_UP = "given up: the agent died 2 times while this release was being activa
 
 @dataclass
 class Fleet:
-    """The servers of one ensemble, and the release that they have."""
+    """The servers of one ensemble, and the release that they run."""
 
     servers: dict[str, Server]
     before: dict[str, Any]
 
     @classmethod
     def of(cls, servers: dict[str, Server], version: str) -> Fleet:
-        """Those of a version of ZooKeeper."""
+        """The fleet of a version of ZooKeeper."""
         mine = {name: server for name, server in servers.items() if name.endswith(version)}
         published = next(iter(mine.values())).published()
         return cls(mine, {key: published[key] for key in ("url", "commitId", "relativePath")})
 
     def publish(self, **keys: Any) -> Rollout:
-        """Publish a release, which is to be rolled out or not."""
+        """Publish a release, as a rollout or not."""
         zk = next(iter(self.servers.values())).zk
         stat = zk.set(f"{APP}/config", json.dumps({**self.before, **keys}).encode())
         return Rollout(zk, APP, stat.mzxid)
 
 
 def tree(server: Server) -> str:
-    """The live release, and when each of its files, and the symlink, was changed."""
+    """The live release, with the change times of its files and of the symlink."""
     return on(server, "find", SITE, f"{SITE}/", "-printf", "%p %l %C@\\n")
 
 
 def served(server: Server) -> str:
-    """The version that a server gives to whoever asks."""
+    """The version that a server serves."""
     return on(server, "curl", "--silent", "--fail", "http://127.0.0.1:8080/version")
 
 
 def commit(lab: Lab, version: str) -> str:
-    """A commit of a version."""
+    """Commit a version, and return the commit's ID."""
     (origin,) = lab.named(["origin"])
     command = [*origin.inside(), "commit-version", version]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
@@ -62,7 +62,7 @@ def commit(lab: Lab, version: str) -> str:
 
 @pytest.fixture
 def fleets(lab: Lab, servers: dict[str, Server]) -> Iterator[list[Fleet]]:
-    """Those of each ensemble; in the end all run, and have a release that ends no host."""
+    """The fleet of each ensemble. Afterwards all hosts run again, with a release that takes none of them down."""
     fleets = [Fleet.of(servers, version) for version in ("38", "39")]
     yield fleets
     lab.start(SERVERS)
@@ -71,7 +71,7 @@ def fleets(lab: Lab, servers: dict[str, Server]) -> Iterator[list[Fleet]]:
         fleet.publish(commitId=mended, rollout=False)
 
 
-def test_a_canary_that_ends_its_host_halts_the_rollout_and_the_other_host_still_serves(
+def test_a_canary_that_takes_down_its_host_halts_the_rollout_and_the_other_host_still_serves(
     lab: Lab, fleets: list[Fleet]
 ) -> None:
     bad = commit(lab, "panic")
@@ -89,20 +89,20 @@ def test_a_canary_that_ends_its_host_halts_the_rollout_and_the_other_host_still_
 
 
 def boot(server: Server, before: str) -> None:
-    """Have a server run, once: it goes back, and does not begin again with what has ended it."""
+    """Boot a server once: it rolls back, and does not retry the release that took it down."""
     server.host.start()
     wait_for(lambda: stands(server) == ("halted", before), f"{server.name} has gone back", 60)
     assert server.status()["message"].startswith("this host was lost on its way, and has what it had before; ")
 
 
 def stands(server: Server) -> tuple[str | None, str | None]:
-    """A server's state, and the commit that it says is live."""
+    """A server's state, and the commit that it reports as live."""
     status = server.status()
     return status.get("state"), status.get("commitId")
 
 
 def see_halted(fleet: Fleet, made: Rollout, versions: dict[str, str], trees: dict[str, str]) -> Server:
-    """See the rollout stop at the first host, whose machine is off, while the other serves what it had; the first."""
+    """Wait until the rollout halts at one host, which is off, while the other serves what it had; return the first."""
     reason = made.wait("halted", 60)["reason"]
     (name,) = made.entries
     assert reason == f"{name} lost: it disappeared on its way"
@@ -115,7 +115,7 @@ def see_halted(fleet: Fleet, made: Rollout, versions: dict[str, str], trees: dic
     return canary
 
 
-def test_a_release_that_ends_its_host_twice_is_given_up_at_the_second_boot(lab: Lab, fleets: list[Fleet]) -> None:
+def test_a_release_that_takes_down_its_host_twice_is_given_up_at_the_second_boot(lab: Lab, fleets: list[Fleet]) -> None:
     bad = commit(lab, "panic")
     hosts = {server.name: (server, fleet.before["commitId"]) for fleet in fleets for server in fleet.servers.values()}
     versions = {name: served(server) for name, (server, _before) in hosts.items()}

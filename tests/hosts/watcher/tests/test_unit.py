@@ -1,4 +1,4 @@
-"""What systemd makes of the agent's unit where something is wrong with a host, and once that is mended."""
+"""What systemd does with the agent's unit while something is wrong with a host, and once that is repaired."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ UNIT = "zoo-watcher@business.service"
 CONFIG = "/etc/zoo-watcher/business.json"
 DIRECTORY = "/srv/motd"
 MANY = 8
-"""More starts than those, 5 or one more, after which systemd gives up a unit that says nothing else."""
+"""More starts than the 5 (or one more) after which systemd gives up on a unit by default."""
 
 
 def restarts(server: Server) -> int:
-    """How often systemd has started the agent again by itself."""
+    """How many times systemd has restarted the agent by itself."""
     return int(on(server, "systemctl", "show", "--property=NRestarts", "--value", UNIT))
 
 
-def test_an_agent_that_ends_at_each_start_is_started_again_until_its_host_is_mended(servers: dict[str, Server]) -> None:
+def test_an_agent_that_ends_at_each_start_is_restarted_until_its_host_is_repaired(servers: dict[str, Server]) -> None:
     unconfigured, locked = servers["bookworm-38"], servers["trixie-39"]
     on(unconfigured, "mv", CONFIG, f"{CONFIG}.away")
     on(locked, "systemctl", "stop", UNIT)
@@ -29,7 +29,7 @@ def test_an_agent_that_ends_at_each_start_is_started_again_until_its_host_is_men
     try:
         on(locked, "systemctl", "start", "--no-block", UNIT)
         on(unconfigured, "systemctl", "kill", "--signal=KILL", UNIT)
-        # They end with different statuses; the second only after it has waited for the lock.
+        # They exit with different statuses, the second only after it has waited for the lock.
         for server, number in {unconfigured: restarts(unconfigured) + MANY, locked: restarts(locked) + 2}.items():
             wait_for(lambda: restarts(server) >= number, f"{server.name} goes on", 90)
             assert not server.status()
@@ -40,7 +40,7 @@ def test_an_agent_that_ends_at_each_start_is_started_again_until_its_host_is_men
         server.settle()
 
 
-def test_a_directory_of_a_file_that_is_missing_keeps_no_agent_from_being_started(servers: dict[str, Server]) -> None:
+def test_an_agent_starts_even_if_the_directory_of_a_file_is_missing(servers: dict[str, Server]) -> None:
     server = servers["bookworm-39"]
     with contextlib.suppress(NodeExistsError):
         server.zk.create("/motd", b"welcome")
@@ -57,6 +57,6 @@ def test_a_directory_of_a_file_that_is_missing_keeps_no_agent_from_being_started
 
 
 def state_of_file(server: Server) -> tuple[str | None, str | None]:
-    """What the agent says of the file, and why."""
+    """The state that the agent reports for the file, and its message."""
     status = server.status().get("files", {}).get(f"{DIRECTORY}/motd", {})
     return status.get("state"), status.get("message")

@@ -1,4 +1,4 @@
-"""The role on servers that run: nothing to change, and a newer version of the collection."""
+"""The role on running servers: nothing to change, and a newer version of the collection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPGRADED = ("bookworm-38", "trixie-39")
 
 
 def converge(collections: Path, *words: str) -> dict[str, int]:
-    """Converge again, with the collection that is found there; the number of changes on each host."""
+    """Converge again with the collection in `collections`, and return the number of changes on each host."""
     playbook = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "converge.yml"
     inventory = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
     done = subprocess.run(
@@ -39,7 +39,7 @@ def converge(collections: Path, *words: str) -> dict[str, int]:
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Path:
-    """A directory of collections with this one as a newer version."""
+    """A collections directory with a newer version of this one."""
     copy = tmp_path / "ansible_collections" / "zoo" / "deploy"
     copy.mkdir(parents=True)
     for part in PARTS:
@@ -58,7 +58,7 @@ def test_check_mode_finds_nothing_to_change() -> None:
     assert {name: found[name] for name in SERVERS} == dict.fromkeys(SERVERS, 0)
 
 
-def test_an_upgrade_of_the_agent_is_no_event_for_who_watches_the_registrations(
+def test_an_upgrade_of_the_agent_triggers_no_event_on_the_registrations(
     newer: Path, servers: dict[str, Server]
 ) -> None:
     events: list[WatchedEvent] = []

@@ -1,4 +1,4 @@
-"""The role on hosts that boot: its ways of installing, upgrades that succeed and fail, files of others, removal."""
+"""The role on hosts that boot: installation, upgrades that succeed and fail, files in root's directories, removal."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ case " $* " in *" fetch "*)
 esac
 exec /usr/bin/git "$@"
 """
-"""A git that tries what it must not, as one would that a server has taken over."""
+"""A git that tries what it must not do, as one that a server has taken over would."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a playbook came to: hosts by what changed, and whether one failed."""
+    """The result of a playbook: the number of changes by host, whether a host failed, and the output."""
 
     changed: dict[str, int]
     failed: bool
@@ -61,7 +61,7 @@ class Run:
 
 
 def apply(instance: str, *words: str, host: str = "servers", collections: Path | None = None, **variables: Any) -> Run:
-    """Apply the role by the scenario's playbook of an instance, with more variables."""
+    """Apply the role with the scenario's playbook of an instance and with extra variables."""
     surroundings = {"ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3"}
     if collections:
         surroundings["ANSIBLE_COLLECTIONS_PATH"] = str(collections)
@@ -74,14 +74,14 @@ def apply(instance: str, *words: str, host: str = "servers", collections: Path |
 
 
 def groups() -> Path:
-    """The inventory's group that molecule makes in the phases of its own."""
+    """Write an inventory with the group that molecule makes only in its own phases, and return its path."""
     path = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "groups.json")
     path.write_text(json.dumps({"servers": {"hosts": {host: {} for host in BOTH}}}))
     return path
 
 
 def on(host: str, *words: str) -> str:
-    """What the words of a shell's command printed on a host."""
+    """Return what a shell command, given in words, prints on a host."""
     (target,) = Lab(LAB.name).named([host])
     command = [*target.inside(), "sh", "-c", " ".join(words)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -97,7 +97,7 @@ def zk() -> Iterator[KazooClient]:
 
 
 class Witness:
-    """Notes every event of a znode."""
+    """Records every event of a znode."""
 
     def __init__(self, zk: KazooClient, path: str) -> None:
         self.events: list[str] = []
@@ -111,7 +111,7 @@ class Witness:
 
 
 def collection(directory: Path, version: str, **replaced: str) -> Path:
-    """A newer version of this collection, with a text in the agent's loop replaced; the path for Ansible."""
+    """Make a newer version of this collection, with a string in `WATCHER` replaced; return the path for Ansible."""
     made = directory / "ansible_collections/zoo/deploy"
     for part in ("roles", "plugins", "meta"):
         shutil.copytree(ROOT / part, made / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -125,7 +125,7 @@ def collection(directory: Path, version: str, **replaced: str) -> Path:
 
 
 def runs(host: str, instance: str = "business") -> str:
-    """What the unit says of itself, and the version that it runs."""
+    """The state of the unit, and the version that it runs."""
     state = on(host, "systemctl", "is-active", f"zoo-watcher@{instance}")
     return f"{state} {on(host, 'readlink', f'/opt/zoo-watcher/current-{instance}')}"
 
@@ -137,7 +137,7 @@ def status(zk: KazooClient, app: str, host: str) -> dict[str, Any]:
 
 
 def is_active(zk: KazooClient, app: str, host: str) -> bool:
-    """Whether an agent has brought the release live."""
+    """Whether an agent has activated the release."""
     return status(zk, app, host).get("state") == "active"
 
 
@@ -152,15 +152,15 @@ def test_every_way_of_installing_ends_with_the_release_live_and_registered(zk: K
     assert on("role1", "find", "/tmp", "/var/tmp", "-name", "'*.wheels'") == ""
 
 
-def test_what_an_agent_remembers_is_of_this_boot_also_where_its_unit_hides_the_kernels_files() -> None:
+def test_what_an_agent_remembers_belongs_to_this_boot_even_if_its_unit_hides_the_kernels_files() -> None:
     places = {host: json.loads(on(host, "cat", "/srv/business/.zoo/roster.json"))["place"] for host in BOTH}
     assert all(places.values()), "a boot is known on each"
-    # Where a unit sees a /proc of its own, it has the kernel's id there, and not the one that the lab gives its hosts.
+    # A unit with its own /proc sees the kernel's boot ID there, and not the one that the lab gives its hosts.
     assert on("role2", "systemctl", "show", "--value", "--property=ProcSubset", "zoo-watcher@business") == "pid"
     assert places["role2"].split()[0] == on("role2", "cat", "/proc/sys/kernel/random/boot_id")
 
 
-def test_everybody_on_a_host_sees_its_status_and_is_told_to_control_it_by_sudo() -> None:
+def test_every_user_of_a_host_sees_its_status_and_is_told_to_control_it_with_sudo() -> None:
     for host in BOTH:
         which = "zoo-watcher: this host has several agents, say which: business, shop"
         assert on(host, COMMAND, "status 2>&1") == which
@@ -192,14 +192,14 @@ def test_a_host_that_root_has_drained_stays_drained_when_its_agent_is_restarted(
     wait_for(partial(zk.exists, "/service/shop/role1"), "it is registered again")
 
 
-def test_a_file_in_a_directory_of_roots_is_roots_and_no_command_of_the_agent_may_more_than_its_user() -> None:
+def test_a_file_in_roots_directory_belongs_to_root_and_commands_have_only_the_rights_of_the_agents_user() -> None:
     wait_for(lambda: on("role1", "stat", "-c", "%U:%G:%a", "/etc/app/limits") == "root:adm:640", "the file is there")
     wait_for(lambda: on("role1", "systemctl", "is-active", "app") == "active", "its unit has been restarted")
     wait_for(lambda: on("role1", "cat", "/etc/app.d/limits") == "limit=1", "the directory is filled")
     assert "CapEff:\t0000000000000000" in on("role1", "cat", "/srv/business/caps")
 
 
-def test_git_can_read_no_secret_of_the_agents_and_write_only_below_the_base(zk: KazooClient) -> None:
+def test_git_cannot_read_the_agents_secrets_and_writes_only_below_the_base(zk: KazooClient) -> None:
     for host in BOTH:
         on(host, "rm -f /srv/business/attempts")
         on(host, f"cat >/usr/local/bin/git <<'END'\n{GIT}END\nchmod +x /usr/local/bin/git")
@@ -219,7 +219,7 @@ def test_git_can_read_no_secret_of_the_agents_and_write_only_below_the_base(zk: 
             on(host, "rm /usr/local/bin/git")
 
 
-def test_check_mode_on_hosts_that_have_it_changes_nothing_and_names_what_would_be() -> None:
+def test_check_mode_on_hosts_with_the_agent_changes_nothing_and_names_what_would_change() -> None:
     run = apply(
         "business", "--check", "--diff", watcher_keep_releases="{{ 3 if inventory_hostname == 'role1' else 5 }}"
     )
@@ -245,14 +245,14 @@ def test_only_the_instance_whose_configuration_changed_is_restarted(zk: KazooCli
     assert on("role1", "ls", "/etc/zoo-watcher").split() == files
 
 
-def test_a_run_that_was_broken_off_before_its_restart_is_brought_to_its_end_and_nothing_else_is_to_do() -> None:
+def test_a_run_that_was_interrupted_before_its_restart_is_completed_and_changes_nothing_else() -> None:
     on("role1", "touch", "/etc/zoo-watcher/business.json")
     before = on("role1", "systemctl", "show", "-p", "MainPID", "zoo-watcher@business")
     assert apply("business", host="role1", watcher_keep_releases=4).changed == {"role1": 1}
     assert on("role1", "systemctl", "show", "-p", "MainPID", "zoo-watcher@business") != before
 
 
-def test_an_upgrade_keeps_the_registration_without_an_event_and_the_version_before(
+def test_an_upgrade_keeps_the_registration_without_an_event_and_the_previous_version(
     tmp_path: Path, zk: KazooClient
 ) -> None:
     on("role1", "mkdir", "/opt/zoo-watcher/0.0.1", "&&", "touch", "/opt/zoo-watcher/0.0.1/pyvenv.cfg")
@@ -277,7 +277,7 @@ def test_an_upgrade_keeps_the_registration_without_an_event_and_the_version_befo
     ],
     ids=["does not start", "does not connect", "lacks a module", "dies once it is ready"],
 )
-def test_a_version_that_fails_leaves_the_one_before_it_running(
+def test_a_failing_version_leaves_the_previous_one_running(
     tmp_path: Path, zk: KazooClient, old: str, new: str, words: str
 ) -> None:
     config = on("role2", "cat", "/etc/zoo-watcher/business.json")
@@ -292,14 +292,14 @@ def test_a_version_that_fails_leaves_the_one_before_it_running(
     assert on("role2", "ls", "/etc/zoo-watcher", "/etc/systemd/system").count("~") == 0
     wait_for(lambda: status(zk, "/app/business", "role2").get("version") == version, "the old one says so")
     wait_for(partial(zk.exists, "/service/business/role2"), "it is registered")
-    # One that never connects is waited for: on a busy machine the session may end before the way back does.
+    # The role waits for one that never connects: on a busy machine the session may end before the rollback does.
     assert witness.events == [] or NO_SESSION in words
 
 
-def test_a_password_that_systemd_hands_over_is_in_one_file_which_root_alone_may_read(
+def test_a_password_that_systemd_hands_over_is_in_one_file_that_only_root_may_read(
     zk: KazooClient, tmp_path: Path
 ) -> None:
-    """An application by itself, whose znodes are for those who know the password; which is then another one."""
+    """An application of its own, whose znodes need the password, which is changed later."""
     app, place = "/app/kept", "/etc/zoo-watcher/kept.credentials"
     kept: dict[str, Any] = {"watcher_app": app, "watcher_base": "/srv/kept", "watcher_services": []}
     kept |= {"watcher_digest_username": "agent", "watcher_credentials": ["digest_password"]}
@@ -309,7 +309,9 @@ def test_a_password_that_systemd_hands_over_is_in_one_file_which_root_alone_may_
         assert not run.failed, run.output
         assert secret not in run.output
         generation = zk.set(f"{app}/config", zk.get("/app/shop/config")[0]).mzxid
-        wait_for(lambda: status(zk, app, "role1").get("generation") == generation, "it has read it")  # used at once
+        wait_for(
+            lambda: status(zk, app, "role1").get("generation") == generation, "it has read it"
+        )  # called immediately
         wait_for(partial(is_active, zk, app, "role1"), "it is active")
         assert on("role1", "stat", "-c", "%a:%U", place, f"{place}/digest_password").split() == ["700:root", "600:root"]
         assert on("role1", "cat", f"{place}/digest_password") == secret
@@ -334,19 +336,19 @@ def test_a_password_that_systemd_hands_over_is_in_one_file_which_root_alone_may_
 
 
 def publish_for(zk: KazooClient, app: str, secret: str) -> None:
-    """Leave an application's znodes to the agent that has this password, and to this client."""
+    """Restrict an application's znodes to the agent with this password and to this client."""
     zk.add_auth("digest", f"agent:{secret}")
     acl = [make_digest_acl("agent", secret, all=True)]
     for path in (app, f"{app}/config"):
         if not zk.exists(path):
             zk.create(path, acl=acl)
-    # What the agent has created is for its password of then.
+    # What the agent has created is restricted to its previous password.
     for path in everything(zk, app):
         zk.set_acls(path, acl)
 
 
 def everything(zk: KazooClient, root: str) -> list[str]:
-    """Every znode of a tree."""
+    """The paths of all znodes of a tree."""
     return [root, *(path for name in zk.get_children(root) for path in everything(zk, f"{root}/{name}"))]
 
 
@@ -356,7 +358,7 @@ def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClien
     assert zk.exists("/service/shop/role1")
     run = apply("shop", watcher_state="absent")
     assert not run.failed, run.output
-    # At once, not when the session would have timed out.
+    # Immediately, not when the session would have timed out.
     assert [zk.exists(f"/service/shop/{host}") for host in BOTH] == [None, None]
     assert on("role1", "id", "zoo-shop") == ""
     assert (
@@ -372,7 +374,7 @@ def test_removing_an_instance_deregisters_it_and_leaves_the_other(zk: KazooClien
     assert set(apply("shop", watcher_state="absent").changed.values()) == {0}
 
 
-def test_removing_the_last_instance_leaves_nothing_but_its_base_and_that_where_asked(zk: KazooClient) -> None:
+def test_removing_the_last_instance_leaves_only_its_base_and_not_even_that_if_requested(zk: KazooClient) -> None:
     assert not apply("business", host="role2", watcher_state="absent").failed
     directories = [f"{parent}/zoo-watcher" for parent in ("/opt", "/etc", "/var/lib", "/run")]
     left = on("role2", "ls", "-d", *directories, COMMAND)

@@ -1,4 +1,4 @@
-"""Two ensembles that the role has made, and what it does to them later. Each step is done once, for several tests."""
+"""Two ensembles that the role has set up, and what it does to them later. Each step runs once, for several tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.waiting import wait_for
 
 
 def by_start(ensemble: Ensemble) -> list[str]:
-    """The names of the hosts, the one whose service was started first first."""
+    """The names of the hosts, in the order in which their services were started."""
     return [member.host.name for member in sorted(ensemble.members, key=lambda member: member.started)]
 
 
@@ -30,7 +30,7 @@ def starts(ensemble: Ensemble) -> dict[str, float]:
 
 
 def leader(ensemble: Ensemble) -> str:
-    """The name of the host that leads, in an ensemble that is whole."""
+    """The name of the leader's host, once the ensemble is whole."""
     modes = wait_for(lambda: (told := ensemble.status())["whole"] and told["modes"], "the ensemble is whole")
     return next(str(name) for name, mode in modes.items() if mode == "leader")
 
@@ -47,7 +47,7 @@ def test_an_id_is_the_place_in_the_group_or_the_one_that_is_given(old: Ensemble,
     assert ids == ["1", "2", "3", "1", "2", "33"]
 
 
-def test_the_service_comes_back_at_boot_and_is_shut_in(old: Ensemble, new: Ensemble) -> None:
+def test_the_service_starts_at_boot_and_is_sandboxed(old: Ensemble, new: Ensemble) -> None:
     for member in (old.members[0], new.members[0]):
         assert member.run("systemctl", "is-enabled", "zookeeper") == "enabled"
         exposure = member.run("systemd-analyze", "security", "--no-pager", "zookeeper").splitlines()[-1]
@@ -63,7 +63,7 @@ def test_no_word_but_srvr_is_answered_and_there_is_no_admin_server(old: Ensemble
         socket.create_connection((address, 8080), timeout=5)
 
 
-def test_the_archive_is_what_runs_where_one_is_given(new: Ensemble) -> None:
+def test_the_archive_is_what_runs_if_one_is_given(new: Ensemble) -> None:
     lines = [member.run("pgrep", "--full", "--list-full", "QuorumPeerMain") for member in new.members]
     assert ["/opt/zookeeper/apache-zookeeper-3.9.3-bin/lib/*" in line for line in lines] == [False, False, True]
 
@@ -97,7 +97,7 @@ def test_the_password_is_in_one_file_that_the_service_alone_reads(new: Ensemble)
 
 @pytest.fixture(scope="module")
 def checked() -> Run:
-    """Check mode on what has just been made, where the role had the most to do."""
+    """A run in check mode on what has just been set up, where the role had the most to do."""
     return apply("--limit", "new", "--check", "--diff", "-vvv")
 
 
@@ -105,13 +105,13 @@ def test_check_mode_on_hosts_that_are_as_they_should_be_announces_nothing(checke
     assert (checked.status, checked.changed) == (0, {}), checked.output
 
 
-def test_the_password_is_not_in_what_a_run_says(checked: Run) -> None:
+def test_the_password_is_not_in_the_output_of_a_run(checked: Run) -> None:
     assert SECRET not in checked.output
 
 
 @dataclass(frozen=True)
 class Rolled:
-    """A setting was changed on both ensembles: who led before, when each was started before, and what a client saw."""
+    """A changed setting on both ensembles: the previous leaders and start times, and what a client saw."""
 
     run: Run
     led: dict[str, str]
@@ -141,18 +141,18 @@ def test_a_changed_setting_restarts_every_member_once_and_the_leader_last(
         assert ensemble.members[0].run("grep", "syncLimit", "/etc/zookeeper/zoo.cfg") == "syncLimit=6"
 
 
-def test_no_acknowledged_write_is_lost_and_never_are_two_members_down(rolled: Rolled) -> None:
+def test_no_acknowledged_write_is_lost_and_two_members_are_never_down(rolled: Rolled) -> None:
     for account in rolled.accounts.values():
         assert len(account.acknowledged) > 50
         assert account.lost == set()
         assert account.fewest_up == 2
-        # An election, on a machine that does much else; the session's timeout is 10 s.
+        # An election, on a busy machine; the session timeout is 10 s.
         assert account.longest_gap < 10
 
 
 @pytest.fixture(scope="module")
 def refused(rolled: Rolled, old: Ensemble) -> tuple[Run, dict[str, float]]:
-    """Change a setting while a member is dead; the run, and when the others were started before it."""
+    """Change a setting while a member is dead; the run, and the previous start times of the others."""
     assert rolled.run.status == 0
     old.members[1].host.crash()
     others = Ensemble([old.members[0], old.members[2]])
@@ -170,7 +170,7 @@ def test_nothing_is_restarted_while_a_member_is_dead(refused: tuple[Run, dict[st
 
 @pytest.fixture(scope="module")
 def renewed(refused: tuple[Run, dict[str, float]], replaced: Ensemble, replacement: Path) -> tuple[Run, Account]:
-    """Let a new host take the dead member's place, while a client writes to the others."""
+    """Let a new host replace the dead member, while a client writes to the others."""
     assert refused[0].status != 0
     others = Ensemble([replaced.members[0], replaced.members[2]])
     with writing(others, "/renewed") as account:
@@ -194,7 +194,7 @@ def test_a_new_host_takes_a_dead_members_place_and_its_data(
         assert set(client.get_children("/renewed")) >= set(account.acknowledged)
 
 
-def test_a_restart_that_was_refused_is_made_good_in_the_next_run(
+def test_a_refused_restart_is_done_in_the_next_run(
     renewed: tuple[Run, Account], refused: tuple[Run, dict[str, float]], replaced: Ensemble
 ) -> None:
     assert renewed[0].status == 0

@@ -1,4 +1,4 @@
-"""The ensemble `replaced`, which test_ensembles.py leaves behind, is made secure under its clients."""
+"""The ensemble `replaced`, which test_ensembles.py leaves behind, is made secure while clients use it."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ STEPS: list[dict[str, Any]] = [
         "zookeeper_auth_schemes": ["x509"],
     },
 ]
-"""What the role is told in each run; clients move to TLS after the first."""
+"""The role's variables in each run; clients move to TLS after the first."""
 
 
 @pytest.fixture(scope="module")
 def secured(replaced: Ensemble) -> Ensemble:
-    """The members of `replaced`, asked at their ports with TLS."""
+    """The members of `replaced`, reached at their TLS ports."""
     return Ensemble([Member(member.host, secured=True) for member in replaced.members])
 
 
 @pytest.fixture(scope="module")
 def agent(replaced: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
-    """An agent that has registered a service, without TLS."""
+    """An agent that has registered a service without TLS."""
     service = Service().open()
     check = {"type": "http", "interval": 0.5, "timeout": 5}
     services = [{"path": f"{APP}/service", "port": service.port, "address": "192.0.2.7", "check": check}]
@@ -67,7 +67,7 @@ def agent(replaced: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def watch(client: KazooClient) -> list[ZnodeStat | None]:
-    """What a client that watches the registration sees of it, from now on."""
+    """What a client that watches the registration sees of it from now on."""
     seen: list[ZnodeStat | None] = []
     client.DataWatch(REGISTRATION, lambda _data, stat: seen.append(stat))
     return seen
@@ -75,7 +75,7 @@ def watch(client: KazooClient) -> list[ZnodeStat | None]:
 
 @dataclass
 class Securing:
-    """What came of it: each run, one that was refused, and what two clients saw of the registration."""
+    """The outcome: each run, one that was refused, and what two clients saw of the registration."""
 
     runs: list[Run] = field(default_factory=list)
     refused: Run | None = None
@@ -111,7 +111,7 @@ def securing(replaced: Ensemble, secured: Ensemble, replacement: Path, agent: Ag
     return done
 
 
-def test_a_plain_ensemble_becomes_secure_and_nobody_sees_an_event_at_a_registration(securing: Securing) -> None:
+def test_a_plain_ensemble_becomes_secure_without_an_event_on_a_registration(securing: Securing) -> None:
     assert [run.status for run in securing.runs] == [0, 0, 0], securing.runs[-1].output
     assert [len(seen) for seen in securing.seen] == [1, 1]
     first, second = (seen[0] for seen in securing.seen)
@@ -141,7 +141,7 @@ def test_the_members_password_is_in_one_file_that_the_service_alone_reads(
 
 
 def alert(member: Member, port: int, certificate: str = "") -> str:
-    """The alert of TLS by which a member refuses the certificate of this name, or none; empty where it does not."""
+    """The TLS alert with which a member refuses the certificate of this name, or none at all; empty if it accepts."""
     context = ssl.create_default_context(cafile=str(FILES / "ca.pem"))
     context.check_hostname = False
     if certificate:
@@ -156,7 +156,7 @@ def alert(member: Member, port: int, certificate: str = "") -> str:
 
 
 @pytest.mark.parametrize("name", ["secured", "new"])
-def test_a_clients_certificate_does_not_pass_for_a_members(
+def test_a_clients_certificate_is_not_accepted_as_a_members(
     securing: Securing, name: str, request: pytest.FixtureRequest
 ) -> None:
     assert securing.runs
@@ -165,7 +165,7 @@ def test_a_clients_certificate_does_not_pass_for_a_members(
 
 
 @pytest.mark.parametrize("name", ["secured", "new"])
-def test_members_log_in_at_each_other(securing: Securing, name: str, request: pytest.FixtureRequest) -> None:
+def test_members_authenticate_to_each_other(securing: Securing, name: str, request: pytest.FixtureRequest) -> None:
     assert securing.runs
     ensemble: Ensemble = request.getfixturevalue(name)
     said = [
@@ -183,7 +183,7 @@ with context.wrap_socket(socket.create_connection((sys.argv[1], 3888), 30)) as c
     connection.sendall(b"no password" * 10)
     connection.recv(1)
 """
-"""What speaks to a member as another one does that has not been told the password."""
+"""Speaks to a member as another one without the password would."""
 
 
 def test_a_members_certificate_is_not_enough_to_be_heard_by_members(securing: Securing, secured: Ensemble) -> None:
@@ -194,7 +194,9 @@ def test_a_members_certificate_is_not_enough_to_be_heard_by_members(securing: Se
     assert "Learner not trying to authenticate and authentication is required" in said
 
 
-def test_who_shows_no_certificate_is_not_served(securing: Securing, replaced: Ensemble, secured: Ensemble) -> None:
+def test_a_client_without_a_certificate_is_not_served(
+    securing: Securing, replaced: Ensemble, secured: Ensemble
+) -> None:
     assert securing.runs
     for member in replaced.members:
         with pytest.raises(ConnectionRefusedError):
@@ -204,14 +206,14 @@ def test_who_shows_no_certificate_is_not_served(securing: Securing, replaced: En
 
 @pytest.fixture
 def owners(securing: Securing, secured: Ensemble) -> Iterator[tuple[KazooClient, KazooClient]]:
-    """The superuser, and somebody with another certificate."""
+    """The superuser, and a client with another certificate."""
     assert securing.runs
     superuser = connected(secured.hosts, **secured.certificates())
     with superuser as first, connected(secured.hosts, **secured.certificates("old1")) as second:
         yield first, second
 
 
-def test_a_certificates_subject_is_who_a_client_is(owners: tuple[KazooClient, KazooClient]) -> None:
+def test_a_certificates_subject_is_the_clients_identity(owners: tuple[KazooClient, KazooClient]) -> None:
     superuser, other = owners
     superuser.create(f"{APP}/mine", b"", acl=[make_acl("x509", "CN=client", all=True)])
     other.create(f"{APP}/others", b"of another", acl=[make_acl("x509", "CN=old1", all=True)])
@@ -220,9 +222,7 @@ def test_a_certificates_subject_is_who_a_client_is(owners: tuple[KazooClient, Ka
     assert superuser.get(f"{APP}/others")[0] == b"of another"
 
 
-def test_a_change_is_in_the_journal_with_who_made_it(
-    owners: tuple[KazooClient, KazooClient], secured: Ensemble
-) -> None:
+def test_a_change_is_in_the_journal_with_its_author(owners: tuple[KazooClient, KazooClient], secured: Ensemble) -> None:
     owners[1].create(f"{APP}/audited", b"")
 
     def lines() -> str:

@@ -1,4 +1,4 @@
-"""A command of the user's on the controller: what it is told, how it ends, and what ends with it."""
+"""A user's command on the controller: its input, how it ends, and what ends with it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_a_command_prints_never_holds_it_up_and_its_beginning_is_kept() -> 
     assert (ended.status, ended.output[:6], len(ended.output)) == (1, "first\n", LONGEST)
 
 
-def test_a_command_that_can_not_be_started_or_is_killed_says_so(tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_started_or_is_killed_is_reported(tmp_path: Path) -> None:
     assert run([str(tmp_path / "none")], 5, {}, "") == CommandEnd(
         None, "", "can't be started: No such file or directory"
     )

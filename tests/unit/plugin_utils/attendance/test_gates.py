@@ -28,7 +28,7 @@ RATE = ("data", "result", "0", "value", "1")
 
 
 def prometheus(*values: str) -> WebAnswer:
-    """What Prometheus answers to a query that has these values; where it has no data, there are none."""
+    """What Prometheus answers to a query with these values; without data there are none."""
     result = [{"metric": {}, "value": [1780000000.0, value]} for value in values]
     return WebAnswer(
         200, json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
@@ -47,13 +47,13 @@ def prometheus(*values: str) -> WebAnswer:
         (CommandEnd(None, "went well", "was killed by signal 9"), INCONCLUSIVE, "was killed by signal 9: went well"),
     ],
 )
-def test_a_command_passes_with_0_fails_with_1_and_else_says_nothing_of_the_release(
+def test_a_command_passes_with_0_fails_with_1_and_is_otherwise_inconclusive(
     end: CommandEnd, outcome: str, says: str
 ) -> None:
     assert judge_command(SMOKE, end) == GateAnswer("smoke", outcome, says)
 
 
-def test_what_is_told_is_a_short_line_without_secrets_and_control_characters() -> None:
+def test_what_is_reported_is_a_short_line_without_secrets_and_control_characters() -> None:
     said = judge_command(SMOKE, CommandEnd(1, "token=tr0ub4dor\x1b[31m refused\n")).says
     assert said == "token=********[31m refused"
     assert len(judge_command(SMOKE, CommandEnd(1, "x" * 5_000)).says) == LONGEST_LINE
@@ -92,7 +92,7 @@ def test_a_url_passes_where_it_answers_as_expected_and_fails_where_otherwise(
         (WebAnswer(503, b"{}"), INCONCLUSIVE, "status 503, expected 200"),
     ],
 )
-def test_a_value_within_limits_passes_one_beyond_fails_and_none_says_nothing(
+def test_a_value_within_limits_passes_one_beyond_fails_and_none_is_inconclusive(
     answer: WebAnswer, outcome: str, says: str
 ) -> None:
     gate = StepGate("rate", 5.0, url="http://prometheus", value=ExpectedValue(RATE, at_most=0.5))

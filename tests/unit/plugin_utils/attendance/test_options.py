@@ -92,14 +92,14 @@ def test_a_gate_is_a_command_or_a_url_with_what_it_has_to_answer() -> None:
         ({"url": "https://web/x", "headers": {"X-Token": "tr0u<\"b4dor'&"}}, "refused: tr0u&lt;\"b4dor'&amp;"),
     ],
 )
-def test_a_secret_is_known_also_as_the_other_side_may_say_it(gate: dict[str, Any], says: str) -> None:
+def test_a_secret_is_also_recognized_in_forms_that_the_other_side_may_print(gate: dict[str, Any], says: str) -> None:
     (read,) = read_gates([{"name": "x", **gate}])
     told = judge_command(read, CommandEnd(1, says)).says
     assert "********" in told
     assert not any(part in told for part in ("tr0u", "b4dor", "YW5u")), told
 
 
-def test_a_word_of_a_header_that_names_a_value_is_told() -> None:
+def test_a_word_of_a_header_that_names_a_value_is_shown() -> None:
     (read,) = read_gates([{"name": "x", "url": "https://web/x", "headers": {"Cookie": "session=tr0ub4dor; Path=/"}}])
     assert judge_command(read, CommandEnd(1, "the session has expired")).says == "the session has expired"
 
@@ -166,7 +166,7 @@ def test_a_mistake_is_one_line_that_says_where_and_shows_no_secret(option: Any, 
 
 
 def test_a_file_of_a_gate_may_be_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As one of any option that is a path."""
+    """Like that of any option that is a path."""
     monkeypatch.setenv("HOME", "/home/ann")
     files = {"ca_path": "~/ca.pem", "client_cert": "$HOME/ann.pem", "client_key": "keys/ann.pem"}
     (gate,) = read_gates([{**URL, **files}])
@@ -185,7 +185,7 @@ def test_a_notification_is_a_command_or_an_object_with_one() -> None:
             read_notification(wrong)
 
 
-def test_the_guide_shows_gates_and_a_notification_that_are_some() -> None:
+def test_the_guide_shows_valid_gates_and_a_valid_notification() -> None:
     shown = [yaml.safe_load(block) for block in blocks(ROOT / "docs" / "guides" / "rollouts.md", "yaml")]
     options = {key: value for block in shown for key, value in block.items()}
     assert [gate.name for gate in read_gates(options["zoo_gates"])] == ["checkout", "failing requests"]

@@ -1,4 +1,4 @@
-"""A request of the controller's, to a real server: within its time, without following where it leads."""
+"""A request of the controller to a real server: within its time, without following redirects."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(f"{self.path} {self.headers['Authorization']}".encode())
 
     def log_message(self, *_words: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """Its address."""
+    """The address of a running server."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}"
@@ -48,7 +48,7 @@ def test_credentials_are_sent_with_the_request(server: str) -> None:
     assert web.get(f"{server}/200", 10, {"headers": {"Authorization": "Bearer x"}}).body == b"/200 Bearer x"
 
 
-def test_who_does_not_answer_says_why_and_nothing_of_the_request() -> None:
+def test_a_missing_answer_is_explained_without_details_of_the_request() -> None:
     (port,) = free_ports(1)
     assert web.get(f"http://127.0.0.1:{port}/?token=x", 10, {}) == web.WebAnswer(
         None, problem="no answer: Connection refused"
@@ -56,7 +56,7 @@ def test_who_does_not_answer_says_why_and_nothing_of_the_request() -> None:
 
 
 def test_a_server_that_sends_byte_by_byte_has_no_more_time_than_others() -> None:
-    """Each byte begins a socket's timeout anew."""
+    """Each byte restarts a socket's timeout."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         ended = threading.Event()
 

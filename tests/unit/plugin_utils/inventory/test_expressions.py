@@ -44,14 +44,14 @@ class Options(BaseInventoryPlugin):
 
 
 class Ours(Options, BulkConstructable):
-    """In bulk."""
+    """A plugin that constructs in bulk."""
 
 
 class Theirs(Options, Constructable):
     """Host by host, as the inventory plugins of Ansible's own collections do it."""
 
     def construct(self, names: Sequence[str]) -> None:
-        """The three methods for each host."""
+        """Call the three methods for each host."""
         for name in names:
             variables = self.inventory.get_host(name).get_vars()
             strict = self.get_option("strict")
@@ -61,7 +61,7 @@ class Theirs(Options, Constructable):
 
 
 def constructed(plugin: Any, hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Everything that is to be seen in the inventory afterwards, and the error where there was one."""
+    """Everything that is visible in the inventory afterwards, and the error if there was one."""
     for name, variables in hosts.items():
         plugin.inventory.add_host(name)
         for key, value in variables.items():
@@ -82,7 +82,7 @@ def constructed(plugin: Any, hosts: dict[str, dict[str, Any]]) -> dict[str, Any]
 
 
 def typed(value: Any) -> Any:
-    """A value with what `==` does not tell: 1 is not True, and a template is not a string."""
+    """A value with what `==` does not distinguish: 1 is not True, and a template is not a string."""
     if isinstance(value, dict):
         return {key: typed(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -393,7 +393,7 @@ def test_what_may_differ_in_bulk_is_left_to_ansible(expression: Any) -> None:
     assert evaluate(Templar(), bulk_expression(text), [{}, {}]) == [ASK, ASK]
 
 
-def test_an_expression_that_nobody_vouches_for_is_left_to_ansible() -> None:
+def test_an_untrusted_expression_is_left_to_ansible() -> None:
     assert bulk_expression("zk_port + 1") is None
 
 
@@ -442,7 +442,7 @@ def test_a_composed_variable_counts_for_the_groups_of_the_same_run() -> None:
     assert (groups["in_a"], groups["rack_a"], groups["rack_b"]) == (["h1"], ["h1"], ["h2"])
 
 
-def test_nothing_is_evaluated_host_by_host_where_it_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_evaluated_host_by_host_unless_it_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise AssertionError("a host was evaluated on its own")
 

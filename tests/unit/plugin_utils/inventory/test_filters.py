@@ -26,7 +26,7 @@ def test_a_condition_holds_only_where_it_is_true(no: Any) -> None:
 
 @pytest.mark.parametrize("each", [CONDITION, INCLUDE, EXCLUDE])
 @pytest.mark.parametrize(("value", "shown"), [("blue", '"blue"'), (1, "1"), ([], "[]"), ("x" * 99, '"xxxx')])
-def test_what_is_no_boolean_for_all_entries_is_no_condition(each: Filter, value: Any, shown: str) -> None:
+def test_what_is_not_a_boolean_for_all_entries_is_not_a_condition(each: Filter, value: Any, shown: str) -> None:
     with pytest.raises(ZooKeeperError) as caught:
         each.judge([value, value], ["/b", "/c"], iter([value]))
     message = str(caught.value)
@@ -43,7 +43,7 @@ def test_what_is_no_boolean_for_all_entries_is_no_condition(each: Filter, value:
         (EXCLUDE, [False, False, None, False]),
     ],
 )
-def test_what_is_no_boolean_for_some_entries_alone_empties_no_inventory(
+def test_what_is_not_a_boolean_for_only_some_entries_empties_no_inventory(
     each: Filter, decided: list[bool | None]
 ) -> None:
     judged, problems = each.judge([True, "yes", False, 1], ["/a", "/b", "/c", "/d"])
@@ -82,7 +82,7 @@ def test_one_entry_that_has_what_no_other_has_empties_no_inventory(
         {"include": ""},
     ],
 )
-def test_what_is_no_filter_is_refused(given: Any) -> None:
+def test_an_invalid_filter_is_refused(given: Any) -> None:
     with pytest.raises(
         ZooKeeperError, match=r"^filters: expected a condition, or a mapping with include or exclude, got "
     ):

@@ -1,4 +1,4 @@
-"""Which registrations are one host."""
+"""Which registrations form one host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.registry.registrations 
 
 
 def entry(name: str, address: str, group: str = "g", port: int = 80) -> tuple[str, Registration]:
-    """A registration under a name that was chosen for it."""
+    """A registration, with the name that was chosen for it."""
     return name, Registration(name, group, {"zk_address": address, "zk_port": port, "zk_path": f"/{group}/{name}"})
 
 
@@ -28,14 +28,14 @@ def test_a_registry_that_is_named_twice_has_each_znode_once_in_a_host_that_is_in
     cee = ("a", bee[1]._replace(group="cee"))
     (host,) = merge([bee, cee, other], {})[0]
     assert host.groups == ["bee", "cee"]
-    # A broker's znode has as many as its listeners have ports.
+    # A broker's znode has one for each port of its listeners.
     assert [(service["path"], service["port"]) for service in host.variables["zk_services"]] == [
         ("/bee/a", 80),
         ("/bee/a", 81),
     ]
 
 
-def test_what_only_some_of_a_hosts_entries_say_is_said_of_the_host_and_its_role_of_each_entry() -> None:
+def test_what_only_some_entries_have_is_a_variable_of_the_host_and_the_role_one_of_each_entry() -> None:
     web, member, replica = (entry("a", "10.0.0.1", group) for group in ("web", "one", "two"))
     member[1].variables.update(zk_role="leader", zk_stale=True)
     replica[1].variables.update(zk_role="replica", zk_segments=["two"])
@@ -93,13 +93,13 @@ def test_a_host_of_another_source_stays_what_it_is_also_where_it_is_called_by_na
     assert [host.name for host in merge(entries, {**taken, **made})[0]] == expected
 
 
-def test_what_is_registered_as_another_file_has_it_is_not_there_to_be_replaced() -> None:
+def test_what_is_registered_as_another_file_has_it_is_not_to_be_replaced() -> None:
     entries = [entry("a", "10.0.0.1"), entry("b", "10.0.0.2")]
     known = {"a": "10.0.0.1", "a@10.0.0.1": "10.0.0.1", "a@10.0.0.2": "10.0.0.2", "b": "10.0.0.3", "c": "10.0.0.2"}
     assert registered_as(entries, known) == {"a": "10.0.0.1", "a@10.0.0.1": "10.0.0.1"}
 
 
-def test_a_name_is_never_longer_than_a_file_of_it_may_be_and_stays_one_host_s_own() -> None:
+def test_a_name_is_never_longer_than_a_file_name_may_be_and_stays_unique() -> None:
     long, address = "ä" * 120, "a" * 250
     entries = [entry(long, "10.0.0.1"), entry(long, "10.0.0.2"), entry(address, address), entry(f"{address}b", "x")]
     hosts, _problems = merge([*entries, entry("ä" * 119, "10.0.0.3")], {})

@@ -29,7 +29,7 @@ CACHED = {
         }
     },
 }
-"""As it is written; the first version wrote no time."""
+"""The form that is written; the first version wrote no time."""
 
 
 def test_an_answer_is_cached_in_a_form_that_earlier_versions_read() -> None:
@@ -49,7 +49,7 @@ def test_an_answer_is_of_one_choice_of_a_listener_only() -> None:
     assert from_cache(HOSTS, [external, internal], cached) == [None, ANSWER]
 
 
-def test_an_answer_is_good_for_as_long_as_is_said_and_one_without_a_time_as_long_as_the_cache() -> None:
+def test_an_answer_is_good_for_as_long_as_requested_and_one_without_a_time_as_long_as_the_cache() -> None:
     cached = json.loads(json.dumps(CACHED))
     assert from_cache(HOSTS, [REGISTRY], cached, since=5000.0) == [ANSWER]
     assert from_cache(HOSTS, [REGISTRY], cached, since=5000.1) == [None]

@@ -1,4 +1,4 @@
-"""The page as a document: what others have written is text in it, and nothing comes from outside."""
+"""The page as a document: what others have written stays text, and nothing is loaded from outside."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """As the parser calls it."""
+        """Called by the parser."""
         self.elements.append((tag, dict(attrs)))
         self._tag = tag
 
     def handle_data(self, data: str) -> None:
-        """As the parser calls it."""
+        """Called by the parser."""
         if self._tag in self.inside:
             self.inside[self._tag].append(data)
 
     def handle_endtag(self, tag: str) -> None:  # noqa: ARG002  # as the parser has it
-        """As the parser calls it."""
+        """Called by the parser."""
         self._tag = ""
 
 
@@ -110,7 +110,7 @@ def test_a_page_says_that_anybody_can_deploy_where_that_is_so(is_open: bool) -> 
         (agent("web-9", "fetching", waits_for="health"), True),
     ],
 )
-def test_why_a_rollout_has_stopped_is_told_once(host: AgentStatus, is_told_apart: bool) -> None:
+def test_why_a_rollout_has_stopped_is_shown_once(host: AgentStatus, is_told_apart: bool) -> None:
     stopped = rollout("halted", 0, {"web-2": ("failed", 0)}, 2, reason=f"web-2 failed: {UNHEALTHY}")
     state = FleetState([host], rollout=stopped)
     text = to_document(APP, state.releases, state.fleet, NOW, "html")
@@ -146,7 +146,7 @@ def test_a_page_loads_itself_again_without_scripts_too(seconds: int) -> None:
     assert again == ["10"][: seconds > 0]
 
 
-def test_a_link_leads_to_the_same_host_when_the_page_is_written_anew() -> None:
+def test_a_link_leads_to_the_same_host_when_the_page_is_written_again() -> None:
     before = FleetState([agent("web1"), agent("web2")])
     later = FleetState([agent("web0"), agent("web1"), failed("web2")])
     rows = []
@@ -180,7 +180,7 @@ ODD: tuple[Any, ...] = (
     ),
     json.loads("[" * 100 + "]" * 100),
 )
-"""What another program may have written in the place of anything."""
+"""What another program may have written in place of anything."""
 
 
 @pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
@@ -193,7 +193,7 @@ def test_a_status_of_which_any_part_is_anything_has_its_place(value: Any) -> Non
     ]
     agents = []
     for number, data in enumerate(written):
-        # One that is no status at all is not listed.
+        # Data that is not a status at all is not listed.
         with suppress(InvalidRecord):
             agents.append(AgentStatus.from_node(data).with_changes(name=f"web{number:03}"))
     state = FleetState(agents)

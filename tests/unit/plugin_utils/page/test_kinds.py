@@ -1,4 +1,4 @@
-"""Of which kind a host is."""
+"""The kind of each host."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BAD_FILE = {"/etc/x": {"znode": "/c/x", "format": "value", "state": "failed", "z
 
 
 def rollout(state: str = "", phase: str = "running") -> dict[str, Any]:
-    """A rollout in which the host has come to this."""
+    """A rollout in which the host has this state."""
     return {"phase": phase, "hosts": {"web1": {"state": state}} if state else {}}
 
 
 def kind(state: str = "active", **keys: Any) -> str:
-    """The kind of a host that is about generation `of`, where generation `desired` is published."""
+    """The kind of a host whose status is about generation `of`, while generation `desired` is published."""
     desired, going = keys.pop("desired", GENERATION), keys.pop("going", {})
     came_back = keys.pop("came_back", False)
     status = AgentStatus(name="web1", state=state, generation=keys.pop("of", GENERATION), **keys)
@@ -44,16 +44,16 @@ def kind(state: str = "active", **keys: Any) -> str:
         ({"state": "waiting", "of": 6}, "drifted"),
         ({"state": "waiting", "of": 6, "going": rollout()}, "waiting"),
         ({"state": "halted", "going": rollout(phase="halted")}, "waiting"),
-        # What a rollout has given up is failed, whatever its agent is at.
+        # A host that a rollout has given up has failed, whatever its agent is doing.
         ({"state": "checking", "going": rollout("lost")}, "failed"),
         ({"state": "waiting", "going": rollout("failed")}, "failed"),
-        # Once it has proved the release, it is not any more.
+        # Once it has proved the release, it no longer counts as failed.
         ({"going": rollout("lost")}, "proved"),
         ({"state": "rolled_back", "came_back": True, "going": rollout("returned")}, "back"),
         ({"state": "rolled_back", "going": rollout("returned")}, "failed"),
         ({"of": 6, "going": rollout("returned", "rolled_back")}, "back"),
         ({"of": 6, "going": rollout("returning", "rolling_back")}, "moving"),
-        # It serves what is desired, and is not as it should be.
+        # It serves what is desired, but something is wrong with it.
         ({"held": MARK}, "degraded"),
         ({"drained": MARK}, "degraded"),
         ({"troubles": ["no permission"]}, "degraded"),

@@ -1,4 +1,4 @@
-"""The file of a page: whole at every moment, and refused in a line where it can't be written."""
+"""The file of a page: complete at every moment, and refused in one line if it can't be written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATE = FleetState([agent("web1")])
 
 
 def output_to(path: Path | str) -> FleetOutput:
-    """One for the fleet."""
+    """An output of the fleet to a path."""
     return FleetOutput(str(path), "html", APP, STATE.releases)
 
 
@@ -33,7 +33,7 @@ def write(made: FleetOutput, fleet: Any = None) -> bool:
     return made.finish(fleet or STATE.fleet)
 
 
-def test_a_file_takes_the_place_of_the_one_that_is_there_and_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_file_replaces_the_existing_one_and_keeps_its_mode(tmp_path: Path) -> None:
     file = tmp_path / "fleet.html"
     file.write_text("before")
     file.chmod(0o604)
@@ -54,7 +54,7 @@ def test_a_new_file_has_the_mode_of_any_other(tmp_path: Path) -> None:
     assert (tmp_path / "fleet.html").stat().st_mode & 0o777 == 0o640
 
 
-def test_a_link_stays_one(tmp_path: Path) -> None:
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
     link = tmp_path / "link.html"
     link.symlink_to(tmp_path / "fleet.html")
     write(output_to(link))
@@ -62,7 +62,7 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert "web1" in (tmp_path / "fleet.html").read_text()
 
 
-def test_where_no_file_can_be_nothing_is_read_or_written(tmp_path: Path) -> None:
+def test_an_impossible_path_is_refused_before_anything_is_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(FleetFileError, match=f"zoo_output: expected the path of a file, and {tmp_path} is something"):
         output_to(tmp_path)
     with pytest.raises(FleetFileError, match="zoo_output: expected the path of a file, and /dev/null is something"):
@@ -71,7 +71,7 @@ def test_where_no_file_can_be_nothing_is_read_or_written(tmp_path: Path) -> None
         output_to(tmp_path / "there" / "fleet.html")
 
 
-def test_a_disk_that_is_full_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_existing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_old: str, _new: str) -> None:
         raise OSError(28, "No space left on device")
 
@@ -99,7 +99,7 @@ def test_each_turn_of_a_wait_writes_a_page_that_loads_itself_again_and_the_end_o
 
 
 @pytest.mark.parametrize(("given", "while_written", "at_last"), [(None, 10, 0), (30, 30, 30), (0, 0, 0)])
-def test_a_person_says_after_how_many_seconds_a_page_loads_itself_again(
+def test_the_seconds_after_which_a_page_loads_itself_again_can_be_chosen(
     tmp_path: Path, given: int | None, while_written: int, at_last: int
 ) -> None:
     made, fleet = FleetOutput(str(tmp_path / "x"), "html", APP, {}, given), fleet_state("running", 5).fleet
@@ -143,7 +143,7 @@ def test_each_turn_has_what_is_published_by_then_and_what_was_read_last_in_an_ou
 
 @pytest.fixture
 def action(monkeypatch: pytest.MonkeyPatch) -> ActionModule:
-    """The task of the playbook."""
+    """The action of the playbook's task."""
     monkeypatch.setattr(ActionBase, "run", lambda *_words: {})
     monkeypatch.setattr(ActionModule, "_execute_module", lambda *_words, **_keys: dict(STATE.fleet))
     made = ActionModule.__new__(ActionModule)
@@ -152,13 +152,13 @@ def action(monkeypatch: pytest.MonkeyPatch) -> ActionModule:
 
 
 def task(action: ActionModule, path: Path, **keys: Any) -> dict[str, Any]:
-    """Run it."""
+    """Run the task with an output, and return its result."""
     wanted = {"path": str(path), "format": "html", "releases": STATE.releases}
     action._task.args = {"wait_for_release": "desired", "wait_timeout": 0, "_output": wanted, **keys}
     return action.run()
 
 
-def test_the_task_says_where_it_has_written(action: ActionModule, tmp_path: Path) -> None:
+def test_the_task_returns_where_it_has_written(action: ActionModule, tmp_path: Path) -> None:
     assert task(action, tmp_path / "fleet.html")["written_to"] == str(tmp_path / "fleet.html")
     assert (tmp_path / "fleet.html").exists()
 
@@ -190,7 +190,7 @@ def test_in_check_mode_nothing_is_written(action: ActionModule, tmp_path: Path) 
     assert [*tmp_path.iterdir()] == []
 
 
-def test_what_can_not_be_written_ends_the_task_with_a_line(action: ActionModule, tmp_path: Path) -> None:
+def test_an_unwritable_file_ends_the_task_with_one_line(action: ActionModule, tmp_path: Path) -> None:
     with pytest.raises(
         AnsibleActionFail, match=r"zoo_output: .*/there is not a directory that a file can be written to"
     ):

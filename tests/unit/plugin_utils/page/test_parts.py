@@ -41,7 +41,7 @@ def test_a_bar_without_small_parts_is_in_proportion(counts: list[int]) -> None:
 @pytest.mark.parametrize(
     ("count", "said"), [(0, "0 %"), (1, "< 1 %"), (100, "1 %"), (5000, "50 %"), (9999, "> 99 %"), (10_000, "100 %")]
 )
-def test_a_share_is_nothing_or_all_only_where_it_is(count: int, said: str) -> None:
+def test_a_share_is_0_or_100_percent_only_if_it_is_exactly_that(count: int, said: str) -> None:
     assert percent(count, 10_000) == said
 
 
@@ -66,7 +66,7 @@ def test_a_time_has_an_age(given_time: Any, utc: str, age: str) -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_no_time_is_none(nothing: Any) -> None:
+def test_a_missing_time_is_none(nothing: Any) -> None:
     assert moment(nothing, NOW) is None
 
 
@@ -87,7 +87,7 @@ def test_no_time_is_none(nothing: Any) -> None:
         ),
     ],
 )
-def test_each_step_says_how_it_is_and_what_its_hosts_came_to(name: str, expected: list[tuple[str, str, str]]) -> None:
+def test_each_step_has_its_state_and_the_outcomes_of_its_hosts(name: str, expected: list[tuple[str, str, str]]) -> None:
     views = step_views(fleet_state(name, 5).fleet["rollout"])
     assert [(view.place, view.state, view.came_to) for view in views] == expected
     assert [view.takes for view in views] == ["1 server", "25 %", "all servers"]
@@ -95,7 +95,7 @@ def test_each_step_says_how_it_is_and_what_its_hosts_came_to(name: str, expected
     assert [view.canary for view in views] == [True, False, False]
 
 
-def test_a_plan_that_can_not_be_read_leaves_the_numbers_of_its_steps() -> None:
+def test_a_plan_that_cannot_be_read_leaves_the_numbers_of_its_steps() -> None:
     rollout = {**fleet_state("running", 5).fleet["rollout"], "plan": {"steps": "none"}}
     assert [(view.number, view.takes) for view in step_views(rollout)] == [(1, ""), (2, ""), (3, "")]
     assert rules(rollout) == "one failure too many halts it"
@@ -120,7 +120,7 @@ def test_a_plan_that_rolls_back_says_so() -> None:
     assert rules(rollout) == "one failure too many rolls all back"
 
 
-def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:
+def test_a_file_of_many_hosts_is_shown_once_and_failures_come_first() -> None:
     found = fleet_files([agent("a", files=files()), agent("b", files=files("bad")), agent("c", files={"/x": 5})])
     assert [(file.dest, file.state, file.hosts["failed"], file.hosts["current"], file.messages) for file in found] == [
         ("/etc/nginx/sites-enabled/shop.conf", "failed", ["b"], ["a"], ["bad"]),
@@ -128,7 +128,7 @@ def test_a_file_of_many_hosts_is_told_once_and_what_failed_first() -> None:
     ]
 
 
-def test_the_history_has_what_each_publication_has_come_to() -> None:
+def test_the_history_has_the_outcome_of_each_publication() -> None:
     state = fleet_state("gone back", 5)
     newest, *older = publications(state.releases, state.fleet, NOW)
     assert [(word.word, word.tone) for word in newest.outcomes] == [("rolled back", "bad"), ("bad", "bad")]
@@ -153,7 +153,7 @@ def test_the_history_has_what_each_publication_has_come_to() -> None:
         ("halted", ["halted", "bad"]),
     ],
 )
-def test_the_desired_release_has_come_to_what_its_rollout_has_by_now(later: str, words: list[str]) -> None:
+def test_the_outcome_of_the_desired_release_is_that_of_its_rollout_by_now(later: str, words: list[str]) -> None:
     before, now = fleet_state("soaking", 5).releases, fleet_state(later, 5).fleet
     newest, *older = publications(before, now, NOW)
     assert [word.word for word in newest.outcomes] == words
@@ -183,7 +183,7 @@ def test_only_a_web_address_is_a_link(url: Any, linked: bool) -> None:
     assert link(url) == (url if linked else None)
 
 
-def test_the_data_in_a_page_can_not_end_its_element_and_is_what_it_was() -> None:
+def test_the_data_in_a_page_cannot_end_its_element_and_is_what_it_was() -> None:
     text = json_in_html(cleaned({"a": [HOSTILE, UNSEEN]}))
     assert text.isascii()
     assert not {"<", ">", "&"} & {*text}

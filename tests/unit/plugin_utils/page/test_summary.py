@@ -1,4 +1,4 @@
-"""What a page says first, and what needs attention."""
+"""What a page shows first, and what needs attention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT, BEFORE = NEW[:10], OLD[:10]
 
 
 def said(state: FleetState) -> tuple[str, str]:
-    """The level and the sentence."""
+    """The level and the title of a page's summary."""
     groups = group_hosts(read_hosts(state.fleet, NOW))
     summary = summarize(state.releases, state.fleet, groups)
     return summary.level, summary.title
@@ -55,15 +55,15 @@ def told(state: FleetState) -> list[tuple[str, list[str], str]]:
         ("locked, missing, degraded, stuck and drifted", ("warn", "web-5 is missing, web-3 can't go on")),
     ],
 )
-def test_the_first_sentence_says_how_it_is(name: str, expected: tuple[str, str]) -> None:
+def test_the_first_sentence_describes_the_state(name: str, expected: tuple[str, str]) -> None:
     assert said(fleet_state(name, 5)) == expected
 
 
-def test_a_fleet_of_one_host_is_no_plural() -> None:
+def test_a_fleet_of_one_host_is_described_in_the_singular() -> None:
     assert said(FleetState([agent("web1")])) == ("good", f"The only host serves {SHORT}")
 
 
-def test_each_reason_is_told_once_the_worst_and_the_most_frequent_first() -> None:
+def test_each_reason_is_shown_once_the_worst_and_the_most_frequent_first() -> None:
     state = FleetState(
         [
             failed("a", message="disk full"),
@@ -87,7 +87,7 @@ def test_one_reason_of_many_hosts_names_some_and_counts_the_others() -> None:
     assert (len(reason.hosts), reason.left) == (MOST_NAMES, 40 - MOST_NAMES)
 
 
-def test_who_failed_is_told_from_who_only_went_back_with_it() -> None:
+def test_a_host_that_failed_is_distinguished_from_those_that_only_rolled_back_with_it() -> None:
     names = names_by_kind(read_hosts(fleet_state("gone back", 5).fleet, NOW))
     assert {kind: hosts for kind, hosts in names.items() if hosts} == {
         "failed": ["web-2"],
@@ -112,7 +112,7 @@ def detail(*agents: Any, **keys: Any) -> dict[str, list[str]]:
     return dict(details(host, GENERATION, NOW))
 
 
-def test_the_details_of_a_host_have_all_that_its_status_says() -> None:
+def test_the_details_of_a_host_have_all_of_its_status() -> None:
     mark = {"since": "s", "by": "ann", "reason": "swap"}
     assert detail(
         failed("web1", held=mark, troubles=["a\nb"], files=files("bad"), message="one\ntwo", version="1")
@@ -133,7 +133,7 @@ def test_the_details_of_a_host_have_all_that_its_status_says() -> None:
     }
 
 
-def test_a_status_that_another_program_has_written_costs_nothing_but_what_is_not_there() -> None:
+def test_an_odd_status_of_another_program_loses_only_the_details_that_it_lacks() -> None:
     odd: dict[str, Any] = {
         "timings": "x",
         "files": 5,
@@ -149,6 +149,6 @@ def test_a_status_that_another_program_has_written_costs_nothing_but_what_is_not
     }
 
 
-def test_a_host_of_a_rollout_says_what_it_has_come_to_in_which_step() -> None:
+def test_a_host_of_a_rollout_shows_its_outcome_and_step() -> None:
     host = next(host for host in read_hosts(fleet_state("halted", 5).fleet, NOW) if host.name == "web-2")
     assert dict(details(host, GENERATION, NOW))["In the rollout"] == ["failed in step 2 since 2026-11-29 14:59:53 UTC"]

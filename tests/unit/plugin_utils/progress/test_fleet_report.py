@@ -1,4 +1,4 @@
-"""How it is with a fleet, as a person is told."""
+"""The state of a fleet, as it is reported to a person."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def agent(name: str, state: str = "active", **keys: Any) -> dict[str, Any]:
 
 
 def failed(name: str) -> dict[str, Any]:
-    """One that went back."""
+    """An agent that rolled back."""
     return agent(name, "rolled_back", commitId=BEFORE, message=UNHEALTHY)
 
 
 def waiting(name: str) -> dict[str, Any]:
-    """One whose turn has not come."""
+    """An agent whose turn has not come."""
     return agent(name, "waiting", commitId=BEFORE, previousCommitId=None, message="waits for its turn in the rollout")
 
 
 def halted(name: str) -> dict[str, Any]:
-    """One whose turn does not come any more."""
+    """An agent whose turn no longer comes."""
     return agent(name, "halted", commitId=BEFORE, message=f"the rollout is halted: web1 failed: {UNHEALTHY}")
 
 
 def result(*agents: dict[str, Any], missing: tuple[str, ...] = (), **keys: Any) -> dict[str, Any]:
-    """What a module returns of these."""
+    """What a module returns about these agents."""
     given = {"commit_id": DESIRED, "generation": 7, "agents": [*agents], "missing_agents": [*missing]}
     return {**given, "failed_agents": [], "pending_agents": [], "lost_agents": [], **keys}
 
 
 def rollout(phase: str, counts: dict[str, int] | None = None, hosts: dict[str, str] | None = None, **keys: Any) -> Any:
-    """What it returns of a rollout of two steps, of which the first is open."""
+    """What it returns about a rollout of two steps, of which the first is open."""
     entries = {name: {"state": state} for name, state in (hosts or {}).items()}
     given = {"phase": phase, "step": 1, "steps": 2, "plan": {"steps": [{"hosts": 1, "soak": 60}]}, "by": ""}
     return {**given, "counts": counts or {}, "hosts": entries, "reason": "", "since": "", **keys}
@@ -85,7 +85,7 @@ def cells(line: str) -> list[str]:
             'shop  9999999999 "fix" again',
         ),
         ({"commit_id": DESIRED, "rollout": {"from": BEFORE}}, "shop  2222222222 -> 9999999999"),
-        # A ref that is the commit itself says nothing more.
+        # A ref that is the commit itself adds nothing.
         ({"commit_id": DESIRED, "release": {"ref": DESIRED, "commitId": DESIRED}}, "shop  9999999999"),
         (
             {"commit_id": DESIRED, "release": {"publisher": "\x1b[31mop", "ref": ["main"]}},
@@ -118,7 +118,7 @@ def test_how_far_a_fleet_is_in_one_line(given: dict[str, Any], said: str) -> Non
     assert how_far(given, NOW) == said
 
 
-def test_each_host_has_a_row_with_what_it_can_go_back_to() -> None:
+def test_each_host_has_a_row_with_what_it_can_roll_back_to() -> None:
     held = {"since": "2026-11-24T09:00:00+00:00", "by": "ann", "reason": "disk swap"}
     fleet = [
         agent("web1"),
@@ -132,14 +132,14 @@ def test_each_host_has_a_row_with_what_it_can_go_back_to() -> None:
     moment = ["2026-11-24", "10:15:30"]
     assert cells(rows[0]) == ["web1", "active", "9999999999", "2222222222", *moment, "up", "to", "date"]
     assert cells(rows[1]) == ["web2", "fetching", "-", "-", *moment, "drift:", "no", "route"]
-    # It can't go back to what it serves.
+    # It can't roll back to what it serves.
     assert cells(rows[2])[:5] == ["web3", "rolled_back", "2222222222", "-", "2026-11-24"]
     assert rows[3].endswith("held since 2026-11-24T09:00:00+00:00 by ann: disk swap; no permission, path=/x")
     assert rows[4].endswith(" drift")
     assert cells(rows[5]) == ["web6", "missing", "-", "-", "expected,", "and", "not", "live"]
 
 
-def test_a_row_says_what_a_host_has_come_to_in_a_rollout_until_that_is_done() -> None:
+def test_a_row_has_the_outcome_of_a_host_in_a_rollout_until_that_is_done() -> None:
     fleet = result(agent("web1"), waiting("web2"), missing=("web3",))
     hosts = {"web1": "proved", "web3": "lost"}
     running = rollout("running", hosts=hosts)
@@ -177,12 +177,12 @@ def test_no_line_is_longer_than_it_may_be_and_no_reason_is_lost(width: int) -> N
     assert SAID in " ".join(line.strip() for line in lines)
 
 
-def test_equal_reasons_are_told_once_with_all_who_have_them() -> None:
+def test_equal_reasons_are_shown_once_with_all_their_hosts() -> None:
     fleet = [failed("web1"), agent("web2", "failed", message="disk full"), failed("web3"), agent("web4")]
     assert why(table_rows(result(*fleet))) == [f"web1 and web3: {SAID}", "web2: disk full"]
 
 
-def test_the_reason_of_a_rollout_is_told_once_and_not_by_each_host() -> None:
+def test_the_reason_of_a_rollout_is_shown_once_and_not_by_each_host() -> None:
     hosts = {"web1": "failed"}
     stopped = rollout("halted", {"failed": 1}, hosts, reason=f"web1 failed: {UNHEALTHY}", bad="it fails")
     text = "\n".join(report(result(failed("web1"), halted("web2"), halted("web3"), rollout=stopped), NOW, 1000))
@@ -194,20 +194,20 @@ def test_the_reason_of_a_rollout_is_told_once_and_not_by_each_host() -> None:
 
 
 @pytest.mark.parametrize("phase", ["running", "soaking", "paused"])
-def test_who_was_refused_is_not_told_to_try_the_same_again_nor_that_it_goes_on_by_itself(phase: str) -> None:
+def test_a_refusal_says_neither_to_try_the_same_again_nor_that_it_goes_on_by_itself(phase: str) -> None:
     refused = {"failed": True, "msg": "web1 has proved the release and is not live any more", "rollout": rollout(phase)}
     assert not any(line.startswith("Next:") for line in report(refused, NOW))
-    # What the fleet is waited for in vain has not been refused, nor has what only says how it is.
+    # A wait in vain has not been refused, nor has a mere report of the state.
     for key, value in (("elapsed", 1.0), ("agents", []), ("failed", False)):
         assert report({**refused, key: value}, NOW)[-1].startswith("Next:")
 
 
-def test_who_was_refused_because_the_rollout_is_halted_is_told_what_goes_on_from_there() -> None:
+def test_a_refusal_because_the_rollout_is_halted_names_the_next_step() -> None:
     refused = {"failed": True, "msg": "refused: the rollout is halted", "rollout": rollout("halted")}
     assert report(refused, NOW)[-1].startswith("Next: rollback.yml, or deploy a fix")
 
 
-def test_who_went_back_with_the_rollout_does_not_repeat_why() -> None:
+def test_a_host_that_rolled_back_with_the_rollout_does_not_repeat_why() -> None:
     message = f"the rollout of {DESIRED} was rolled back: web1 failed: {UNHEALTHY}"
     with_it = agent("web2", "rolled_back", commitId=BEFORE, message=message)
     hosts = {"web1": "returned", "web2": "returned"}
@@ -223,7 +223,7 @@ def test_a_fleet_that_serves_what_is_desired_needs_nobody() -> None:
     assert len(lines) == 4
 
 
-def test_nobodys_text_can_move_the_cursor_or_colour_the_terminal() -> None:
+def test_no_text_of_others_can_move_the_cursor_or_colour_the_terminal() -> None:
     evil = "\x1b[2J\x9b31m\r\u202eowned\nnext line"
     said = agent("web1", "failed", commitId=evil, previousCommitId=evil, message=evil, since=evil, troubles=[evil])
     marks = {"since": evil, "by": evil, "reason": evil}
@@ -255,7 +255,7 @@ def test_nobodys_text_can_move_the_cursor_or_colour_the_terminal() -> None:
             {"elapsed": 1.234, "changed": False, "release": {}},
             "1 of 2 have proved commit 9999999999, 1.23 s after it was asked for",
         ),
-        # A rollout that was promoted is changed, and nothing was published.
+        # Promoting a rollout changes it, but publishes nothing.
         ({"elapsed": 1.234, "changed": True}, "1 of 2 have proved commit 9999999999, 1.23 s after it was asked for"),
         (
             {"elapsed": 1.234, "changed": True, "release": {}, "missing_agents": ["web3"]},
@@ -273,17 +273,17 @@ def test_how_a_wait_has_ended(keys: dict[str, Any], said: str) -> None:
     [
         (["zoo-watcher@shop"], ["Logs: journalctl -u zoo-watcher@shop"]),
         (["b", "b", "a", "c", "c", "d", "d"], ["Logs: journalctl -u b -u c -u d"]),
-        # What an agent has not said, nobody guesses; what is no unit's name, nobody is to paste into a shell.
+        # A unit that no agent has reported is not guessed; what is not a unit's name must not be pasted into a shell.
         ([None, "", "-x", "a; reboot", "a\nb", ["a"], {"a": 1}, "\x1b"], []),
     ],
 )
-def test_whose_journal_to_look_at_is_what_the_agents_in_trouble_say(units: list[Any], said: list[str]) -> None:
+def test_the_journals_to_look_at_are_those_that_the_agents_in_trouble_report(units: list[Any], said: list[str]) -> None:
     fleet = [failed(f"web{number}") | {"unit": unit} for number, unit in enumerate(units)]
     lines = report(result(*fleet, agent("fine", unit="zoo-watcher@other")), NOW)
     assert [line for line in lines if line.startswith("Logs:")] == said
 
 
-def test_a_wait_that_was_overtaken_tells_of_the_release_that_is_desired_now() -> None:
+def test_a_wait_that_was_overtaken_reports_the_release_that_is_desired_now() -> None:
     fix = "f" * 40
     agents = [agent("web1", generation=8, commitId=fix, previousCommitId=DESIRED), agent("web2", commitId=BEFORE)]
     paused = rollout("paused", reason="step 1 waits for a person")
@@ -296,10 +296,10 @@ def test_a_wait_that_was_overtaken_tells_of_the_release_that_is_desired_now() ->
     assert following == "Next: status.yml shows how ffffffffff gets on, which was published meanwhile"
 
 
-def test_a_wait_whose_release_was_deleted_tells_that_nothing_is_desired() -> None:
+def test_a_wait_whose_release_was_deleted_reports_that_nothing_is_desired() -> None:
     given = result(agent("web1"), waiting("web2"), rollout=rollout("paused"), overtaken_by=DELETED)
     far, _header, web1, _web2, following = report(given, NOW)
-    # What they have come to is there still; why the others have not proved it is no reason any more.
+    # Their outcomes are still shown; why the others have not proved it no longer matters.
     assert far == "[#######.......] 1 of 2"
     assert "drift" not in web1
     assert following == "Next: deploy.yml publishes a release; this one was deleted meanwhile"
@@ -312,6 +312,6 @@ def test_the_ending_of_a_wait_that_was_overtaken_is_that_of_the_task(later: dict
     assert ending(given) == "FAILED after 6 s: /app/shop/config: no more of that"
 
 
-def test_a_wait_that_something_unreadable_has_overtaken_tells_of_no_deletion() -> None:
+def test_a_wait_that_something_unreadable_has_overtaken_reports_no_deletion() -> None:
     given = result(agent("web1"), rollout=rollout("paused"), overtaken_by={"commit_id": None, "generation": 8})
     assert report(given, NOW)[-1] == "Next: status.yml shows what was published meanwhile, which is not a release"

@@ -26,7 +26,7 @@ def test_a_wait_begins_with_what_a_person_has_to_know_before_the_release_is_ever
 EVIL = "\x1b[2J\u202e\nforged"
 
 
-def test_whatever_names_and_messages_are_nothing_that_is_shown_does_anything_to_a_terminal(
+def test_whatever_names_and_messages_contain_the_output_does_nothing_to_a_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []

@@ -1,4 +1,4 @@
-"""What a deployment has come to on one host, in a line."""
+"""The outcome of a deployment on one host, in a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TIMINGS = {"checking": 0.2, "fetching": 0.0814, "staging": 0.01, "activating": 0
             "failed",
             "fetching 0.10 s  activating 0.00 s  checking FAILED 30.01 s  back on 2222222222",
         ),
-        # What another program wrote there.
+        # What another program may have written there.
         ({"state": "failed", "failedStep": {"step": "checking", "seconds": "\x1b"}}, "failed", "checking FAILED"),
         ({"state": "failed", "failedStep": {"step": "\x1b[2J", "seconds": 1}}, "failed", "FAILED"),
         ({"state": "failed", "failedStep": ["checking"]}, "failed", "FAILED"),
@@ -47,31 +47,31 @@ TIMINGS = {"checking": 0.2, "fetching": 0.0814, "staging": 0.01, "activating": 0
         ),
     ],
 )
-def test_the_steps_of_a_host_and_what_has_come_of_it(agent: dict[str, Any], outcome: str, said: str) -> None:
+def test_a_line_has_the_steps_of_a_host_and_its_outcome(agent: dict[str, Any], outcome: str, said: str) -> None:
     assert course(agent, outcome) == said
 
 
 def result(*names: str, failed: tuple[str, ...] = (), pending: tuple[str, ...] = (), **keys: Any) -> dict[str, Any]:
-    """What a module returns of these agents."""
+    """What a module returns about these agents."""
     agents = [{"name": name, "state": "active"} for name in names]
     return {"agents": agents, "failed_agents": [*failed], "pending_agents": [*pending], "lost_agents": [], **keys}
 
 
-def test_who_is_neither_waited_for_nor_failed_has_proved_it() -> None:
+def test_an_agent_that_is_neither_waited_for_nor_failed_has_proved_it() -> None:
     seen = result("a", "b", "c", failed=("b",), pending=("c", "not live"), lost_agents=["gone"])
     assert outcomes(seen) == {"a": "proved", "b": "failed", "gone": "gone"}
-    # In an outage nobody has been seen.
+    # In an outage no agent has been seen.
     assert outcomes({"msg": "can't reach ZooKeeper"}) == {}
 
 
-def test_those_in_trouble_come_first_and_what_was_shown_comes_no_more() -> None:
+def test_hosts_in_trouble_come_first_and_what_was_shown_is_not_repeated() -> None:
     seen = result("a", "b", "c", failed=("c",), lost_agents=["gone"])
     assert [line.split()[0] for line in news(seen, {"a": "proved"})] == ["c", "gone", "b"]
     # One that had proved it has failed since.
     assert [line.split()[0] for line in news(seen, {"a": "proved", "b": "proved", "c": "proved"})] == ["c", "gone"]
 
 
-def test_who_went_back_with_the_others_has_not_failed() -> None:
+def test_a_host_that_rolled_back_with_the_others_has_not_failed() -> None:
     entries = {"b": {"state": "failed"}, "c": {"state": "returned"}, "d": {"state": "returned"}}
     entries["e"] = {"state": "returned"}
     rollout = {"hosts": entries, "reason": "e failed: fell ill: status 500"}

@@ -1,4 +1,4 @@
-"""What is said where workers that waited are ended by Ctrl-C: the process that has started them says it at its end."""
+"""What is printed if Ctrl-C ends workers that waited: the process that has started them prints it at its end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ for worker in sys.argv[1:]:
         (["waits", "begun"], GOES_ON + COMMANDS),
     ],
 )
-def test_a_worker_that_has_ended_well_says_nothing_for_one_that_has_not(workers: list[str], said: str) -> None:
+def test_a_worker_that_has_ended_well_does_not_speak_for_one_that_has_not(workers: list[str], said: str) -> None:
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", RUN, *workers], env=surroundings, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""What a terminal may show of a text that anybody has written."""
+"""What a terminal may show of a text that anybody may have written."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_moves_a_cursor_colours_or_reorders_is_an_escape(text: object, show
 def test_commits_in_a_text_are_short() -> None:
     said = f"{'a1' * 20} failed; rolled back to {'0' * 64}."
     assert brief(said) == "a1a1a1a1a1 failed; rolled back to 0000000000."
-    # What is no commit's id stays whole.
+    # What is not a commit's ID is not shortened.
     assert brief("f" * 41) == "f" * 41
 
 

@@ -20,7 +20,7 @@ STEPS: list[dict[str, Any]] = [{"hosts": 1, "soak": 60}, {"percent": 25}, {"labe
 
 
 def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any]:
-    """What a module returns of a rollout."""
+    """What a module returns about a rollout."""
     given = {"phase": phase, "step": step, "steps": 4, "plan": {"steps": STEPS}, "by": "", "reason": "", "hosts": {}}
     return {**given, "since": "2026-11-24T10:15:30+00:00", **keys}
 
@@ -33,7 +33,7 @@ def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any
         (rollout(step=3), "step 3 of 4 (zone=a)"),
         (rollout(step=4), "step 4 of 4 (all servers)"),
         (rollout("soaking"), "step 1 of 4 (1 server)  soaks, 48 s of 60 s left"),
-        # Clocks differ, or the time is none.
+        # Clocks differ, or the time is invalid.
         (rollout("soaking", since="2026-11-24T10:20:00+00:00"), "step 1 of 4 (1 server)  soaks for 60 s"),
         (rollout("soaking", since="2026-11-24T10:00:00+00:00"), "step 1 of 4 (1 server)  soaks for 60 s"),
         (rollout("soaking", since="2026-11-24T10:15:30"), "step 1 of 4 (1 server)  soaks for 60 s"),
@@ -53,7 +53,7 @@ def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any
         (rollout("rolling_back"), "step 1 of 4 (1 server)  rolling back"),
         (rollout("rolled_back"), "step 1 of 4 (1 server)  rolled back"),
         (rollout("done", 4), "done"),
-        # Of a rollout that has no steps the plan may have some.
+        # The plan of a rollout without steps may have some.
         (rollout(steps=1), "step 1 of 1 (all servers)"),
         (rollout(plan=True, steps=1), "step 1 of 1 (all servers)"),
         (rollout(plan={"steps": "of a later version"}), "step 1 of 4"),
@@ -62,7 +62,7 @@ def rollout(phase: str = "running", step: int = 1, **keys: Any) -> dict[str, Any
         (rollout(plan={"steps": [{"hosts": 3}]}, steps=2), "step 1 of 2 (3 servers)"),
     ],
 )
-def test_step_and_phase_are_told(given: dict[str, Any], said: str) -> None:
+def test_step_and_phase_are_shown(given: dict[str, Any], said: str) -> None:
     assert standing(given, NOW) == said
 
 
@@ -74,7 +74,7 @@ def test_a_bar_is_full_only_where_all_have_it(done: int, whole: int, drawn: str)
     assert progress_bar(done, whole) == f"[{drawn}]"
 
 
-def test_who_has_a_place_is_on_the_way() -> None:
+def test_a_host_that_has_a_place_is_on_its_way() -> None:
     states = {"a": "admitted", "b": "proved", "c": "urgent", "d": "returning", "e": "lost"}
     assert on_their_way(rollout(hosts={name: {"state": state} for name, state in states.items()})) == ["a", "c", "d"]
 
@@ -85,6 +85,6 @@ def test_each_phase_but_the_end_has_a_next_step() -> None:
     assert next_step(rollout("halted")).startswith("rollback.yml, or deploy a fix")
 
 
-def test_at_its_gates_it_is_first_of_all_for_who_asks_them() -> None:
+def test_at_its_gates_the_next_step_is_first_of_all_to_ask_them() -> None:
     said = next_step(rollout("paused", waits_for="gates"))
     assert said.startswith("whoever waits for it with gates asks them; where nobody does, promote.yml with zoo_gates")

@@ -1,4 +1,4 @@
-"""What lists the registry formats says the same as `formats.py`; each failure says what to add where.
+"""Every list of the registry formats agrees with `formats.py`; each failure says what to add where.
 
 A new format is a reader in formats.py, an entry of its own in tests/support/registry_entries.py and an example.
 """
@@ -18,7 +18,7 @@ from support.registry_entries import AS_WRITTEN
 ROOT = Path(__file__).resolve().parents[4]
 EXAMPLES = "docs/examples/inventory"
 OF_NO_SOFTWARE = {"auto", "seed", "host_port"}
-"""What the README need not name: these are no other software's formats."""
+"""Formats that the README need not name, because they are not those of other software."""
 
 
 @pytest.mark.parametrize("name", FORMATS)

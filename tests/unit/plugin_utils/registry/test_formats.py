@@ -1,4 +1,4 @@
-"""What the reader of each format makes of what the software itself writes, and of what nobody should."""
+"""How the reader of each format reads what the software itself writes, and what nobody should write."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_auto_reads_each_format_as_if_it_were_named(entry: WrittenEntry) -> None
         (("10.0.0.1:80", b"\xff\xfe"), None),
     ],
 )
-def test_the_rest_of_what_a_child_says_is_kept_as_its_data(child: tuple[str, bytes], data: Any) -> None:
+def test_the_rest_of_a_child_is_kept_as_its_data(child: tuple[str, bytes], data: Any) -> None:
     assert read("auto", *child).data == data
 
 
@@ -120,7 +120,7 @@ def test_a_broker_without_the_listener_is_refused(listener: str, broker: dict[st
         (SEED, ""),
     ],
 )
-def test_a_member_of_patroni_says_what_its_role_is_whatever_its_version_calls_it(
+def test_the_role_of_a_member_of_patroni_is_known_whatever_its_version_calls_it(
     child: tuple[str, bytes], role: str
 ) -> None:
     assert read("auto", *child).role == role
@@ -192,7 +192,7 @@ def test_an_entry_that_says_that_it_does_not_serve_is_not_alive(registry_format:
         ("patroni", "pg1", b'{"conn_url": "postgres://u:p@pg1/postgres"}', "pg1", None),
     ],
 )
-def test_an_unusual_but_sound_entry_is_read(
+def test_an_unusual_but_valid_entry_is_read(
     registry_format: str, name: str, data: bytes, address: str, port: int | None
 ) -> None:
     found = read(registry_format, name, data)
@@ -242,9 +242,7 @@ def test_an_unusual_but_sound_entry_is_read(
         ("auto", "member_1", b' {"host": "10.0.0.2", "port": 1, "w": NaN}', "its data is not JSON: NaN is not JSON"),
     ],
 )
-def test_an_entry_that_is_none_is_refused_with_the_reason(
-    registry_format: str, name: str, data: bytes, why: str
-) -> None:
+def test_an_invalid_entry_is_refused_with_the_reason(registry_format: str, name: str, data: bytes, why: str) -> None:
     with pytest.raises(InvalidEntry, match=why) as refused:
         read(registry_format, name, data)
     assert "\n" not in str(refused.value)
@@ -288,7 +286,7 @@ contents = values.map(lambda value: json.dumps(value).encode()) | st.binary(max_
 @example("dubbo", "x://[", b"")
 @example("dubbo", "a%3A%2F%2Fb%ff", b"")
 @example("kafka", "1", b'{"host": null, "endpoints": [[]]}')
-def test_whatever_stands_there_it_is_a_sound_endpoint_or_refused(registry_format: str, name: str, data: bytes) -> None:
+def test_any_entry_is_a_valid_endpoint_or_refused(registry_format: str, name: str, data: bytes) -> None:
     try:
         found = read(registry_format, name, data)
     except InvalidEntry:
@@ -303,7 +301,7 @@ def test_whatever_stands_there_it_is_a_sound_endpoint_or_refused(registry_format
 
 
 @given(contents)
-def test_a_broker_with_whatever_in_it_is_at_a_listener_or_refused(data: bytes) -> None:
+def test_any_broker_is_at_a_listener_or_refused(data: bytes) -> None:
     try:
         assert read("kafka", "1", data, "PLAINTEXT").address
     except InvalidEntry:

@@ -27,7 +27,7 @@ NOW = 1_700_000_000.0
 
 
 def child(name: str, data: Any, *, owner: int = 1) -> Child:
-    """A child of /r; `data` is what it is, or JSON of it."""
+    """A child of /r; `data` is its value, as bytes or to be written as JSON."""
     content = data if isinstance(data, bytes) else json.dumps(data).encode()
     return Child(f"/r/{name}", (), content, 1_699_999_990_000, 1_699_999_995_000, owner)
 
@@ -45,7 +45,7 @@ def test_an_entry_of_ours_goes_by_its_own_name_and_any_other_by_its_address() ->
 
 
 def test_a_session_is_written_as_the_servers_write_it() -> None:
-    """A member's number is the first byte of a session's id: from 128 on the id is below 0."""
+    """A member's number is the first byte of a session's ID: from 128 on the ID is below 0."""
     ones, _problems = found(child("web1", ["10.0.0.1", "80"], owner=-0x37FFFB7C2F560000))
     assert ones[0].variables["zk_session"] == "0xc8000483d0aa0000"
 
@@ -54,7 +54,7 @@ def test_a_session_is_written_as_the_servers_write_it() -> None:
     "name",
     ["-x", "a b", "..", "{{ 1 }}", "a,b", "localhost", "127.0.0.1", "::1", "a@b", "[1:3]", "a\u2044b", "\u00e9" * 200],
 )
-def test_a_name_that_ansible_can_not_use_gives_way_to_the_address(name: str) -> None:
+def test_a_name_that_ansible_cannot_use_gives_way_to_the_address(name: str) -> None:
     ones, _problems = found(child(name, ["10.0.0.1", "80"]))
     assert [one.name for one in ones] == ["10.0.0.1"]
 
@@ -74,7 +74,7 @@ def test_a_colon_in_a_name_is_of_a_port_or_an_address_and_cuts_no_pattern(name: 
     assert is_host_name(name, "10.0.0.1") == usable
 
 
-def test_localhost_may_be_called_so_where_it_is_that() -> None:
+def test_localhost_keeps_its_name_if_that_is_its_address() -> None:
     ones, _problems = found(child("localhost", ["127.0.0.1", "80"]))
     assert [one.name for one in ones] == ["localhost"]
 
@@ -94,7 +94,7 @@ def test_brokers_are_at_the_listener_of_their_registry() -> None:
     assert problems == ['/r/1: left out, it has no listener "EXTERNAL", only ["PLAINTEXT", "SSL"]']
 
 
-def test_an_entry_that_is_not_alive_is_left_out_without_a_word() -> None:
+def test_an_entry_that_is_not_alive_is_left_out_without_a_warning() -> None:
     dead = {"serviceEndpoint": {"host": "h", "port": 1}, "status": "DEAD"}
     assert found(child("member_1", dead)) == ([], [])
 
@@ -116,7 +116,7 @@ def test_an_entry_that_cannot_be_read_is_named_with_the_reason() -> None:
         ({"/other/leader": "pg2"}, ["leader", "replica"]),
     ],
 )
-def test_the_leader_key_of_its_cluster_says_which_member_leads_where_it_was_read(
+def test_the_leader_key_of_its_cluster_decides_which_member_leads_if_it_was_read(
     leaders: dict[str, str], roles: list[str]
 ) -> None:
     members = [child(*PATRONI_LEADER), child(*PATRONI_REPLICA)]
@@ -167,7 +167,7 @@ def test_every_child_is_a_registration_or_a_warning_or_not_alive(
         (Registry("/a", group="web"), (), "web"),
     ],
 )
-def test_a_group_is_what_was_asked_for_or_the_last_segment_that_says_something(
+def test_a_group_is_what_was_requested_or_the_last_meaningful_segment(
     registry: Registry, segments: tuple[str, ...], group: str
 ) -> None:
     assert registry.group_of(segments) == group

@@ -1,4 +1,4 @@
-"""What of a znode's value is in an event: no template, whatever else is there."""
+"""What an event contains of a znode's value: no template, whatever else is in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.zoo.deploy.plugins.plugin_utils.watch.events import eve
 PAGE = "web1 unhealthy: <h1>{{ title }}</h1>"
 
 
-def test_json_has_null_in_place_of_each_text_that_is_a_template() -> None:
+def test_json_has_null_in_place_of_each_string_that_is_a_template() -> None:
     gate = {"phase": "halted", "step": 1, "reason": PAGE, "more": [{"a": "{% x %}", "b": "x"}, "#jinja2:", None]}
     data = json.dumps(gate).encode()
     assert event_value(data) == {
@@ -36,10 +36,10 @@ def test_a_template_that_only_the_decoded_text_has_is_null_too() -> None:
     [{"{{ 1 }}": 1}, {"a": [{"{# #}": "{{ 1 }}"}]}, {"a": "{{ 1 }}", "b": 1e400}, [[["{{ 1 }}"]] * 2, 2**70]],
     ids=["a key", "a key below", "a number", "a long number"],
 )
-def test_what_can_not_be_in_an_event_for_another_reason_is_sent_without_json(value: Any) -> None:
+def test_what_cannot_be_in_an_event_for_another_reason_is_sent_without_json(value: Any) -> None:
     assert "json" not in event_value(json.dumps(value).encode())
     assert "json" not in event_value(b"[" * 900 + json.dumps(value).encode() + b"]" * 900)
 
 
-def test_a_text_with_a_template_that_is_no_json_is_sent_in_base64_only() -> None:
+def test_a_text_with_a_template_that_is_not_json_is_sent_in_base64_only() -> None:
     assert event_value(PAGE.encode()) == {"value": base64.b64encode(PAGE.encode()).decode(), "encoding": "base64"}

@@ -13,7 +13,7 @@ from support.documents import blocks
 from support.source_table import PAGE, documented, with_table
 
 
-def test_the_documentation_is_what_the_options_are() -> None:
+def test_the_documentation_agrees_with_the_options() -> None:
     source = runpy.run_path(str(FILE))
     documented = yaml.safe_load(source["DOCUMENTATION"])["options"]
     shape = {

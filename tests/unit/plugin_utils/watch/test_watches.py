@@ -1,4 +1,4 @@
-"""The events of what is read, in orders that a real ensemble brings about only now and then."""
+"""The events of readings, in orders that a real ensemble produces only now and then."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def znode(created: int, *names: str, data: bytes = b"", modified: int = 0) -> Ob
 
 
 def changes(watch: Watch, *readings: tuple[str, Observation | None]) -> list[tuple[str, str]]:
-    """Change and path of the events that these readings make, one after the other, and of what was held back."""
+    """The change and path of each event that these readings cause, one after the other, and of those held back."""
     events: list[dict[str, Any]] = [event for reading in readings for event in watch.update(*reading)]
     events += watch.overdue()
     watch.synced = True
@@ -30,14 +30,14 @@ def changes(watch: Watch, *readings: tuple[str, Observation | None]) -> list[tup
 
 
 def subtree() -> SubtreeWatch:
-    """A watch on /t, at which /t/a was read."""
+    """A watch on /t that has read /t/a."""
     watch = SubtreeWatch("/t", initial=False, warn=print)
     assert changes(watch, ("/t", znode(1, "a")), ("/t/a", znode(2))) == []
     return watch
 
 
 def service(settle: float = 0) -> ServiceWatch:
-    """A watch on the registry /s, at which the entry m_1 of h1 was read."""
+    """A watch on the registry /s that has read the entry m_1 of h1."""
     watch = ServiceWatch(Registry("/s", "nerve"), settle, initial=False, warn=print)
     assert changes(watch, ("/s", znode(1, "m_1")), ("/s/m_1", znode(2, data=H1))) == []
     return watch
@@ -63,7 +63,7 @@ def test_a_deleted_child_is_read_again_when_its_parent_names_it_again() -> None:
     assert changes(watch, ("/t/a", znode(7))) == [("created", "/t/a")]
 
 
-def test_a_reading_of_what_is_of_no_interest_any_more_sends_nothing() -> None:
+def test_a_reading_of_what_is_no_longer_of_interest_sends_nothing() -> None:
     watch = subtree()
     assert changes(watch, ("/t", znode(1))) == [("deleted", "/t/a")]
     assert changes(watch, ("/t/a", znode(2))) == []
@@ -74,11 +74,11 @@ def test_a_service_whose_new_entry_is_read_after_its_old_one_is_deleted_has_not_
     assert changes(service(), ("/s", znode(1, "m_2")), ("/s/m_2", znode(5, data=H1))) == []
 
 
-def test_a_service_whose_entry_was_created_anew_has_left_and_joined() -> None:
+def test_a_service_whose_entry_was_recreated_has_left_and_joined() -> None:
     assert changes(service(), ("/s/m_1", znode(5, data=H1))) == [("left", "/s/m_1"), ("joined", "/s/m_1")]
 
 
-def test_a_service_whose_entry_was_created_anew_has_not_left_where_it_may_settle() -> None:
+def test_a_service_whose_entry_was_recreated_has_not_left_if_it_may_settle() -> None:
     assert changes(service(60), ("/s/m_1", znode(5, data=H1))) == []
 
 
@@ -92,11 +92,11 @@ def test_an_entry_that_moves_to_another_address_is_another_service() -> None:
     assert changes(service(), ("/s/m_1", moved)) == [("joined", "/s/m_1"), ("left", "/s/m_1")]
 
 
-def test_an_entry_that_is_written_anew_with_the_same_data_sends_nothing() -> None:
+def test_an_entry_that_is_rewritten_with_the_same_data_sends_nothing() -> None:
     assert changes(service(), ("/s/m_1", znode(2, data=H1, modified=5))) == []
 
 
-def test_a_service_that_registers_anew_with_other_data_before_its_old_entry_is_deleted_is_changed() -> None:
+def test_a_service_that_registers_again_with_other_data_before_its_old_entry_is_deleted_is_changed() -> None:
     watch = service()
     assert changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER))) == [
         ("changed", "/s/m_2")
@@ -104,33 +104,33 @@ def test_a_service_that_registers_anew_with_other_data_before_its_old_entry_is_d
     assert changes(watch, ("/s", znode(1, "m_2"))) == []
 
 
-def test_a_service_whose_newer_entry_is_deleted_is_what_the_other_one_says() -> None:
+def test_a_service_whose_newer_entry_is_deleted_has_the_data_of_the_other_one() -> None:
     watch = service()
     changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER)))
     assert changes(watch, ("/s", znode(1, "m_1"))) == [("changed", "/s/m_1")]
 
 
-def test_a_second_entry_of_a_service_that_says_the_same_is_no_event() -> None:
+def test_a_second_entry_of_a_service_with_the_same_data_is_no_event() -> None:
     watch = service()
     assert changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1))) == []
     assert changes(watch, ("/s", znode(1, "m_1"))) == []
 
 
-def test_an_older_entry_that_is_deleted_or_changed_is_not_what_a_service_says() -> None:
+def test_a_change_of_an_older_entry_of_a_service_sends_nothing() -> None:
     watch = service()
     changes(watch, ("/s", znode(1, "m_1", "m_2")), ("/s/m_2", znode(3, data=H1_LARGER)))
     assert changes(watch, ("/s/m_1", znode(2, data=H1_LARGER, modified=4))) == []
 
 
 def test_a_role_that_is_a_template_is_null() -> None:
-    """A member of Patroni says of itself what it likes."""
+    """A member of Patroni may write anything about itself."""
     watch = ServiceWatch(Registry("/s", "patroni"), 0, initial=True, warn=print)
     data = b'{"conn_url": "postgres://h1:5432/", "role": "{{ lookup(\'pipe\', \'id\') }}"}'
     events = [*watch.update("/s", znode(1, "m")), *watch.update("/s/m", znode(2, data=data))]
     assert [event["zk"]["role"] for event in events] == [None]
 
 
-def test_two_entries_of_a_service_at_the_beginning_are_no_change() -> None:
+def test_two_entries_of_a_service_at_the_beginning_are_not_a_change() -> None:
     watch = ServiceWatch(Registry("/s", "nerve"), 0, initial=False, warn=print)
     both = ("/s/m_1", znode(2, data=H1)), ("/s/m_2", znode(3, data=H1_LARGER))
     assert changes(watch, ("/s", znode(1, "m_1", "m_2")), *both) == []
