@@ -146,7 +146,10 @@ URL = {"name": "a", "url": "http://web/tr0ub4dor"}
         ([{**URL, "headers": {"A": "tr0ub4dor\r\nB: c"}}], "gates[0].headers: expected names and values of one line"),
         ([{**URL, "status_code": "OK"}], "gates[0].status_code: expected a status of HTTP, such as 200, or a list"),
         ([{**URL, "status_code": float("inf")}], "gates[0].status_code: expected a status of HTTP, such as 200, or"),
-        ([{**URL, "matches": "a{99999999999}"}], "gates[0].matches: expected a regular expression: the repetition number"),
+        (
+            [{**URL, "matches": "a{99999999999}"}],
+            "gates[0].matches: expected a regular expression: the repetition number",
+        ),
         ([{**URL, "matches": "("}], "gates[0].matches: expected a regular expression: missing )"),
         ([{**URL, "json": {"equals": 1}}], "gates[0].json: expected an object with path, and equals, at_least or"),
         ([{**URL, "json": {"path": "a"}}], "gates[0].json: expected either equals, or at_least or at_most or both"),
