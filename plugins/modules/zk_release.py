@@ -1371,7 +1371,7 @@ def rollout_after(
 ) -> dict[str, Any]:
     """The part of the result about the rollout, after a wait that has not failed.
 
-    Raises the error of an outage if somebody attends a rollout that rests: they have to know whether it waits for gates.
+    Raises the error of an outage if somebody attends a rollout that rests: they must know whether it waits for gates.
     """
     if converged or not options["_attended"]:
         return rollout_result(client, paths, generation)
