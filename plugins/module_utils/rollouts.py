@@ -152,14 +152,19 @@ def _is_proved(data: bytes) -> bool:
 def rollout_result(client: KazooClient, paths: AppPaths, generation: int | None) -> dict[str, Any]:
     """The part of a module's result about a generation's rollout; empty if there is none, or it can't be read now."""
     try:
-        rollout = None if generation is None else read_rollout(client, paths, generation)
-        if rollout is None:
-            return {}
-        # Only a stopped rollout may be bad: nothing is asked while it goes on.
-        commit_id = rollout.state.release.get("commitId")
-        bad = why_bad(client, paths, commit_id) if rollout.state.phase in STOPPED and commit_id else None
+        return readable_result(client, paths, generation)
     except ZooKeeperError:
         return {}
+
+
+def readable_result(client: KazooClient, paths: AppPaths, generation: int | None) -> dict[str, Any]:
+    """As `rollout_result`, but raises `ZooKeeperError` if the rollout can't be read now."""
+    rollout = None if generation is None else read_rollout(client, paths, generation)
+    if rollout is None:
+        return {}
+    # Only a stopped rollout may be bad: nothing is asked while it goes on.
+    commit_id = rollout.state.release.get("commitId")
+    bad = why_bad(client, paths, commit_id) if rollout.state.phase in STOPPED and commit_id else None
     return {"rollout": {**rollout.to_object(), **({"bad": bad} if bad else {})}}
 
 

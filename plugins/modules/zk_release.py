@@ -937,6 +937,7 @@ from ansible_collections.zoo.deploy.plugins.module_utils.rollouts import (
     published_plan,
     read_policy,
     read_state,
+    readable_result,
     rollout_result,
     unknown_hosts,
     why_without_steps,
@@ -1352,6 +1353,7 @@ def wait(
     earlier = EarlierWait(agents, options["_told"], given["stuck"], given.get("moves"), given.get("outcomes"))
     try:
         waited = prove(client, paths, proof, options, earlier)
+        rollout = rollout_after(client, paths, options, result["generation"], converged=waited["converged"])
     except ZooKeeperError as exc:
         known = {"pending_agents": agents, "timed_out": is_outage(exc), "converged": False, **exc.details}
         exc.details = {**result, **known}
@@ -1360,9 +1362,20 @@ def wait(
             exc.details.update(overtaken(client, paths, result["generation"]))
         exc.details["elapsed"] = elapsed(begin)
         raise
-    rollout = rollout_result(client, paths, result["generation"])
     lock = lock_at_gates(client, paths, options, rollout)
     return {**result, **waited, **rollout, **lock, "elapsed": elapsed(begin)}
+
+
+def rollout_after(
+    client: Any, paths: AppPaths, options: dict[str, Any], generation: int, *, converged: bool
+) -> dict[str, Any]:
+    """The part of the result about the rollout, after a wait that has not failed.
+
+    Raises the error of an outage if somebody attends a rollout that rests: they must know whether it waits for gates.
+    """
+    if converged or not options["_attended"]:
+        return rollout_result(client, paths, generation)
+    return unless_refused(lambda: readable_result(client, paths, generation), {})
 
 
 def overtaken(client: Any, paths: AppPaths, generation: int) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def day(ensemble: Ensemble, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         play("nothing to promote", "promote")
         play("unknown", "deploy", ref=commits[1], rollout="nonsense", rollouts=plans)
         play("no plans", "deploy", ref=commits[1], rollouts=["mine"])
+        play("no value", "deploy", ref=commits[1], rollout="mine", rollouts={"mine": None})
         play("foreseen", "deploy", "--check", "--diff", ref=commits[1], rollout="mine", rollouts=plans)
         play("paused", "deploy", ref=commits[1], rollout="mine", rollouts=plans)
         play("status of paused", "status")
@@ -86,7 +87,9 @@ def test_a_plan_is_named_and_an_unknown_name_is_refused_with_those_that_exist(da
     said = why(day["unknown"])
     assert 'zoo_rollout: no plan is called "nonsense"; there are at_once, canary, careful, mine, one_by_one' in said
     assert 'zoo_rollouts: expected a dictionary of plans by name, got ["mine"]' in why(day["no plans"])
-    assert "TASK [Publish and wait]" not in day["unknown"].stdout + day["no plans"].stdout
+    assert 'zoo_rollouts: the plan "mine" has no value; expected an object, true or false' in why(day["no value"])
+    refused = [day[name].stdout for name in ("unknown", "no plans", "no value")]
+    assert not any("TASK [Publish and wait]" in said for said in refused)
     assert "not rolled out in steps" in why(day["nothing to promote"])
 
 

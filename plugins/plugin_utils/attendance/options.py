@@ -221,7 +221,7 @@ def _headers(where: str, value: Any) -> dict[str, str]:
 def _seconds(where: str, value: Any) -> float:
     try:
         seconds = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):
         seconds = 0.0
     if 0 < seconds <= LONGEST:
         return seconds
@@ -232,7 +232,7 @@ def _statuses(where: str, value: Any) -> frozenset[int]:
     statuses = value if isinstance(value, list) else [value]
     try:
         numbers = frozenset(int(status) for status in statuses)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = frozenset()
     if numbers and all(100 <= number <= 599 for number in numbers):
         return numbers
@@ -244,7 +244,7 @@ def _pattern(where: str, value: Any) -> re.Pattern[str] | None:
         return None
     try:
         return re.compile(value)
-    except (TypeError, re.error) as exc:
+    except (TypeError, re.error, OverflowError, RecursionError) as exc:
         raise InvalidOption(f"{where}: expected a regular expression: {exc}") from exc
 
 

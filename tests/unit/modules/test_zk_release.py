@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError
+from ansible_collections.zoo.deploy.plugins.module_utils import rollouts
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
+    KazooTimeoutError,
+    Overtaken,
+    ZooKeeperError,
+)
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import ARMOUR
@@ -22,6 +27,7 @@ from ansible_collections.zoo.deploy.plugins.modules.zk_release import (
     argument_spec,
     converge,
     resolved_release,
+    wait,
     wait_on,
     wanted_release,
     with_rollout,
@@ -117,6 +123,27 @@ def test_a_rollout_whose_release_was_deleted_is_no_longer_waited_for(
             wait_on(None, given)
     else:
         assert wait_on(None, given) == {"waited": True}
+
+
+@pytest.mark.parametrize("attended", [False, True])
+def test_a_rollout_that_rests_and_can_not_be_read_is_not_left_at_its_gates(
+    monkeypatch: pytest.MonkeyPatch, attended: bool
+) -> None:
+    """As in an outage: who attends it would not know that it waits for its gates, and would end well."""
+
+    def lost(*_given: Any) -> None:
+        raise ZooKeeperError("/app/shop/rollouts/7: ZooKeeper did not answer in time") from KazooTimeoutError()
+
+    monkeypatch.setattr(zk_release, "prove", lambda *_given: {"converged": False, "msg": "the rollout is paused"})
+    monkeypatch.setattr(rollouts, "read_rollout", lost)
+    monkeypatch.setattr(zk_release, "read_published", lambda *_given: Published(7))
+    result, given = {"generation": 7, "commit_id": "1" * 40}, options(app="/app/shop", _attended=attended)
+    if not attended:
+        assert wait(None, given, result, [], 0.0)["msg"] == "the rollout is paused"
+        return
+    with pytest.raises(ZooKeeperError, match="did not answer in time") as raised:
+        wait(None, given, result, [], 0.0)
+    assert raised.value.details["timed_out"], "it is waited for once more"
 
 
 class History:
