@@ -37,7 +37,7 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
 
 @pytest.fixture
 def zk_options() -> dict[str, Any]:
-    """kazoo's options for `zk` and `other`, besides the address."""
+    """The options of kazoo for `zk` and `other`, besides the address."""
     return {}
 
 

@@ -66,7 +66,7 @@ class Ensemble:
         self.changed_at = 0.0
 
     def commit(self, writes: list[Write]) -> bool:
-        """Carry out all of the writes or none: none within `latency` of earlier ones, which nobody can have seen yet."""
+        """Carry out all of the writes or none: none within `latency` of earlier ones, which nobody can have seen."""
         if self.clock() - self.changed_at < self.latency:
             return False
         done = self.apply(writes)
