@@ -14,7 +14,7 @@ SHORTEST, LONGEST = 0.02, 0.1
 def wait_for(condition: Callable[[], Result | None], what: str, seconds: float = 30.0) -> Result:
     """The first true answer of `condition`. Raises AssertionError with `what` and the last answer after `seconds`.
 
-    Each check costs CPU time, here and in the process that answers, so each pause is a twentieth of the time so far.
+    Each check costs CPU time, here and in the process that answers, so the pauses grow with the time so far.
     """
     began = time.monotonic()
     while True:
