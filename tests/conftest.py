@@ -1,4 +1,4 @@
-"""Fixtures of every suite. The collection is `ansible_collections.zoo.deploy` here, the agent `zoo_watcher`."""
+"""Fixtures of all suites. The collection is `ansible_collections.zoo.deploy` here, the agent `zoo_watcher`."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from support.ensemble import Ensemble
 from support.repository import GitRepository
 from support.service import Service
 
-# On a busy machine any example may take long: how long something takes is for benchmarks.
+# On a busy machine any example may take long. Durations are measured by benchmarks.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A running ensemble of three, shared by the session: use a path of your own in it."""
+    """A running ensemble of three, shared by the session: each test must use a path of its own."""
     with Ensemble(tmp_path_factory.mktemp("ensemble")) as servers:
         yield servers
 
 
 @pytest.fixture
 def zk_options() -> dict[str, Any]:
-    """What `zk` and `other` are made with, beside the address; kazoo's own options."""
+    """The options of kazoo for `zk` and `other`, besides the address."""
     return {}
 
 
@@ -49,7 +49,7 @@ def zk(ensemble: Ensemble, zk_options: dict[str, Any]) -> Iterator[KazooClient]:
 
 
 other = zk
-"""A second one."""
+"""A second connected client."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def app() -> str:
 
 @pytest.fixture
 def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Callable[..., Agent]]:
-    """Makes agents of `app` by name, with further keys of their configuration; ends them with the test."""
+    """Creates agents of `app` by name, with further keys of their configuration; ends them with the test."""
     made: list[Agent] = []
 
     def make(name: str = "server1", **config: Any) -> Agent:
@@ -74,7 +74,7 @@ def agents(tmp_path: Path, ensemble: Ensemble, zk: KazooClient, app: str) -> Ite
 
 @pytest.fixture
 def open_path() -> Iterator[Path]:
-    """A directory that every user may enter; each session of pytest that begins closes those of all others."""
+    """A directory that every user may enter; any new session of pytest closes the usual ones of all others."""
     with tempfile.TemporaryDirectory(prefix="zoo-tests-", ignore_cleanup_errors=True) as directory:
         path = Path(directory).resolve()
         path.chmod(0o711)

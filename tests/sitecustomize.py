@@ -1,11 +1,11 @@
-"""What every process of Ansible's makes anew, it makes once with this.
+"""Cache what each of Ansible's processes would otherwise compile or parse again.
 
-Python compiles what it imports from a zip in each process. Ansible sends the module of each task in a zip, with some
-fifty files of its own, which take most of the module's time. And each of its commands reads ten thousand lines of YAML,
-which say what became of the plugins that it once had: a sixth of what a playbook takes to begin.
+In each process, Python compiles what it imports from a zip. Ansible sends each task's module in a zip with some fifty
+files of its own, whose compilation takes most of the module's time. Each of its commands also parses ten thousand lines
+of YAML about the plugins that it once contained, a sixth of the time in which a playbook starts.
 
-Python imports this file by itself where it is on its path; the hosts of the lab have it too (hosts/lab/tree.py). What
-is run is the same, compiled from the same text.
+Python imports this file automatically if it is on its path; the hosts of the lab have it, too (hosts/lab/tree.py). The
+code that runs is the same, compiled from the same source.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 ROUTING = "ansible.utils.collection_loader._collection_meta"
-"""The module whose one function reads what a collection says of its plugins; others may take its place, it says."""
+"""The module whose only function parses a collection's metadata about plugins; it is designed to be replaceable."""
 
 
 def keep(directory: str) -> None:
-    """Have what is compiled kept in a directory, by its text and Python's version."""
-    machinery = vars(zipimport)  # there is no public way in
+    """Cache compiled code in a directory, keyed by its source and Python's version."""
+    machinery = vars(zipimport)  # there is no public interface
     compile_source = machinery["_compile_source"]
 
     def compiled(path: str, source: bytes) -> object:
@@ -42,7 +42,7 @@ def keep(directory: str) -> None:
 
 
 def keep_routing(directory: str) -> None:
-    """Have what Ansible reads of a collection's plugins kept in a directory, by its text."""
+    """Cache what Ansible parses of a collection's metadata in a directory, keyed by its text."""
 
     def read(text: bytes, content_id: object) -> object:
         kept = os.path.join(directory, f"routing-{_imp.source_hash(0, text).hex()}")
@@ -59,7 +59,7 @@ def keep_routing(directory: str) -> None:
 
 
 def _load(kept: str) -> object:
-    """What a file has; None where there is none, or no whole one."""
+    """The value in a file; None if there is no complete one."""
     try:
         with open(kept, "rb") as file:
             return marshal.load(file)
@@ -68,13 +68,13 @@ def _load(kept: str) -> object:
 
 
 def _save(kept: str, value: Any) -> None:
-    """Have a file with a value, whole at every moment."""
+    """Write a value to a file, atomically."""
     try:
         with open(f"{kept}.{os.getpid()}", "xb") as new:
             marshal.dump(value, new)
         os.replace(new.name, kept)
     except OSError:
-        pass  # another user's directory
+        pass  # the directory belongs to another user
 
 
 if os.environ.get("ZOO_TESTS_BYTECODE"):

@@ -1,4 +1,4 @@
-"""What several files of these tests need: an ensemble that speaks TLS."""
+"""Fixtures of several files here: an ensemble that speaks TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.ensemble import Ensemble
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """What a TLS ensemble and its clients need."""
+    """Certificates for a TLS ensemble and its clients."""
     return Certificates.create(tmp_path_factory.mktemp("tls") / "certificates")
 
 

@@ -1,4 +1,4 @@
-"""An application of a real ensemble that is closed to all but its roles, and opened again."""
+"""An application in a real ensemble that is closed to all but its roles, and opened again."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ ROLES: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def _shared(zk: KazooClient) -> None:
-    """What is above the applications of all tests, which anybody deletes."""
+    """The parent of the applications of all tests, which any test may delete."""
     zk.ensure_path("/app")
 
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 @pytest.fixture
 def registry(app: str) -> str:
-    """Where its servers are registered."""
+    """The registry of its servers."""
     return f"/service{app.replace('/', '-')}"
 
 
@@ -58,7 +58,7 @@ Login = Callable[[str], KazooClient]
 
 @pytest.fixture
 def login(ensemble: Ensemble) -> Iterator[Login]:
-    """Gives a connection of a role, or of somebody else."""
+    """Returns a connection with the credentials of a role, or of somebody else."""
     with contextlib.ExitStack() as stack:
 
         def log_in(user: str) -> KazooClient:
@@ -70,7 +70,7 @@ def login(ensemble: Ensemble) -> Iterator[Login]:
 
 @pytest.fixture
 def tree(zk: KazooClient, paths: AppPaths, registry: str) -> list[str]:
-    """What an application has that was in use for a while, all of it open: two hosts, a release, a rollout."""
+    """The znodes of an application in use, all of them open: two hosts, a release, a rollout."""
     persistent = [
         *(paths.config, f"{paths.history_prefix}0000000001", paths.policy, paths.lock),
         *(f"{paths.rollout(7)}/{name}" for name in ("gate", "hosts/web1", "in_flight", "line", "lanes/0")),
@@ -85,19 +85,19 @@ def tree(zk: KazooClient, paths: AppPaths, registry: str) -> list[str]:
 
 
 def set_access(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
-    """What the module returns. The statuses here are nobody's, who could read the roles."""
+    """Run the module. No agent is behind the statuses here, so none could adopt the roles, hence `force`."""
     options = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
     return zk_access.converge(client, {**options, "force": True, "app": paths.root, **given}, check)
 
 
 def everything(zk: KazooClient, root: str, but: Sequence[str] = ()) -> list[str]:
-    """Every znode of a tree, without those of `but`."""
+    """Every znode of a tree, except the trees in `but`."""
     children = [f"{root}/{name}" for name in zk.get_children(root)]
     return [root, *(path for child in children if child not in but for path in everything(zk, child, but))]
 
 
 def attempts(client: KazooClient, path: str) -> dict[str, bool]:
-    """What a connection may do with a znode; each attempt is made, in a transaction that can't come true."""
+    """What a connection may do with a znode; each is attempted, changes in a transaction that cannot succeed."""
 
     def allowed(request: Callable[[], Any]) -> bool:
         try:
@@ -105,14 +105,14 @@ def attempts(client: KazooClient, path: str) -> dict[str, bool]:
         except NoAuthError:
             return False
         except KazooException:
-            return True  # refused for another reason, which is looked at later
+            return True  # refused for another reason, after the ACL was checked
         return True
 
     def in_vain(add: Callable[[Any], Any]) -> bool:
         transaction = client.transaction()
         add(transaction)
         transaction.check("/no-such-znode", 0)
-        # What has children can't be deleted, whoever may delete it.
+        # A znode with children cannot be deleted even by those who may delete it.
         return not isinstance(transaction.commit()[0], (NoAuthError, NotEmptyError))
 
     return {
@@ -127,7 +127,7 @@ def attempts(client: KazooClient, path: str) -> dict[str, bool]:
 
 
 def make_ids(*users: str) -> list[Any]:
-    """The entries of these users, as the server has them."""
+    """The ACL entries of these users, as the server stores them."""
     return [make_digest_acl(user, PASSWORDS[user], all=True) for user in users]
 
 
@@ -135,11 +135,11 @@ READS = {"read", "list"}
 
 
 def may(client: KazooClient, path: str) -> set[str]:
-    """What it may do."""
+    """The names of the attempts that it may make."""
     return {name for name, allowed in attempts(client, path).items() if allowed}
 
 
-def test_who_has_no_role_may_do_nothing_and_readers_only_read(
+def test_strangers_may_do_nothing_and_readers_only_read(
     login: Login, paths: AppPaths, registry: str, tree: list[str]
 ) -> None:
     result = set_access(login("publisher"), paths, **ROLES, registries=[registry])
@@ -172,7 +172,7 @@ def test_an_agent_can_change_nothing_that_chooses_what_is_deployed(
     assert {*READS, "create"} <= may(agent, registry)
 
 
-def test_what_is_of_one_host_no_other_changes(login: Login, paths: AppPaths, registry: str) -> None:
+def test_no_host_changes_what_belongs_to_another(login: Login, paths: AppPaths, registry: str) -> None:
     hosts = [
         {"name": "web1", "scheme": "digest", "id": "agent", "password": PASSWORDS["agent"]},
         {"name": "web2", "scheme": "digest", "id": "reader", "password": PASSWORDS["reader"]},
@@ -186,11 +186,11 @@ def test_what_is_of_one_host_no_other_changes(login: Login, paths: AppPaths, reg
     for path in own:
         assert {*READS, "write", "admin"} <= may(first, path)
         assert not may(second, path) & {"write", "admin"}
-    # Who may take its own registration away may take any away: that host sees it, and makes it again.
+    # A host that may delete its own registration may delete any: the other host notices, and recreates it.
     assert ["delete" in may(second, path) for path in own] == [False, False, True]
 
 
-def test_closing_costs_no_ephemeral_and_no_watch_sees_it(
+def test_closing_loses_no_ephemeral_and_triggers_no_watch(
     zk: KazooClient, login: Login, paths: AppPaths, registry: str, tree: list[str]
 ) -> None:
     events: list[Any] = []
@@ -210,7 +210,7 @@ def test_closing_costs_no_ephemeral_and_no_watch_sees_it(
 
 
 @pytest.mark.usefixtures("tree")
-def test_opening_gives_everything_back_to_everybody(
+def test_opening_makes_everything_open_to_everybody_again(
     zk: KazooClient, login: Login, paths: AppPaths, registry: str
 ) -> None:
     publisher = login("publisher")
@@ -226,7 +226,7 @@ def test_opening_gives_everything_back_to_everybody(
 
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize("state", ["secured", "open"])
-def test_the_second_time_there_is_nothing_to_do_and_check_mode_says_what_there_would_be(
+def test_a_second_run_changes_nothing_and_check_mode_foretells_the_first(
     zk: KazooClient, login: Login, paths: AppPaths, state: str
 ) -> None:
     publisher = login("publisher")
@@ -244,7 +244,7 @@ def test_the_second_time_there_is_nothing_to_do_and_check_mode_says_what_there_w
 
 
 @pytest.mark.usefixtures("tree")
-def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) -> None:
+def test_a_diff_shows_permissions_but_no_hash(login: Login, paths: AppPaths) -> None:
     publisher = login("publisher")
     diff = set_access(publisher, paths, check=True, **ROLES)["diff"]
     assert f"{paths.config}: world anyone read+write+create+delete+admin\n" in diff["before"]
@@ -259,7 +259,7 @@ def test_a_diff_shows_who_may_what_and_no_hash(login: Login, paths: AppPaths) ->
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_was_cut_off_is_finished_the_next_time(
+def test_an_interrupted_run_is_completed_by_the_next(
     monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths
 ) -> None:
     publisher = login("publisher")
@@ -282,7 +282,7 @@ def test_what_was_cut_off_is_finished_the_next_time(
 
 @pytest.mark.usefixtures("tree")
 @pytest.mark.parametrize("above", ["/a", "/service"])
-def test_until_all_else_is_open_the_record_says_what_else_there_is(
+def test_the_record_names_the_registries_until_they_are_open(
     monkeypatch: pytest.MonkeyPatch, login: Login, paths: AppPaths, above: str
 ) -> None:
     registry = f"{above}{paths.root.replace('/', '-')}"
@@ -303,14 +303,14 @@ def test_until_all_else_is_open_the_record_says_what_else_there_is(
 
 
 @pytest.mark.usefixtures("tree")
-def test_who_would_lock_itself_out_is_refused(login: Login, paths: AppPaths) -> None:
+def test_a_client_that_would_lock_itself_out_is_refused(login: Login, paths: AppPaths) -> None:
     with pytest.raises(ZooKeeperError, match="connect as a publisher"):
         set_access(login("agent"), paths, **ROLES)
     with pytest.raises(ZooKeeperError, match="connect as a publisher"):
         set_access(login(""), paths, **ROLES)
 
 
-def test_who_names_a_publisher_whom_the_server_never_matches_closes_nothing(
+def test_a_publisher_identity_that_the_server_never_matches_closes_nothing(
     zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
 ) -> None:
     wrong = [{"scheme": "digest", "id": "publisher:bm8gaGFzaCBvZiBpdA==", "password": None}]
@@ -323,7 +323,7 @@ def test_who_names_a_publisher_whom_the_server_never_matches_closes_nothing(
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_a_stranger_has_recorded_while_it_was_open_gives_nobody_a_role(
+def test_a_record_left_by_a_stranger_while_it_was_open_gives_nobody_a_role(
     zk: KazooClient, login: Login, paths: AppPaths
 ) -> None:
     stranger = make_ids("reader")[0].id
@@ -336,7 +336,7 @@ def test_what_a_stranger_has_recorded_while_it_was_open_gives_nobody_a_role(
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
+def test_a_record_by_somebody_who_may_only_create_gives_nobody_a_role(
     zk: KazooClient, login: Login, paths: AppPaths
 ) -> None:
     (agent,) = [entry.id for entry in make_ids("agent")]
@@ -348,12 +348,12 @@ def test_what_who_may_only_create_has_recorded_gives_nobody_a_role(
     publisher = login("publisher")
     result = set_access(publisher, paths, **{**ROLES, "readers": None})
     assert (result["access"]["hosts"], result["access"]["readers"]) == ({}, [])
-    # A run that was cut off before the root was closed is gone on with, and what is not given stays from then on.
+    # A run that was interrupted before the root was closed is resumed, and from then on omitted roles stay.
     assert not set_access(publisher, paths)["changed"]
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_a_record_that_others_may_have_made_would_say_has_to_be_given(
+def test_roles_have_to_be_given_where_others_may_have_made_the_record(
     login: Login, paths: AppPaths, registry: str
 ) -> None:
     publisher = login("publisher")
@@ -368,7 +368,7 @@ def test_what_a_record_that_others_may_have_made_would_say_has_to_be_given(
     assert is_open(publisher.get_acls(registry)[0])
 
 
-def test_no_release_is_for_whom_an_agent_has_recorded_as_a_publisher(
+def test_a_release_gives_no_rights_to_a_publisher_that_an_agent_has_recorded(
     zk: KazooClient, login: Login, paths: AppPaths
 ) -> None:
     ids = [entry.id for entry in make_ids("publisher", "agent")]
@@ -384,7 +384,7 @@ def test_no_release_is_for_whom_an_agent_has_recorded_as_a_publisher(
     assert [may(agent, path) for path in (paths.history, entry)] == [READS, READS]
 
 
-def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
+def test_a_password_is_changed_while_both_are_valid(login: Login, paths: AppPaths, ensemble: Ensemble) -> None:
     publisher = login("publisher")
     set_access(publisher, paths, **ROLES)
     new = {"scheme": "digest", "id": "publisher", "password": "another word"}
@@ -394,7 +394,7 @@ def test_a_password_is_changed_while_both_count(login: Login, paths: AppPaths, e
         assert "admin" in may(renewed, paths.root)
         assert "admin" in may(publisher, paths.root)
         result = set_access(renewed, paths, publishers=[new])
-        assert result["access"]["agents"] == ["digest agent"]  # what is not given stays
+        assert result["access"]["agents"] == ["digest agent"]  # an omitted role stays
         assert may(publisher, paths.root) == set()
 
 
@@ -409,7 +409,7 @@ def test_a_thief_who_keeps_znodes_for_himself_is_shut_out_of_all_else(
     parents = (paths.agents, paths.roster, paths.rollouts, paths.bad_commits, registry)
     kept = sorted(f"{parent}/999" for parent in parents)
     for path in kept:
-        # What is in it keeps publishers from deleting it, too.
+        # Its child also keeps publishers from deleting it.
         thief.create(path, acl=[own])
         thief.add_auth("digest", "thief:no password")
         thief.create(f"{path}/more", acl=[own])
@@ -494,7 +494,7 @@ def test_a_record_of_a_stranger_gives_nobody_a_role_however_it_came_about(
     assert {path for path in everything(publisher, paths.root) if may(login("reader"), path)} == set()
 
 
-def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
+def test_a_failed_wait_for_agents_closes_nothing_however_it_ends(
     monkeypatch: pytest.MonkeyPatch, zk: KazooClient, login: Login, paths: AppPaths, tree: list[str]
 ) -> None:
     zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
@@ -511,7 +511,7 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
 
     cut_off("await_agents", **ROLES)
     assert zk.exists(paths.access) is None
-    # Where it was killed, the next run takes it back, though the agent has seen that it has no role.
+    # If it was killed, the next run undoes it, although the agent has reported that it has no role.
     cut_off("await_all", **ROLES)
     assert zk.exists(paths.access)
     zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active"}).encode())
@@ -519,7 +519,7 @@ def test_who_waits_for_agents_in_vain_closes_nothing_however_the_wait_ends(
         set_access(publisher, paths, **ROLES, force=False, wait_timeout=0.5)
     assert zk.exists(paths.access) is None
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in tree)
-    # Roles that were changed are known no more.
+    # The previous roles are no longer known.
     set_access(publisher, paths, **ROLES)
     new: dict[str, Any] = {"agents": [{"scheme": "digest", "id": "agent", "password": "another word"}]}
     cut_off("await_all", **new)
@@ -578,7 +578,7 @@ def test_a_run_that_gives_up_leaves_what_another_one_has_recorded(
     ("before", "first", "second"),
     [({}, ROLES, {**ROLES, "agents": [RENEWED]}), (ROLES, {"state": "open"}, {**ROLES, "agents": [RENEWED]})],
 )
-def test_a_run_that_another_one_has_overtaken_says_so_and_leaves_its_record(
+def test_an_overtaken_run_reports_it_and_leaves_the_record_of_the_other(
     monkeypatch: pytest.MonkeyPatch,
     login: Login,
     paths: AppPaths,
@@ -612,7 +612,7 @@ def test_a_live_agent_whose_status_no_publisher_may_read_is_named_and_nothing_is
 ) -> None:
     own = make_digest_acl("agent", PASSWORDS["agent"], all=True)
     agent = login("agent")
-    agent.create(paths.agent("web8"), acl=[own])  # no agent's: it outlives the session
+    agent.create(paths.agent("web8"), acl=[own])  # not an agent's: it outlives the session
     agent.create(paths.agent("web9"), acl=[own], ephemeral=True)
     zk.set(paths.agent("web1"), json.dumps({"name": "web1", "state": "active", "access": 0}).encode())
     for check in (True, False):
@@ -633,18 +633,18 @@ def test_an_application_below_another_one_is_left_as_it_is(zk: KazooClient, logi
         result = set_access(publisher, paths, **given)
         assert result["others"] == [inner.root]
         assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, inner.root))
-    # What agents could have made up is closed.
+    # Znodes that agents could have faked are closed.
     for path in (f"{paths.rollouts}/999/agents", f"{paths.rollouts}/999/roster"):
         zk.create(path, makepath=True)
     set_access(publisher, paths, **ROLES)
     assert may(login(""), f"{paths.rollouts}/999") == set()
-    # A registry that is named is closed, whatever a stranger has put beside it.
+    # A named registry is closed, whatever a stranger has created beside it.
     registry = f"{inner.root}/service"
     set_access(publisher, paths, **ROLES, registries=[registry])
     assert may(login(""), registry) == may(login(""), f"{registry}/web1") == set()
 
 
-def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, paths: AppPaths) -> None:
+def test_the_module_takes_passwords_and_returns_none(ensemble: Ensemble, paths: AppPaths) -> None:
     login = log_in_as("publisher")
     roles = {**ROLES, "publishers": [{"scheme": "auth"}], "readers": [{"scheme": "world"}]}
     result = run_module(MODULE, hosts=ensemble.hosts, app=paths.root, **login, **roles)
@@ -657,12 +657,12 @@ def test_the_module_takes_passwords_and_gives_none_away(ensemble: Ensemble, path
 
 
 def log_in_as(user: str) -> dict[str, Any]:
-    """The options of a connection."""
+    """The connection options of a user."""
     return {"digest_username": user, "digest_password": PASSWORDS[user]}
 
 
 def publish(ensemble: Ensemble, paths: AppPaths, repository: GitRepository, **given: Any) -> dict[str, Any]:
-    """What zk_release returns, in a process of its own."""
+    """Run zk_release in a process of its own."""
     options = {"url": repository.url, "ref": "main", "relative_path": "site", "wait": False, **given}
     return run_module(ROOT / "plugins/modules/zk_release.py", hosts=ensemble.hosts, app=paths.root, **options)
 
@@ -670,7 +670,7 @@ def publish(ensemble: Ensemble, paths: AppPaths, repository: GitRepository, **gi
 ANYBODY_DEPLOYS = "anybody who reaches the ensemble can deploy"
 
 
-def test_what_a_publisher_with_credentials_creates_is_only_its_own(
+def test_an_application_created_with_credentials_is_open_to_them_alone(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:
     result = publish(ensemble, paths, repository, **log_in_as("publisher"))
@@ -703,7 +703,7 @@ def test_a_publisher_whose_new_application_no_agent_can_use_is_told_why(
 
 
 @pytest.mark.parametrize(("module", "given"), [("zk_lock", {"reason": "holidays"}), ("zk_fleet", {"names": ["web1"]})])
-def test_whoever_creates_an_application_is_told_who_may_use_it(
+def test_a_warning_states_who_may_use_a_new_application(
     ensemble: Ensemble, paths: AppPaths, module: str, given: dict[str, Any]
 ) -> None:
     file, options = ROOT / f"plugins/modules/{module}.py", {"hosts": ensemble.hosts, "app": paths.root, **given}
@@ -713,7 +713,7 @@ def test_whoever_creates_an_application_is_told_who_may_use_it(
     assert (results[0]["changed"], "warnings" in results[1]) == (True, False)
 
 
-def test_a_publisher_says_whom_else_it_lets_do_what(
+def test_a_publisher_may_give_permissions_to_others(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:
     acl = [{"scheme": "auth", "perms": ["all"]}, {"scheme": "world", "perms": ["read"]}]
@@ -722,19 +722,19 @@ def test_a_publisher_says_whom_else_it_lets_do_what(
     assert "write" in may(login("publisher"), paths.config)
 
 
-def test_where_anybody_can_deploy_a_publisher_says_so(
+def test_a_warning_is_given_where_anybody_can_deploy(
     ensemble: Ensemble, zk: KazooClient, paths: AppPaths, repository: GitRepository
 ) -> None:
     (warning,) = publish(ensemble, paths, repository)["warnings"]
     assert f"{paths.root}: {ANYBODY_DEPLOYS}" in str(warning)
-    # Closing single znodes of an open application would lock agents out, and nobody else: what is above them is open.
+    # Closing single znodes of an open application would lock out only agents, because their parents are open.
     (warning,) = publish(ensemble, paths, repository, force=True, **log_in_as("publisher"))["warnings"]
     assert ANYBODY_DEPLOYS in str(warning)
     assert all(zk.get_acls(path)[0] == OPEN_ACL_UNSAFE for path in everything(zk, paths.root))
 
 
 @pytest.mark.parametrize("name", ["config", "history", "rollouts", "policy"])
-def test_where_what_steers_hosts_is_open_anybody_can_deploy(
+def test_anybody_can_deploy_where_a_znode_that_steers_hosts_is_open(
     ensemble: Ensemble, login: Login, paths: AppPaths, tree: list[str], name: str
 ) -> None:
     publisher = login("publisher")
@@ -747,7 +747,7 @@ def test_where_what_steers_hosts_is_open_anybody_can_deploy(
     assert run_module(file, **options)["open"] is True
 
 
-def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
+def test_publishers_create_znodes_with_the_acls_of_a_closed_application(
     ensemble: Ensemble, login: Login, paths: AppPaths, repository: GitRepository
 ) -> None:
     publisher = login("publisher")
@@ -765,7 +765,7 @@ def test_what_publishers_create_in_a_closed_application_has_what_its_roles_need(
         assert run_module(file, hosts=ensemble.hosts, app=paths.root, **given, **log_in_as("publisher"))["changed"]
     gate = f"{paths.rollout(result['generation'])}/gate"
     assert {paths.lock, paths.roster_entry("web1"), gate} <= set(everything(publisher, paths.root))
-    # Nothing is left to do: all was created as the walk would have set it.
+    # Nothing is left to do: everything was created with the ACLs that the walk would set.
     assert not set_access(publisher, paths, check=True)["changed"]
 
 
@@ -810,10 +810,10 @@ MANY_HOSTS = [
     {"name": name, "scheme": "digest", "id": name, "password": "word"}
     for name in (f"web{number:04}.shop.example.org" for number in range(300))
 ]
-"""So many that a transaction holds some fifty creations."""
+"""So many that a transaction holds only some fifty creations."""
 
 
-def test_a_transaction_that_is_too_large_by_its_acls_is_refused_by_its_size(
+def test_a_transaction_that_its_acls_make_too_large_is_refused(
     login: Login, paths: AppPaths, ensemble: Ensemble
 ) -> None:
     base = paths.root.replace("/app/", "/config-")
@@ -839,7 +839,7 @@ def test_a_transaction_that_is_too_large_by_its_acls_is_refused_by_its_size(
     assert publish_values(most + 1)["failed"]
 
 
-def test_hosts_are_taken_into_the_roster_however_many_identities_each_entry_names(
+def test_hosts_are_added_to_the_roster_however_many_identities_each_entry_has(
     login: Login, paths: AppPaths, ensemble: Ensemble
 ) -> None:
     publisher = login("publisher")
@@ -853,7 +853,7 @@ def test_hosts_are_taken_into_the_roster_however_many_identities_each_entry_name
 
 
 def close_as(options: dict[str, Any], paths: AppPaths, agent: dict[str, str]) -> dict[str, Any]:
-    """Close an application in which the connection is the publisher, whoever that is to the server."""
+    """Close an application with the connection as its publisher, under whichever identity the server gives it."""
     given = {name: spec.get("default") for name, spec in zk_access.argument_spec().items()}
     with connect({**given, **options}) as client:
         (own,) = [who for who in identities(client) if not who.startswith("ip ")]
@@ -878,7 +878,7 @@ def test_a_certificate_is_an_identity(tmp_path: Path) -> None:
         result = close_as(options, paths, {"scheme": "x509", "id": "CN=web1"})
         assert result["access"]["publishers"] == ["x509 CN=client"]
         assert may(nobody, paths.config) == set()
-        # Without a record it is its own: the server is asked whether the certificate is somebody.
+        # Without a record, a new application is its creator's: the server is asked for the certificate's identity.
         lock = run_module(ROOT / "plugins/modules/zk_lock.py", app="/app/other", reason="holidays", **options)
         assert lock["changed"], lock
         assert may(nobody, "/app/other/lock") == set()
@@ -900,7 +900,7 @@ def test_a_user_of_sasl_is_an_identity(tmp_path: Path) -> None:
 CAN_CHANGE = "anybody who reaches the ensemble can change"
 
 
-def test_who_publishes_values_that_anybody_may_change_is_told_so(
+def test_a_warning_is_given_for_values_that_anybody_may_change(
     login: Login, paths: AppPaths, ensemble: Ensemble
 ) -> None:
     base = paths.root.replace("/app/", "/config-")
@@ -916,14 +916,14 @@ def test_who_publishes_values_that_anybody_may_change_is_told_so(
     both: dict[str, Any] = {"znodes": [{"path": path, "value": "ours"} for path in (first, second)]}
     for check in (True, False, False):
         assert f"{first} and 1 more: {CAN_CHANGE} them" in str(told(check, **both))
-    # For a znode that is of no application, the caller says who may use it, or nobody does.
+    # For a znode outside an application, only the caller restricts who may use it.
     assert told(path=first, value="ours", app=None) is None
     acl = [{"scheme": "world", "perms": ["read"]}, {"scheme": "auth", "perms": ["all"]}]
     assert told(path=first, value="ours", acl=acl) is None
     assert f"{second}: {CAN_CHANGE} it" in str(told(**both))
     assert told(path=second, value="ours", acl=[{"scheme": "world", "perms": ["all"]}]) is None
     set_access(login("publisher"), paths, **ROLES)
-    # What was there before the roles stays open, unless they name it.
+    # A znode that existed before the roles stays open, unless they name it.
     assert f"{second}: {CAN_CHANGE} it" in str(told(**both))
     set_access(login("publisher"), paths, **ROLES, values=[base])
     assert told(**both) is told(path=f"{base}/new", value="x") is told(path=first, state="absent") is None

@@ -1,4 +1,4 @@
-"""Reading registries from a real ensemble: all that is there, in few requests, and whether that still holds."""
+"""Reading registries from a real ensemble: completely, in few requests, and confirming earlier readings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fill(zk: KazooClient, parent: str, count: int, data: bytes = b'["10.0.0.1", 
 
 
 def asked(client: KazooClient, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The kinds of all requests that are sent from now on."""
+    """The types of all requests sent from now on."""
     kinds: list[str] = []
     send = client._call
 
@@ -136,7 +136,7 @@ def test_the_leader_key_of_each_cluster_is_read_with_its_members_and_whenever_th
     assert discover(client, registries, [after, None])[0].leaders[f"{root}/a/leader"] == ""
 
 
-def test_a_leader_key_that_may_not_be_read_is_a_problem_and_nobodys_loss(
+def test_an_unreadable_leader_key_is_a_problem_but_loses_no_member(
     client: KazooClient, zk: KazooClient, root: str
 ) -> None:
     fill(zk, f"{root}/members", 1)
@@ -147,7 +147,7 @@ def test_a_leader_key_that_may_not_be_read_is_a_problem_and_nobodys_loss(
     (problem,) = reading.problems
     assert problem.startswith(f"{root}/leader: ")
     assert problem.endswith("; who leads is what each says itself")
-    # Its right to be read may go between two readings.
+    # The permission to read it may be withdrawn between two readings.
     sound = Reading(reading.parents, reading.children, (), {f"{root}/leader": "n00000"})
     assert discover(client, registries, [sound]) == [reading]
 
@@ -188,5 +188,5 @@ def test_a_reading_comes_out_of_a_cache_as_it_went_in(client: KazooClient, zk: K
         },
     ],
 )
-def test_a_cache_with_something_else_in_it_is_no_answer(stored: Any) -> None:
+def test_a_cache_with_other_content_is_ignored(stored: Any) -> None:
     assert from_cache("zk1:2181", [Registry("/a")], stored) == [None]

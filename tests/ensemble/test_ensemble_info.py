@@ -1,4 +1,4 @@
-"""`zk_ensemble_info` before members that serve, are down, speak TLS, or may not say much."""
+"""`zk_ensemble_info` with members that serve, are down, speak TLS, or are restricted in what they report."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from support.waiting import wait_for
 
 MODULE = ROOT / "plugins/modules/zk_ensemble_info.py"
 SRVR_ONLY = "4lw.commands.whitelist=srvr"
-"""A line of zoo.cfg: ZooKeeper's default, and not that of the tests' ensembles."""
+"""A line of zoo.cfg: ZooKeeper's default, which the tests' ensembles override."""
 
 
 def ask(hosts: str, **given: Any) -> dict[str, Any]:
-    """What the module returns, within the test's process."""
+    """Run the module within the test's process."""
     checked = ArgumentSpecValidator(zk_ensemble_info.argument_spec()).validate(
         {"hosts": hosts, "admin_port": 0, **given}
     )
@@ -36,14 +36,14 @@ def ask(hosts: str, **given: Any) -> dict[str, Any]:
 
 
 def the_one(hosts: str, **given: Any) -> dict[str, Any]:
-    """What is said of the only member."""
+    """The result for the only member."""
     (member,) = ask(hosts, **given)["members"]
     return dict(member)
 
 
 @pytest.fixture
 def admin(tmp_path: Path) -> tuple[str, ...]:
-    """Lines of zoo.cfg for an AdminServer that also speaks TLS; the first has its port."""
+    """Lines of zoo.cfg for an AdminServer that also speaks TLS; the first contains its port."""
     certificates = Certificates.create(tmp_path / "certificates")
     return (
         f"admin.serverPort={free_ports(1)[0]}",
@@ -55,7 +55,7 @@ def admin(tmp_path: Path) -> tuple[str, ...]:
     )
 
 
-def test_every_member_says_what_is_documented_and_the_ensemble_is_whole(
+def test_every_member_reports_the_documented_keys_and_the_ensemble_is_whole(
     ensemble: Ensemble, zk: KazooClient, app: str
 ) -> None:
     zk.ensure_path(app)
@@ -83,7 +83,7 @@ def test_a_member_that_is_down_is_reported_and_the_others_too(ensemble: Ensemble
     assert down["problem"].startswith("no answer: ")
 
 
-def test_a_member_that_takes_the_question_and_says_nothing_ends_in_time(ensemble: Ensemble) -> None:
+def test_a_member_that_accepts_but_never_answers_times_out(ensemble: Ensemble) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         told = ask(f"{ensemble.hosts},127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.5)
     assert told["members"][3]["problem"] == "no answer: timed out"
@@ -102,7 +102,7 @@ def test_an_ensemble_is_waited_for_until_it_is_whole(tmp_path: Path) -> None:
         servers.stop()
 
 
-def test_a_member_without_a_quorum_says_so_itself(tmp_path: Path) -> None:
+def test_a_member_without_a_quorum_reports_it(tmp_path: Path) -> None:
     servers = Ensemble(tmp_path / "zk")
     try:
         servers.members[0].start()
@@ -115,7 +115,7 @@ def test_a_member_without_a_quorum_says_so_itself(tmp_path: Path) -> None:
         servers.stop()
 
 
-def test_what_a_member_may_not_say_by_word_its_admin_server_does(tmp_path: Path, admin: tuple[str, ...]) -> None:
+def test_the_admin_server_reports_what_four_letter_words_may_not(tmp_path: Path, admin: tuple[str, ...]) -> None:
     port = int(admin[0].partition("=")[2])
     with Ensemble(tmp_path / "zk", size=1, extra=(SRVR_ONLY, *admin)) as servers:
         hosts = servers.hosts.replace("127.0.0.1", "localhost")
@@ -123,11 +123,11 @@ def test_what_a_member_may_not_say_by_word_its_admin_server_does(tmp_path: Path,
         assert (brief["mode"], brief["znodes"]) == ("standalone", 5)
         more = {"sessions", "watches", "ephemerals", "data_size"}
         assert not more & brief.keys()
-        # The first answer of a young AdminServer may take longer than it gets.
+        # The first answer of a new AdminServer may take longer than its timeout.
         wait_for(lambda: more < the_one(hosts, admin_port=port).keys(), "an answer of the AdminServer")
         by_tls = {"admin_port": port, "admin_tls": True, "tls_ca": str(tmp_path / "certificates" / "ca.pem")}
         wait_for(lambda: more < the_one(hosts, **by_tls).keys(), "an answer by TLS")
-        # The certificate is for the name.
+        # The certificate is only for the name.
         assert "certificate verify failed" in the_one(servers.hosts, **by_tls)["admin_problem"]
         assert more < the_one(servers.hosts, **by_tls, tls_check_hostname=False).keys()
         strange = the_one(hosts, admin_port=servers.members[0].client_port)

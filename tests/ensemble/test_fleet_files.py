@@ -1,4 +1,4 @@
-"""What znodes hold in a real ensemble, and waiting for agents whose statuses are written by hand."""
+"""States of znodes in a real ensemble, and waiting for agents whose statuses are written by hand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def top(app: str) -> str:
 
 
 def converge(client: Any, *wanted: DesiredZnode) -> list[dict[str, Any]]:
-    """Bring znodes to what is wanted; the results."""
+    """Converge znodes, and return the results."""
     return znodes.converge(client, wanted, check=False, timeout=10)
 
 
@@ -42,12 +42,12 @@ def present(path: str, value: str = "x") -> DesiredZnode:
 
 
 def absent(path: str) -> DesiredZnode:
-    """A znode that is to go with all below it."""
+    """A znode to be deleted with everything below it."""
     return DesiredZnode(path, present=False, recursive=True)
 
 
 def written(client: KazooClient, path: str) -> list[ZnodeState]:
-    """Write a znode; what it holds then."""
+    """Write a znode, and return its states."""
     converge(client, present(path))
     return read_states(client, [path])
 
@@ -82,13 +82,13 @@ class Waiting:
             self.errors.append(exc)
 
     def end(self) -> dict[str, Any]:
-        """What a module returns of it."""
+        """The result that a module returns."""
         self._thread.join(40)
         assert not self.errors, self.errors
         return self.results[0]
 
     def error(self) -> ZooKeeperError:
-        """Why it failed."""
+        """The error with which it failed."""
         self._thread.join(40)
         assert not self.results, self.results
         return self.errors[0]
@@ -111,9 +111,7 @@ def test_a_result_carries_the_transaction_that_changed_its_znode(zk: KazooClient
     assert "zxid" not in converge(zk, absent(f"{top}/a"))[0]
 
 
-def test_the_transaction_of_a_deletion_alone_is_the_one_that_its_parent_knows(
-    zk: KazooClient, other: KazooClient, top: str
-) -> None:
+def test_a_deletion_alone_returns_the_pzxid_of_its_parent(zk: KazooClient, other: KazooClient, top: str) -> None:
     stop = threading.Event()
     noisy = f"{top}-noise"
     other.ensure_path(noisy)
@@ -134,7 +132,7 @@ def test_the_transaction_of_a_deletion_alone_is_the_one_that_its_parent_knows(
         noise.join()
 
 
-def test_what_is_held_now_is_read_with_all_below(zk: KazooClient, top: str) -> None:
+def test_the_states_of_a_znode_and_all_below_it_are_read(zk: KazooClient, top: str) -> None:
     made = converge(zk, present(f"{top}/a/deep"))[0]["zxid"]
     beside = converge(zk, present(f"{top}/b", ""))[0]["zxid"]
     assert sorted(read_states(zk, [f"{top}/a", f"{top}/none"])) == [
@@ -147,7 +145,7 @@ def test_what_is_held_now_is_read_with_all_below(zk: KazooClient, top: str) -> N
     ]
 
 
-def test_waiting_ends_when_the_last_of_the_agents_that_are_asked_has_the_file(
+def test_waiting_ends_when_the_last_agent_concerned_has_the_file(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
     report(other, app, "a", one={"znode": top, "state": "missing", "zxid": 1})
@@ -177,7 +175,7 @@ def test_the_first_agent_of_an_application_is_waited_for(
     assert [agent["name"] for agent in waiting.end()["agents"]] == ["a"]
 
 
-def test_nobody_has_to_be_there_where_nobody_is_asked_for(zk: KazooClient, app: str, top: str) -> None:
+def test_no_agent_has_to_be_live_where_none_is_required(zk: KazooClient, app: str, top: str) -> None:
     assert Waiting(zk, app, written(zk, top), min_agents=0).end()["agents"] == []
 
 
@@ -193,7 +191,7 @@ def test_agents_without_such_a_file_do_not_count(zk: KazooClient, other: KazooCl
     assert error.details["timed_out"]
 
 
-def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reason(
+def test_an_agent_that_fails_ends_the_wait_with_its_reason(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
     held = written(zk, top)
@@ -208,7 +206,7 @@ def test_an_agent_that_could_not_put_it_in_place_ends_the_waiting_with_its_reaso
     assert Waiting(zk, app, held, max_failures=1).end()["failed_agents"] == ["b"]
 
 
-def test_an_agent_that_goes_is_waited_for_no_more_and_named(
+def test_an_agent_that_is_lost_is_no_longer_waited_for_and_is_named(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
     held = written(zk, top)
@@ -220,9 +218,7 @@ def test_an_agent_that_goes_is_waited_for_no_more_and_named(
     assert waiting.end()["lost_agents"] == ["b"]
 
 
-def test_who_is_not_there_in_time_is_named_with_the_file(
-    zk: KazooClient, other: KazooClient, app: str, top: str
-) -> None:
+def test_an_agent_that_is_late_is_named_with_its_file(zk: KazooClient, other: KazooClient, app: str, top: str) -> None:
     held = written(zk, top)
     report(other, app, "a", one={"znode": top, "state": "pending", "zxid": 0, "message": "held back for 4 s"})
     began = time.monotonic()
@@ -231,7 +227,7 @@ def test_who_is_not_there_in_time_is_named_with_the_file(
     assert str(error) == f"{top}: not proved in time by 1 of 1: /etc/one on a is pending (held back for 4 s)"
 
 
-def test_a_release_that_is_published_meanwhile_is_nobody_s_business(
+def test_a_release_published_meanwhile_does_not_disturb_the_wait(
     zk: KazooClient, other: KazooClient, app: str, top: str
 ) -> None:
     held = written(zk, top)

@@ -26,35 +26,35 @@ from support.agent_status import report
 from support.waiting import wait_for
 
 LATER = 2**60
-"""A transaction that has not been yet."""
+"""The id of a future transaction."""
 
 
 def publish(client: KazooClient, paths: AppPaths, number: int = 1) -> int:
-    """Publish a release, another one for each number."""
+    """Publish a release, a different one for each number."""
     release = Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site")
     return releases.publish(client, paths, release, releases.read_published(client, paths))
 
 
 def a_file(znode: str, state: str, zxid: int = LATER) -> dict[str, Any]:
-    """What an agent says of its one file."""
+    """An agent's report of its only file."""
     return {"/etc/x": {"znode": znode, "format": "value", "state": state, "zxid": zxid, "message": "says why"}}
 
 
 def gather(client: KazooClient, paths: AppPaths, **given: Any) -> dict[str, Any]:
-    """What the module returns; a `ZooKeeperError` has it in its details."""
+    """Run the module; a `ZooKeeperError` has the result in its details."""
     options = {name: option.get("default") for name, option in zk_fleet_info.argument_spec().items()}
     return zk_fleet_info.gather(client, {**options, "app": paths.root, "wait_timeout": 0.1, **given})
 
 
 def refused(client: KazooClient, paths: AppPaths, **given: Any) -> ZooKeeperError:
-    """Why the module fails."""
+    """The error with which the module fails."""
     with pytest.raises(ZooKeeperError) as caught:
         gather(client, paths, **given)
     return caught.value
 
 
 class Waiting:
-    """The module in a thread of its own, until it has told what became of its wait."""
+    """The module in a thread of its own, waiting."""
 
     def __init__(self, client: KazooClient, paths: AppPaths, **given: Any) -> None:
         self.results: list[dict[str, Any]] = []
@@ -70,23 +70,23 @@ class Waiting:
             self.errors.append(exc)
 
     def end(self) -> dict[str, Any]:
-        """What it returned."""
+        """Its result."""
         self._thread.join(40)
         return self.results[0]
 
     def error(self) -> ZooKeeperError:
-        """Why it failed."""
+        """The error with which it failed."""
         self._thread.join(40)
         return self.errors[0]
 
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
-def test_the_state_of_a_fleet_is_told_without_waiting(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_the_state_of_a_fleet_is_returned_without_waiting(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths)
     report(other, paths, "a", "active", generation, commit_id=f"{1:040x}")
     report(other, paths, "b", "failed", generation, commit_id=f"{9:040x}", message="disk full")
@@ -102,13 +102,13 @@ def test_the_state_of_a_fleet_is_told_without_waiting(zk: KazooClient, other: Ka
     assert not {"converged", "timed_out", "pending_agents"} & set(found)
 
 
-def test_where_nothing_is_there_the_state_is_told_all_the_same(zk: KazooClient, paths: AppPaths) -> None:
+def test_the_state_of_an_empty_fleet_is_returned_too(zk: KazooClient, paths: AppPaths) -> None:
     found = gather(zk, paths, agents=["a"])
     assert (found["generation"], found["commit_id"], found["agents"]) == (None, None, [])
     assert found["missing_agents"] == ["a"]
 
 
-def test_who_is_missing_of_the_roster_is_told_without_and_with_a_wait(
+def test_missing_hosts_of_the_roster_are_returned_without_and_with_a_wait(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     for name in ("a", "b"):
@@ -125,7 +125,7 @@ def test_who_is_missing_of_the_roster_is_told_without_and_with_a_wait(
     assert error.details["missing_agents"] == ["b"]
 
 
-def test_a_wait_sees_who_comes_into_the_roster_who_leaves_it_and_who_comes_back(
+def test_a_wait_sees_hosts_that_join_the_roster_leave_it_and_come_back(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)
@@ -142,7 +142,7 @@ def test_a_wait_sees_who_comes_into_the_roster_who_leaves_it_and_who_comes_back(
     assert (found["converged"], found["missing_agents"]) == (True, [])
 
 
-def test_files_are_waited_for_and_who_is_missing_is_told(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_a_wait_for_files_returns_missing_hosts(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     znode = f"{paths.root}-config"
     zk.create(znode, b"x")
     zk.create(paths.roster_entry("b"), b"{}", makepath=True)
@@ -151,7 +151,7 @@ def test_files_are_waited_for_and_who_is_missing_is_told(zk: KazooClient, other:
     assert gather(zk, paths, wait_for_files=[znode])["missing_agents"] == ["b"]
 
 
-def test_agents_that_are_named_are_looked_at_and_no_others_and_who_is_missing_is_said(
+def test_only_named_agents_are_read_and_missing_ones_are_returned(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     report(other, paths, "a", "idle", None)
@@ -161,9 +161,7 @@ def test_agents_that_are_named_are_looked_at_and_no_others_and_who_is_missing_is
     assert found["missing_agents"] == ["gone"]
 
 
-def test_agents_that_are_named_are_waited_for_and_no_others(
-    zk: KazooClient, other: KazooClient, paths: AppPaths
-) -> None:
+def test_only_named_agents_are_waited_for(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     wanted = {"wait_for_release": "desired", "agents": ["new"]}
     error = refused(zk, paths, **wanted)
     assert "not proved in time by 1 of 1: new is not live" in str(error)
@@ -181,7 +179,7 @@ def test_agents_that_are_named_are_waited_for_and_no_others(
     assert (found["converged"], found["states"]) == (True, {"active": ["new"]})
 
 
-def test_nothing_that_is_published_is_not_waited_for_and_the_fleet_is_told(
+def test_where_nothing_is_published_a_wait_fails_and_returns_the_fleet(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     report(other, paths, "a", "idle", None)
@@ -190,7 +188,7 @@ def test_nothing_that_is_published_is_not_waited_for_and_the_fleet_is_told(
     assert (error.details["states"], error.details["converged"]) == ({"idle": ["a"]}, False)
 
 
-def test_what_is_no_release_is_not_waited_for(zk: KazooClient, paths: AppPaths) -> None:
+def test_an_invalid_release_is_not_waited_for(zk: KazooClient, paths: AppPaths) -> None:
     zk.create(paths.config, b"no release", makepath=True)
     error = refused(zk, paths, wait_for_release="desired", wait_timeout=30.0)
     assert str(error).startswith(f"{paths.config}: what is published is not a release: ")
@@ -212,7 +210,7 @@ def test_a_release_is_named_by_its_generation_its_commit_or_the_beginning_of_tha
 
 
 @pytest.mark.parametrize("name", ["main", "", "True", "abc123", "--x", "desired ", "0" * 65 + "a"])
-def test_what_can_name_no_release_is_refused(name: str) -> None:
+def test_an_impossible_name_of_a_release_is_refused(name: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^wait_for_release: expected desired, a commit or a generation, got "):
         zk_fleet_info.check({"wait_for_release": name, "wait_for_files": None})
 
@@ -230,7 +228,7 @@ def test_another_release_that_is_published_meanwhile_ends_the_wait(
     assert error.details["commit_id"] == f"{2:040x}", "what is told of the fleet is of the release that is desired now"
 
 
-def test_a_wait_that_is_overtaken_names_no_failures_of_the_release_before(
+def test_a_wait_that_is_overtaken_names_no_failures_of_the_previous_release(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths, 1)
@@ -244,7 +242,7 @@ def test_a_wait_that_is_overtaken_names_no_failures_of_the_release_before(
 
 
 def later_turn(generation: int) -> dict[str, Any]:
-    """The options of a turn that is not the first, which has found this generation."""
+    """The options of a later turn, whose first turn found this generation."""
     turn = {
         "agents": [],
         "left": 5.0,
@@ -257,7 +255,7 @@ def later_turn(generation: int) -> dict[str, Any]:
     return {"wait_for_release": "desired", "_turn": turn}
 
 
-def test_another_release_that_is_published_between_two_turns_is_told_in_the_same_words(
+def test_a_release_published_between_two_turns_is_reported_in_the_same_words(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)
@@ -286,7 +284,7 @@ def test_files_are_waited_for_after_the_release(zk: KazooClient, other: KazooCli
     assert found["agents"][0]["files"]["/etc/x"]["state"] == "current"
 
 
-def test_what_fails_of_a_release_and_its_files_is_told_by_its_znode(
+def test_a_failure_of_a_release_or_its_files_names_the_znode(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     znode = f"{paths.root}-config"
@@ -304,7 +302,7 @@ def test_what_fails_of_a_release_and_its_files_is_told_by_its_znode(
     assert {one["reason"] for one in error.details["failures"]} == {"disk full", "/etc/x: says why"}
 
 
-def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_told(
+def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_returned(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     znode = f"{paths.root}-config"
@@ -318,7 +316,7 @@ def test_a_znode_that_may_not_be_read_is_named_and_the_fleet_is_told(
     assert (error.details["pending_agents"], error.details["missing_agents"]) == (["b"], ["b"])
 
 
-def test_who_is_lost_while_the_files_are_waited_for_is_missing(
+def test_an_agent_lost_while_files_are_waited_for_is_missing(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     znode = f"{paths.root}-config"
@@ -335,7 +333,7 @@ def test_who_is_lost_while_the_files_are_waited_for_is_missing(
     assert (details["missing_agents"], details["lost_agents"]) == (["b"], ["b"])
 
 
-def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
+def test_a_percentage_is_of_the_agents_live_at_any_time_of_the_wait(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)
@@ -353,7 +351,7 @@ def test_a_percentage_is_of_who_was_live_at_some_time_of_the_wait(
     assert error.details["lost_agents"] == ["d", "e"]
 
 
-def test_a_rollout_is_told_and_what_it_waits_for_is_why_the_fleet_has_not_proved_it(
+def test_a_rollout_is_returned_and_explains_why_the_fleet_has_not_proved_it(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)
@@ -380,7 +378,7 @@ def test_a_rollout_is_told_and_what_it_waits_for_is_why_the_fleet_has_not_proved
 
 
 @pytest.mark.parametrize("verb", ["pause", "halt", "promote"])
-def test_who_steers_a_rollout_that_is_done_hears_of_hosts_that_follow_it(
+def test_steering_a_rollout_that_is_done_reports_hosts_that_still_follow_it(
     zk: KazooClient, paths: AppPaths, verb: str
 ) -> None:
     generation = publish(zk, paths)
@@ -401,7 +399,7 @@ def test_who_steers_a_rollout_that_is_done_hears_of_hosts_that_follow_it(
         assert answer() == f"the rollout is done; {said} it in line, {follow}"
 
 
-def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to(
+def test_named_agents_are_waited_for_whatever_the_state_of_the_rollout(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)
@@ -415,7 +413,7 @@ def test_some_agents_that_are_named_are_waited_for_whatever_the_rollout_comes_to
     assert refused(zk, paths, wait_for_release="desired", agents=["b"]).details["pending_agents"] == ["b"]
 
 
-def test_who_waits_for_its_turn_is_accepted_while_the_rollout_goes_on_and_waited_for_after_it(
+def test_an_agent_waiting_for_its_turn_is_accepted_only_until_the_rollout_is_done(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths)

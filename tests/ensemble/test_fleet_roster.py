@@ -1,4 +1,4 @@
-"""zk_fleet in a real ensemble: who belongs to a fleet."""
+"""zk_fleet in a real ensemble: the hosts that belong to a fleet."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from support.playbook import ROOT
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 def fleet(
     client: KazooClient, paths: AppPaths, *names: str, state: str = "present", check: bool = False
 ) -> dict[str, Any]:
-    """What the module returns."""
+    """Run the module."""
     return zk_fleet.converge(client, {"app": paths.root, "names": list(names), "state": state}, check)
 
 
-def test_a_host_is_taken_into_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_host_is_added_to_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
     first = fleet(zk, paths, "b", "a")
     assert (first["changed"], first["added"], first["removed"], first["roster"]) == (True, ["a", "b"], [], ["a", "b"])
     entry = json.loads(zk.get(paths.roster_entry("a"))[0])
@@ -45,7 +45,7 @@ def test_a_host_is_taken_into_the_roster_once(zk: KazooClient, paths: AppPaths) 
     assert json.loads(zk.get(paths.roster_entry("a"))[0]) == entry
 
 
-def test_a_host_is_taken_out_of_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_host_is_removed_from_the_roster_once(zk: KazooClient, paths: AppPaths) -> None:
     fleet(zk, paths, "a", "b")
     gone = fleet(zk, paths, "b", "never there", state="absent")
     assert (gone["changed"], gone["removed"], gone["roster"]) == (True, ["b"], ["a"])
@@ -53,7 +53,7 @@ def test_a_host_is_taken_out_of_the_roster_once(zk: KazooClient, paths: AppPaths
     assert not fleet(zk, paths, "b", state="absent")["changed"]
 
 
-def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, paths: AppPaths) -> None:
+def test_check_mode_returns_the_same_and_writes_nothing(zk: KazooClient, paths: AppPaths) -> None:
     told = fleet(zk, paths, "a", check=True)
     assert (told["changed"], told["added"], roster_names(zk, paths)) == (True, ["a"], [])
     fleet(zk, paths, "a")
@@ -61,7 +61,7 @@ def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, pat
     assert (told["changed"], told["removed"], roster_names(zk, paths)) == (True, ["a"], ["a"])
 
 
-def test_a_host_that_is_live_is_not_taken_out_nor_any_other_with_it(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_live_host_is_not_removed_nor_any_other_with_it(zk: KazooClient, paths: AppPaths) -> None:
     fleet(zk, paths, "a", "b")
     report(zk, paths, "b", "idle", None)
     said = f"^{paths.roster}: b is live, and would be in the roster again with the next session; stop the agent first"
@@ -71,7 +71,7 @@ def test_a_host_that_is_live_is_not_taken_out_nor_any_other_with_it(zk: KazooCli
     assert roster_names(zk, paths) == ["a", "b"]
 
 
-def test_what_somebody_else_does_meanwhile_is_seen(
+def test_a_concurrent_change_is_seen(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet(zk, paths, "a", "b")
@@ -88,7 +88,7 @@ def test_what_somebody_else_does_meanwhile_is_seen(
     assert (gone["removed"], roster_names(zk, paths)) == (["b"], [])
 
 
-def test_a_fleet_of_any_size_is_taken_in_and_out(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_fleet_of_any_size_is_added_and_removed(zk: KazooClient, paths: AppPaths) -> None:
     names = [f"ip-10-0-{number // 256}-{number % 256}.eu-west-1.compute.internal" for number in range(6000)]
     assert len(fleet(zk, paths, *names)["added"]) == len(roster_names(zk, paths)) == 6000
     assert len(fleet(zk, paths, *names, state="absent")["removed"]) == 6000
@@ -96,7 +96,7 @@ def test_a_fleet_of_any_size_is_taken_in_and_out(zk: KazooClient, paths: AppPath
 
 
 class Busy:
-    """A client whose second transaction of several is one too late, or refused."""
+    """A client whose second transaction comes too late or is refused, because somebody acts before it."""
 
     def __init__(self, client: KazooClient, act: Callable[[], object]) -> None:
         self._client = client
@@ -107,14 +107,14 @@ class Busy:
         return getattr(self._client, name)
 
     def transaction(self) -> Any:
-        """The client's own, the second one after somebody else has acted."""
+        """The client's own; before the second one, somebody else acts."""
         self._transactions += 1
         if self._transactions == 2:
             self._act()
         return self._client.transaction()
 
 
-def test_of_a_large_change_it_is_told_what_was_done_before_it_failed_or_began_anew(
+def test_a_large_change_that_fails_or_restarts_reports_its_earlier_parts(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roster, "MOST_AT_ONCE", 2)
@@ -128,10 +128,10 @@ def test_of_a_large_change_it_is_told_what_was_done_before_it_failed_or_began_an
 
 
 @pytest.mark.parametrize("length", [255, 3000])
-def test_hosts_with_long_names_are_taken_in_and_out_as_many_at_once_as_a_request_holds(
+def test_hosts_with_long_names_are_added_and_removed_within_the_limit_of_a_request(
     zk: KazooClient, paths: AppPaths, length: int
 ) -> None:
-    # Of 2 bytes each in the path, and 6 in the entry.
+    # Each character takes 2 bytes in the path, and 6 in the entry.
     names = sorted(f"{number:03}{chr(0xFC) * length}" for number in range(600 if length < 1000 else 60))
     assert fleet(zk, paths, *names)["added"] == names
     assert fleet(zk, paths, *names, state="absent")["removed"] == names
@@ -164,7 +164,7 @@ def test_a_roster_that_may_not_be_changed_is_named_and_stays(zk: KazooClient, pa
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b"])
-def test_what_can_name_no_agent_is_refused(zk: KazooClient, paths: AppPaths, name: str) -> None:
+def test_an_impossible_name_of_an_agent_is_refused(zk: KazooClient, paths: AppPaths, name: str) -> None:
     with pytest.raises(InvalidRecord, match=r"^names: .* can't name a znode"):
         fleet(zk, paths, "a", name)
     assert roster_names(zk, paths) == []

@@ -1,4 +1,4 @@
-"""Waiting for a fleet while the ensemble does not answer: what could not be read proves nothing, and the wait ends."""
+"""Waiting for a fleet while the ensemble does not answer: unread statuses prove nothing, and the wait ends."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from support.ensemble import Ensemble
 from support.waiting import wait_for
 
 CLOSED = [make_acl("world", "anyone", write=True, create=True, delete=True, admin=True)]
-"""Everything but to read: a server uses up, in silence, the watch of who may not read a znode that changes."""
+"""All permissions but read: if a client may not read a changed znode, the server drops its watch without an event."""
 RELEASE = Release(url="https://example.org/x.git", commit_id="1" * 40, relative_path="site")
 
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 class Cut:
-    """A client that loses its connection once, as the answer about a znode is on its way; for ever with `for_ever`."""
+    """A client that loses its connection on the first request for a znode, or on every one with `for_ever`."""
 
     def __init__(self, client: KazooClient, path: str, *, for_ever: bool = False) -> None:
         self._client = client
@@ -54,11 +54,11 @@ class Cut:
         return getattr(self._client, name)
 
     def get_async(self, path: str, **words: Any) -> Any:
-        """The client's own, or a loss."""
+        """The client's own answer, or a lost connection."""
         return self._lost(path) or self._client.get_async(path, **words)
 
     def get_children_async(self, path: str, **words: Any) -> Any:
-        """The client's own, or a loss."""
+        """The client's own answer, or a lost connection."""
         return self._lost(path) or self._client.get_children_async(path, **words)
 
     def _lost(self, path: str) -> Any:
@@ -81,7 +81,7 @@ def wait(client: Any, paths: AppPaths, generation: int, limits: Limits, seconds:
     return wait_for_fleet(client, paths, proof, limits, seconds)
 
 
-def test_whoever_looks_once_watches_no_agent(zk: KazooClient, paths: AppPaths, ensemble: Ensemble) -> None:
+def test_a_single_look_watches_no_agent(zk: KazooClient, paths: AppPaths, ensemble: Ensemble) -> None:
     generation = publish(zk, paths)
     report(zk, paths, "a", "active", generation)
 
@@ -103,7 +103,7 @@ def test_a_fleet_of_which_only_a_part_could_be_read_has_proved_nothing(zk: Kazoo
     assert str(outcome.problem).startswith("not deployed on 1 of 2: b is failed (disk full)")
 
 
-def test_a_change_of_which_the_ensemble_says_nothing_is_seen_by_and_by(
+def test_a_change_without_a_watch_event_is_seen_eventually(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_module, "READ_AGAIN", 0.0)
@@ -135,7 +135,7 @@ def test_one_look_at_an_ensemble_that_does_not_answer_proves_nothing(zk: KazooCl
     assert is_outage(caught.value)
 
 
-def test_one_look_at_an_ensemble_that_is_lost_as_it_tells_the_statuses_proves_nothing(
+def test_one_look_that_loses_the_ensemble_while_reading_statuses_proves_nothing(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generation = publish(zk, paths)
@@ -165,7 +165,7 @@ def test_a_server_that_hangs_makes_no_wait_longer(tmp_path: Path) -> None:
 
     with Ensemble(tmp_path / "zk", size=1) as server:
         options = {**defaults, "hosts": server.hosts, "connect_timeout": 4.0}
-        # The connection would be waited for until long after the wait.
+        # By itself, the client would wait for the connection until long after the wait.
         with connect(options, outage=600.0) as client:
             generation = publish(client, paths)
             server.members[0].signal(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""What zk_release foresees in check mode, of a fleet in a real ensemble."""
+"""What zk_release foresees in check mode for a fleet in a real ensemble."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HELD = {"since": "2026-11-24T10:15:30+00:00", "by": "ann", "reason": "disk swap"
 
 @pytest.fixture
 def paths(zk: KazooClient, other: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch) -> AppPaths:
-    """An application with four live hosts that have proved commit 1, one that is missing; its branch is at commit 2."""
+    """An application with four live hosts that have proved commit 1, and a missing one; its branch is at commit 2."""
     made = AppPaths(app)
     generation = publish(zk, made, release(1), read_published(zk, made))
     mark_proved(zk, made, generation, now())
@@ -46,12 +46,12 @@ def paths(zk: KazooClient, other: KazooClient, app: str, monkeypatch: pytest.Mon
 
 
 def release(number: int) -> Release:
-    """A release, another one for each number."""
+    """A release, a different one for each number."""
     return Release("https://example.org/x.git", f"{number:040x}", "site", ref="main")
 
 
 def foresee(client: KazooClient, paths: AppPaths, state: str = "published", **given: Any) -> dict[str, Any]:
-    """What zk_release returns in check mode; it writes nothing."""
+    """Run zk_release in check mode, and check that it adds no znode to the application."""
     options = {name: spec.get("default") for name, spec in zk_release.argument_spec().items()}
     before = sorted(client.get_children(paths.root))
     does = zk_release.steer if state in zk_release.VERBS else zk_release.converge
@@ -60,7 +60,7 @@ def foresee(client: KazooClient, paths: AppPaths, state: str = "published", **gi
     return result
 
 
-def test_without_a_rollout_all_that_are_live_would_change_at_once(zk: KazooClient, paths: AppPaths) -> None:
+def test_without_a_rollout_all_live_hosts_would_change_at_once(zk: KazooClient, paths: AppPaths) -> None:
     result = foresee(zk, paths)
     (step,) = result["steps"]
     assert (step["hosts"], step["count"], step["fewest"]) == (sorted(LABELS), 4, 4)
@@ -73,7 +73,9 @@ def test_without_a_rollout_all_that_are_live_would_change_at_once(zk: KazooClien
     assert result["diff"]["prepared"] == "\n".join([*result["foreseen"], ""])
 
 
-def test_a_plan_says_who_would_change_in_which_step(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_a_plan_lists_the_hosts_that_would_change_in_each_step(
+    zk: KazooClient, other: KazooClient, paths: AppPaths
+) -> None:
     report(other, paths, "web2", "active", 1, commit_id=f"{1:040x}", held=HELD)
     report(other, paths, "web4", "active", 1, commit_id=f"{2:040x}")
     steps = [{"labels": {"zone": "a"}, "soak": 5}, {"hosts": 2, "pause": True}]
@@ -106,7 +108,7 @@ def test_the_policy_counts_as_it_is_now_unless_it_cannot_be_followed(zk: KazooCl
         foresee(zk, paths)
 
 
-def test_who_may_publish_and_not_read_the_fleet_is_told_so(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_publisher_who_may_not_read_the_fleet_is_told_so(zk: KazooClient, paths: AppPaths) -> None:
     zk.set_acls(paths.roster, [make_acl("world", "anyone", admin=True)])
     result = foresee(zk, paths)
     (line,) = result["foreseen"]
@@ -125,12 +127,12 @@ def test_where_no_release_is_known_to_work_there_are_no_steps(
     assert foresee(zk, paths, **given)["foreseen"] == ["1 host would change", "step 1 of 1, all hosts: web1"]
 
 
-def test_at_another_place_nobody_has_the_release_yet(zk: KazooClient, paths: AppPaths) -> None:
+def test_at_another_path_no_host_has_the_release_yet(zk: KazooClient, paths: AppPaths) -> None:
     result = foresee(zk, paths, ref=f"{1:040x}", relative_path="elsewhere")
     assert (result["steps"][0]["count"], result["unchanged_agents"]) == (4, [])
 
 
-def test_a_rollback_says_who_would_go_back(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_a_rollback_lists_the_hosts_that_would_return(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     publish(zk, paths, release(2), read_published(zk, paths))
     for name in ("web1", "web2"):
         report(other, paths, name, "active", 2, commit_id=f"{2:040x}")
@@ -143,14 +145,14 @@ def test_a_rollback_says_who_would_go_back(zk: KazooClient, other: KazooClient, 
     ]
 
 
-def test_what_is_desired_already_changes_nobody(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_release_that_is_already_desired_changes_no_host(zk: KazooClient, paths: AppPaths) -> None:
     result = foresee(zk, paths, ref=f"{1:040x}")
     assert (result["changed"], "steps" in result, "foreseen" in result) == (False, False, False)
     assert "prepared" not in result["diff"]
 
 
 def enter(zk: KazooClient, paths: AppPaths, generation: int, entries: dict[str, str]) -> None:
-    """Begin a rollout by pausing it, and give hosts what they have come to in it, and its state their numbers."""
+    """Begin a rollout by pausing it, and write entries for hosts and their counts in its state."""
     options = {name: spec.get("default") for name, spec in zk_release.argument_spec().items()}
     zk_release.steer(zk, {**options, "app": paths.root, "state": "paused"}, False)
     below = RolloutPaths(paths.rollout(generation))
@@ -160,7 +162,7 @@ def enter(zk: KazooClient, paths: AppPaths, generation: int, entries: dict[str, 
     zk.set(below.root, replace(state, counts=Counter(entries.values())).to_node())
 
 
-def test_a_command_says_what_would_come_of_the_rollout(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_a_command_foretells_its_effect_on_the_rollout(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     plan = {"steps": [{"hosts": 1, "pause": True}, {"labels": {"zone": "b"}}]}
     generation = publish(zk, paths, replace(release(2), extra={"rollout": plan}), read_published(zk, paths))
     promoted = foresee(zk, paths, "promoted")
@@ -187,7 +189,7 @@ def test_a_command_says_what_would_come_of_the_rollout(zk: KazooClient, other: K
     assert (again["msg"], "foreseen" in again) == ("it is paused already", False)
 
 
-def test_who_was_lost_or_leaves_a_bad_release_is_still_to_change(
+def test_a_host_that_was_lost_or_is_returning_is_still_to_change(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     plan = {"steps": [{"hosts": 1}, {"hosts": 2}]}

@@ -1,4 +1,4 @@
-"""A refusal by an ACL says who the connection is, where the server tells."""
+"""A refusal by an ACL names the connection's identities, if the server reports them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ USER: dict[str, Any] = {"digest_username": "ann", "digest_password": "a secret o
 
 @pytest.fixture
 def closed(zk: KazooClient, app: str) -> str:
-    """A znode that only somebody else may do anything with; its `child` is open."""
+    """A znode that only somebody else may use; its `child` is open."""
     zk.create(f"{app}/child", makepath=True)
     zk.set_acls(app, [make_digest_acl("owner", "secret", all=True)])
     return app
 
 
-def test_a_connection_is_its_address_and_whoever_has_logged_in(ensemble: Ensemble) -> None:
+def test_a_connection_has_the_identities_of_its_address_and_its_login(ensemble: Ensemble) -> None:
     with connected(ensemble.hosts) as nobody:
         assert identities(nobody) == ["ip 127.0.0.1"]
     with connected(ensemble.hosts, auth_data=[("digest", "ann:secret")]) as ann:
@@ -50,7 +50,7 @@ def test_a_connection_is_its_address_and_whoever_has_logged_in(ensemble: Ensembl
     ],
     ids=["value", "acl", "new", "absent"],
 )
-def test_zk_znode_says_who_was_refused_and_never_the_password(
+def test_zk_znode_names_the_refused_identity_and_never_the_password(
     ensemble: Ensemble, closed: str, below: str, wanted: dict[str, Any]
 ) -> None:
     refused = run_module(ZNODE, hosts=ensemble.hosts, path=f"{closed}{below}", **wanted, **USER)
@@ -69,7 +69,7 @@ def test_an_error_that_is_no_refusal_stays_as_it_is(zk: KazooClient) -> None:
 
 @pytest.mark.parametrize("error", [UnimplementedError(), ConnectionLoss()], ids=["unimplemented", "hung up"])
 def test_a_server_that_does_not_tell_leaves_the_refusal_as_it_is(error: Exception) -> None:
-    # ZooKeeper before 3.7 does either.
+    # ZooKeeper before 3.7 does one or the other.
     def fail(**_timeout: float) -> None:
         raise error
 
@@ -106,7 +106,7 @@ def closed_app(zk: KazooClient, app: str) -> str:
         ("zk_lock", {"app": "{app}", "reason": "holidays"}),
     ],
 )
-def test_every_module_says_who_was_refused(
+def test_every_module_names_the_refused_identity(
     ensemble: Ensemble, closed_app: str, module: str, options: dict[str, Any]
 ) -> None:
     given: Any = {name: closed_app if value == "{app}" else value for name, value in options.items()}
@@ -124,7 +124,7 @@ def test_every_module_says_who_was_refused(
         ("zk_release", {"url": "{url}", "ref": "main", "relative_path": "site"}),
     ],
 )
-def test_at_a_lock_that_may_not_be_read_it_is_said_who_was_refused_and_what_to_do(
+def test_an_unreadable_lock_is_reported_with_the_refused_identity_and_advice(
     ensemble: Ensemble, zk: KazooClient, app: str, module: str, options: dict[str, Any], repository: GitRepository
 ) -> None:
     zk.ensure_path(app)
@@ -139,7 +139,9 @@ def test_at_a_lock_that_may_not_be_read_it_is_said_who_was_refused_and_what_to_d
     assert refused["msg"].endswith(TOLD)
 
 
-def test_a_lookup_says_it_too_with_a_session_that_is_kept(ensemble: Ensemble, closed: str, zk: KazooClient) -> None:
+def test_a_lookup_with_a_kept_session_names_the_refused_identity(
+    ensemble: Ensemble, closed: str, zk: KazooClient
+) -> None:
     zk.create(f"{closed}/child/open", b"green")
     variables = {"zk_hosts": ensemble.hosts, **{f"zk_{name}": value for name, value in USER.items()}}
     with lookups({}) as process:
@@ -149,7 +151,7 @@ def test_a_lookup_says_it_too_with_a_session_that_is_kept(ensemble: Ensemble, cl
             assert process.run("zoo.deploy.zk_znode", [f"{closed}/child/open"], variables) == ["green"]
 
 
-def test_the_inventory_says_it_too(ensemble: Ensemble, closed: str, tmp_path: Path) -> None:
+def test_the_inventory_names_the_refused_identity(ensemble: Ensemble, closed: str, tmp_path: Path) -> None:
     inventory = Inventory(tmp_path, ensemble.hosts)
     inventory.options.update({"registries": [{"path": closed}], "unreachable_action": "fail", **USER})
     assert TOLD in " ".join(run("ansible-inventory", "-i", str(inventory.file()), "--list").stderr.split())

@@ -1,4 +1,4 @@
-"""A server that hangs up on what it does not know, and has a new session for each connection, as ClickHouse Keeper."""
+"""A server like ClickHouse Keeper: it hangs up on unknown requests, and gives each connection a new session."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RELEASE = Release(url="file:///site.git", commit_id="0" * 40, relative_path="sit
 
 @pytest.fixture
 def keeper(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
-    """The server, which this process does not know yet."""
+    """The server, of which this process knows nothing yet."""
     monkeypatch.setattr(zookeeper, "_KNOW_MULTI_READ", {})
     made = Keeper(ensemble.members[0].client_port)
     yield made
@@ -40,7 +40,7 @@ def keeper(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keep
 
 @pytest.fixture
 def client(keeper: Keeper) -> Iterator[KazooClient]:
-    """A client of it, as modules and plugins have one."""
+    """A client of it, connected as in modules and plugins."""
     with connect({**OPTIONS, "hosts": keeper.hosts}) as connected:
         yield connected
 
@@ -54,7 +54,7 @@ def registry(zk: KazooClient, app: str) -> str:
     return app
 
 
-def test_who_was_hung_up_on_reads_one_by_one_and_remembers_it_for_the_process(
+def test_a_client_that_was_hung_up_on_reads_one_by_one_for_the_rest_of_the_process(
     client: KazooClient, keeper: Keeper, zk: KazooClient, app: str
 ) -> None:
     zk.create(f"{app}/a", b"1", makepath=True)
@@ -89,7 +89,7 @@ def test_no_entry_of_a_registry_is_missing(client: KazooClient, registry: str) -
     assert not reading.problems
 
 
-def test_what_the_agents_run_is_read(client: KazooClient, zk: KazooClient, app: str) -> None:
+def test_the_releases_of_the_agents_are_read(client: KazooClient, zk: KazooClient, app: str) -> None:
     paths = AppPaths(app)
     generation = releases.publish(client, paths, RELEASE, releases.read_published(client, paths))
     status = {"name": "server1", "state": "active", "generation": generation, "commitId": RELEASE.commit_id}
@@ -114,7 +114,7 @@ def test_a_release_is_published_and_proved(client: KazooClient, keeper: Keeper, 
     assert "provedAt" in entry.release.extra
 
 
-def test_znodes_are_brought_to_what_is_wanted(client: KazooClient, zk: KazooClient, app: str) -> None:
+def test_znodes_converge(client: KazooClient, zk: KazooClient, app: str) -> None:
     wanted = [DesiredZnode(f"{app}/n{number}", value=Value(b"x"), recursive=True) for number in range(20)]
     done = znodes.converge(client, wanted, check=False, timeout=10.0)
     assert all(one["changed"] for one in done)

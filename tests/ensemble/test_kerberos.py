@@ -1,4 +1,4 @@
-"""Logging in by Kerberos (GSSAPI): a real KDC, a real server, and every part of the collection as a client."""
+"""Login by Kerberos (GSSAPI): a real KDC, a real server, and every part of the collection as a client."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from support.waiting import wait_for
 pytestmark = pytest.mark.skipif(bool(lacking()), reason=f"there is no {', '.join(lacking())}")
 
 SERVER = "zookeeper/localhost"
-# The library has to be there when Python starts, which it was not for these tests.
+# The event source runs in this process, whose Python started without the library.
 CLIENTS = {part: "agent" if part == "agent" else "publisher" for part in PARTS if part != "event source"}
 
 
 @pytest.fixture(scope="module")
 def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
-    """A running KDC that knows the server and its clients."""
+    """A running KDC with the principals of the server and its clients."""
     with Realm(tmp_path_factory.mktemp("kerberos") / "realm") as made:
         for principal in (SERVER, *set(CLIENTS.values())):
             made.add(principal)
@@ -35,13 +35,13 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Realm]:
 
 @pytest.fixture(scope="module")
 def library(realm: Realm) -> Path:
-    """Where Python finds the library."""
+    """The directory in which Python finds the library."""
     return realm.library()
 
 
 @pytest.fixture(scope="module")
 def servers(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server at which the realm's principals can log in."""
+    """A server where the realm's principals can log in."""
     root = tmp_path_factory.mktemp("servers") / "zk"
     krb5_conf = Path(realm.environment["KRB5_CONFIG"])
     with Ensemble.with_kerberos(root, f"{SERVER}@{REALM}", realm.keytab(SERVER), krb5_conf) as running:
@@ -50,7 +50,7 @@ def servers(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def options(servers: Ensemble) -> dict[str, Any]:
-    """The connection options: the server's principal is for the name of its host."""
+    """The connection options, with a host name because the server's principal contains it."""
     return {"hosts": servers.hosts.replace("127.0.0.1", "localhost"), "sasl_mechanism": "GSSAPI"}
 
 
@@ -60,7 +60,7 @@ def _surroundings(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def become(realm: Realm, principal: str, monkeypatch: pytest.MonkeyPatch, **other: str) -> None:
-    """Let the processes that are started from now on be a principal's."""
+    """Make processes started from now on use a principal's keys."""
     for name, value in {**realm.client(principal), **other}.items():
         monkeypatch.setenv(name, value)
 
@@ -106,7 +106,7 @@ WITHOUT_TICKET = {
 
 @pytest.mark.parametrize("part", ["module", "agent"])
 @pytest.mark.parametrize("lack", WITHOUT_TICKET)
-def test_without_a_ticket_it_says_in_one_line_what_kerberos_says(
+def test_without_a_ticket_the_error_quotes_kerberos_in_one_line(
     part: str, lack: str, realm: Realm, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, surroundings, reason = WITHOUT_TICKET[lack]
@@ -123,14 +123,14 @@ def test_without_a_ticket_it_says_in_one_line_what_kerberos_says(
 
 @pytest.fixture
 def way(servers: Ensemble) -> Iterator[Relay]:
-    """A way to the server that can be cut: the server itself would need the KDC to start again."""
+    """A relay to the server that can be cut: the server itself would need the KDC to restart."""
     made = Relay(servers.members[0].client_port)
     yield made
     made.close()
 
 
 def test_an_agent_comes_back_when_the_kdc_does(realm: Realm, servers: Ensemble, way: Relay, tmp_path: Path) -> None:
-    """It has no ticket any more, and no connection, while there is no KDC; its keys get it another one."""
+    """It loses its ticket and its connection while there is no KDC, and then gets another ticket with its keys."""
     hosts = way.hosts.replace("127.0.0.1", "localhost")
     with connected(servers.hosts) as zk:
         zk.ensure_path("/app/kerberos")

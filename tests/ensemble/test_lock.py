@@ -1,4 +1,4 @@
-"""The lock of an application in a real ensemble: who holds it, and whom it keeps from publishing."""
+"""The lock of an application in a real ensemble: its holder, and the publications that it prevents."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ SINCE = "2026-11-29T07:00:00+00:00"
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own, to which a release is published."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 def release(number: int) -> Release:
-    """A release, another one for each number."""
+    """A release, a different one for each number."""
     return Release("https://example.org/x.git", f"{number:040x}", "site", ref="main")
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A git server: the number of the commit that its branch is at."""
+    """A git server, as the number of its branch's commit."""
     at = [1]
     monkeypatch.setattr(zk_release, "resolve", lambda _url, _ref: f"{at[0]:040x}")
     return at
 
 
 def set_lock(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
-    """What the module returns."""
+    """Run the module to lock."""
     options = {name: spec.get("default") for name, spec in zk_lock.argument_spec().items()}
     return zk_lock.converge(client, {**options, "app": paths.root, "by": "ann", "reason": "migration", **given}, check)
 
 
 def unlock(client: KazooClient, paths: AppPaths, **given: Any) -> dict[str, Any]:
-    """What the module returns."""
+    """Run the module to unlock."""
     return set_lock(client, paths, state="absent", **given)
 
 
@@ -80,34 +80,34 @@ def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
 
 
 def deploy(client: KazooClient, paths: AppPaths, check: bool = False, **given: Any) -> dict[str, Any]:
-    """What zk_release returns."""
+    """Run zk_release."""
     return zk_release.converge(client, options_of(paths, **given), check)
 
 
 def steer(client: KazooClient, paths: AppPaths, state: str, check: bool = False, **given: Any) -> dict[str, Any]:
-    """What zk_release returns of a rollout."""
+    """Run zk_release to steer a rollout."""
     return zk_release.steer(client, {**options_of(paths), "ref": None, "state": state, **given}, check)
 
 
 def commits(client: KazooClient, paths: AppPaths) -> list[int]:
-    """What was published, the newest first."""
+    """The published commits, the newest first."""
     return [int(entry.release.commit_id, 16) for entry in read_history(client, paths) if entry.release]
 
 
 def in_seconds(seconds: float) -> str:
-    """The time then."""
+    """The time that many seconds from now."""
     return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def write(client: KazooClient, paths: AppPaths, **keys: Any) -> None:
-    """Have the lock say this, whatever it says."""
+    """Write the lock, regardless of its content."""
     data = LockRecord(**{"reason": "migration", "by": "ann", "since": SINCE, **keys}).to_node()
     client.ensure_path(paths.lock)
     client.set(paths.lock, data)
 
 
 class Doing:
-    """Does something in a thread of its own."""
+    """An action in a thread of its own."""
 
     def __init__(self, act: Callable[[], Any]) -> None:
         self.outcomes: list[Any] = []
@@ -121,7 +121,7 @@ class Doing:
             self.outcomes.append(exc)
 
     def end(self) -> Any:
-        """What it came to."""
+        """Its outcome."""
         self._thread.join(30)
         return self.outcomes[0]
 
@@ -131,7 +131,7 @@ def watching(client: KazooClient, path: str) -> None:
     wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
 
 
-def test_a_lock_is_taken_kept_and_given_back(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_lock_is_taken_kept_and_released(zk: KazooClient, paths: AppPaths) -> None:
     taken = set_lock(zk, paths)
     assert (taken["changed"], "broken" in taken) == (True, False)
     assert json.loads(zk.get(paths.lock)[0]) == {key: taken["lock"][key] for key in ("reason", "by", "since")}
@@ -147,7 +147,7 @@ def test_a_lock_is_taken_kept_and_given_back(zk: KazooClient, paths: AppPaths) -
     assert not unlock(zk, paths)["changed"]
 
 
-def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, paths: AppPaths) -> None:
+def test_check_mode_returns_the_same_and_writes_nothing(zk: KazooClient, paths: AppPaths) -> None:
     told = set_lock(zk, paths, check=True)
     assert (told["changed"], told["lock"]["by"], zk.exists(paths.root)) == (True, "ann", None)
     set_lock(zk, paths)
@@ -159,7 +159,7 @@ def test_in_check_mode_the_same_is_told_and_nothing_written(zk: KazooClient, pat
     assert zk.get(paths.lock) == before
 
 
-def test_somebody_elses_lock_is_broken_by_force_only_and_that_is_said(zk: KazooClient, paths: AppPaths) -> None:
+def test_somebody_elses_lock_is_broken_only_by_force_and_reported(zk: KazooClient, paths: AppPaths) -> None:
     since = set_lock(zk, paths)["lock"]["since"]
     held = f"{paths.lock}: locked by ann since {since} without an end: migration; nothing is changed; "
     for act, advice in ((set_lock, "force takes it over"), (unlock, "force unlocks it all the same")):
@@ -173,7 +173,7 @@ def test_somebody_elses_lock_is_broken_by_force_only_and_that_is_said(zk: KazooC
     assert (broken["broken"]["by"], broken["lock"]) == ("bob", None)
 
 
-def test_a_lock_that_has_expired_is_anybodys_and_said_to_have_expired(zk: KazooClient, paths: AppPaths) -> None:
+def test_an_expired_lock_is_free_for_anybody_and_reported_as_expired(zk: KazooClient, paths: AppPaths) -> None:
     write(zk, paths, until=in_seconds(-5))
     told = zk_release_info.gather(zk, paths.root)["lock"]
     assert told["expired"]
@@ -182,7 +182,7 @@ def test_a_lock_that_has_expired_is_anybodys_and_said_to_have_expired(zk: KazooC
     assert (taken["changed"], taken["lock"]["by"], "broken" in taken) == (True, "bob", False)
 
 
-def test_of_many_who_lock_at_once_one_wins(ensemble: Ensemble, zk: KazooClient, paths: AppPaths) -> None:
+def test_one_of_many_concurrent_lockers_wins(ensemble: Ensemble, zk: KazooClient, paths: AppPaths) -> None:
     names = [f"p{number}" for number in range(6)]
 
     def attempt(name: str) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def test_of_many_who_lock_at_once_one_wins(ensemble: Ensemble, zk: KazooClient, 
 
 @pytest.mark.parametrize("made", [False, True], ids=["no znode", "a free lock"])
 @pytest.mark.usefixtures("server")
-def test_who_is_locked_out_publishes_nothing_and_is_told_why(zk: KazooClient, paths: AppPaths, made: bool) -> None:
+def test_a_locked_out_publisher_publishes_nothing_and_is_told_why(zk: KazooClient, paths: AppPaths, made: bool) -> None:
     if made:
         assert deploy(zk, paths)["changed"]
         assert zk.get(paths.lock)[0] == FREE
@@ -221,7 +221,7 @@ def test_who_is_locked_out_publishes_nothing_and_is_told_why(zk: KazooClient, pa
     assert deploy(zk, paths, relative_path="elsewhere")["changed"]
 
 
-def test_what_is_desired_already_needs_no_lock(zk: KazooClient, paths: AppPaths, server: list[int]) -> None:
+def test_a_release_that_is_already_desired_needs_no_lock(zk: KazooClient, paths: AppPaths, server: list[int]) -> None:
     deploy(zk, paths)
     set_lock(zk, paths)
     assert not deploy(zk, paths)["changed"]
@@ -231,7 +231,7 @@ def test_what_is_desired_already_needs_no_lock(zk: KazooClient, paths: AppPaths,
 
 
 def before_it_publishes(zk: KazooClient, monkeypatch: pytest.MonkeyPatch, locks: Callable[[], object]) -> None:
-    """Have somebody lock after the publisher has looked at the lock, unless somebody holds it."""
+    """Have somebody lock after the publisher has checked the lock, unless it is held."""
 
     def lock_first(path: str) -> Any:
         with contextlib.suppress(Locked):
@@ -244,7 +244,7 @@ def before_it_publishes(zk: KazooClient, monkeypatch: pytest.MonkeyPatch, locks:
 
 @pytest.mark.parametrize("made", [False, True], ids=["no znode", "a free lock"])
 @pytest.mark.usefixtures("server")
-def test_a_lock_that_is_taken_between_look_and_publication_is_not_missed(
+def test_a_lock_taken_between_check_and_publication_is_not_missed(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, made: bool
 ) -> None:
     if made:
@@ -257,7 +257,7 @@ def test_a_lock_that_is_taken_between_look_and_publication_is_not_missed(
 
 
 @pytest.mark.usefixtures("server")
-def test_a_lock_that_is_made_anew_between_the_two_is_not_missed(
+def test_a_lock_released_and_taken_again_between_the_two_is_not_missed(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(zk, paths, until=in_seconds(-5))
@@ -273,7 +273,7 @@ def test_a_lock_that_is_made_anew_between_the_two_is_not_missed(
 
 
 @pytest.mark.usefixtures("server")
-def test_force_publishes_past_a_lock_which_stays_and_says_whose(zk: KazooClient, paths: AppPaths) -> None:
+def test_force_publishes_past_a_lock_keeps_it_and_names_its_holder(zk: KazooClient, paths: AppPaths) -> None:
     set_lock(zk, paths)
     before = zk.get(paths.lock)
     result = deploy(zk, paths, force=True)
@@ -285,7 +285,7 @@ def test_force_publishes_past_a_lock_which_stays_and_says_whose(zk: KazooClient,
 
 @pytest.mark.parametrize("data", [b"freeze", b"\xff", b"{}", b'{"reason": "x", "by": "ann", "since": "s", "until": 1}'])
 @pytest.mark.usefixtures("server")
-def test_a_lock_that_cannot_be_read_locks_out(zk: KazooClient, paths: AppPaths, data: bytes) -> None:
+def test_a_malformed_lock_locks_out(zk: KazooClient, paths: AppPaths, data: bytes) -> None:
     zk.create(paths.lock, data, makepath=True)
     with pytest.raises(
         Locked, match=f"^{paths.lock}: locked, but who holds the lock and why can't be read: "
@@ -301,7 +301,7 @@ def test_a_lock_that_cannot_be_read_locks_out(zk: KazooClient, paths: AppPaths, 
 
 
 @pytest.mark.usefixtures("server")
-def test_a_lock_that_may_not_be_read_locks_out_who_publishes_and_not_who_goes_back(
+def test_a_lock_that_may_not_be_read_prevents_publications_but_no_rollback(
     zk: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     deploy(zk, paths)
@@ -323,7 +323,7 @@ def test_a_lock_that_may_not_be_read_locks_out_who_publishes_and_not_who_goes_ba
     assert commits(zk, paths) == [3, 1, 2, 1]
 
 
-def test_a_rollback_a_pause_and_a_halt_are_never_locked_out_and_promoting_is(
+def test_a_lock_prevents_promotion_but_no_rollback_pause_or_halt(
     zk: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     deploy(zk, paths)
@@ -342,7 +342,7 @@ def test_a_rollback_a_pause_and_a_halt_are_never_locked_out_and_promoting_is(
     assert commits(zk, paths) == [1, 2, 1]
 
 
-def test_a_rollout_that_nobody_has_begun_does_not_begin_with_a_command_that_changes_nothing(
+def test_a_command_that_changes_nothing_does_not_begin_a_rollout(
     zk: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     deploy(zk, paths)
@@ -354,13 +354,13 @@ def test_a_rollout_that_nobody_has_begun_does_not_begin_with_a_command_that_chan
     assert (paused["changed"], zk.get_children(paths.rollouts)) == (True, [str(paused["generation"])])
 
 
-def test_a_reason_longer_than_anybody_reads_is_refused(ensemble: Ensemble, paths: AppPaths) -> None:
+def test_a_reason_that_is_too_long_is_refused(ensemble: Ensemble, paths: AppPaths) -> None:
     given: dict[str, Any] = {"hosts": ensemble.hosts, "app": paths.root, "state": "paused", "reason": "x" * 501}
     said = run_module(ROOT / "plugins/modules/zk_release.py", **given)["msg"]
     assert said == "reason: expected at most 500 characters, got 501"
 
 
-def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
+def test_a_lock_taken_between_check_and_promotion_is_not_missed(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy(zk, paths)
@@ -379,20 +379,20 @@ def test_a_lock_that_is_taken_between_look_and_promotion_is_not_missed(
     assert steer(zk, paths, "paused")["msg"] == "it is paused already"
 
 
-def test_who_waits_for_a_lock_publishes_as_soon_as_it_is_gone(
+def test_a_publisher_waiting_for_a_lock_publishes_as_soon_as_it_is_released(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     set_lock(zk, paths)
     waiting = Doing(lambda: deploy(zk, paths, lock_timeout=30.0))
     watching(zk, paths.lock)
-    # It is still locked after this, by another one.
+    # It is still locked after this, by somebody else.
     set_lock(other, paths, by="bob", force=True)
     server[0] = 5
     wait_for(lambda: zk._data_watchers.get(paths.lock), "it is watched again")
     assert (waiting.outcomes, commits(other, paths)) == ([], [])
     unlock(other, paths, by="bob")
     assert waiting.end()["changed"]
-    # What the branch is at by then.
+    # The commit of the branch by then.
     assert commits(zk, paths) == [5]
 
 
@@ -414,14 +414,14 @@ THREE_STEPS = {"from": f"{1:040x}", "steps": [{"hosts": 1, "pause": True}, {"hos
 
 
 def pause_in_the_first_step(client: KazooClient, paths: AppPaths, server: list[int]) -> None:
-    """Publish what the server has, then what comes next by a plan, which is paused."""
+    """Publish the server's commit, then the next one with a plan, and pause its rollout."""
     deploy(client, paths)
     server[0] = 2
     deploy(client, paths, rollout=THREE_STEPS)
     steer(client, paths, "paused")
 
 
-def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that_it_was_about(
+def test_a_promotion_that_waited_for_a_lock_opens_no_later_step(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     pause_in_the_first_step(zk, paths, server)
@@ -435,7 +435,7 @@ def test_a_promotion_that_has_waited_for_a_lock_opens_no_step_after_the_one_that
     assert steer(other, paths, "paused")["rollout"]["step"] == 1
 
 
-def test_a_promotion_that_has_waited_for_a_lock_is_not_for_a_release_that_was_published_meanwhile(
+def test_a_promotion_that_waited_for_a_lock_does_not_apply_to_a_newer_release(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
     pause_in_the_first_step(zk, paths, server)
@@ -450,7 +450,7 @@ def test_a_promotion_that_has_waited_for_a_lock_is_not_for_a_release_that_was_pu
     assert steer(other, paths, "paused")["msg"] == "it is paused already"
 
 
-def test_two_who_promote_at_once_open_one_step(
+def test_two_concurrent_promotions_open_one_step(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_in_the_first_step(zk, paths, server)
@@ -467,10 +467,10 @@ def test_two_who_promote_at_once_open_one_step(
     assert steer(zk, paths, "paused")["rollout"]["step"] == 1
 
 
-def test_who_promotes_a_step_that_somebody_else_has_just_opened_opens_no_other(
+def test_promoting_a_step_that_somebody_else_has_just_opened_opens_no_other(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int]
 ) -> None:
-    """Both have seen the same pause; the first to promote has ended before the second begins."""
+    """Both have seen the same pause, but the first promotion has ended before the second begins."""
     pause_in_the_first_step(zk, paths, server)
     steer(zk, paths, "promoted", publisher="ann")
     assert steer(zk, paths, "promoted", publisher="ann")["rollout"]["step"] == 2
@@ -482,7 +482,7 @@ def test_who_promotes_a_step_that_somebody_else_has_just_opened_opens_no_other(
     assert steer(other, paths, "promoted", publisher="bob", force=True)["rollout"]["step"] == 3
 
 
-def test_who_promotes_while_somebody_else_halts_is_refused(
+def test_a_promotion_during_a_halt_is_refused(
     zk: KazooClient, other: KazooClient, paths: AppPaths, server: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pause_in_the_first_step(zk, paths, server)
@@ -499,14 +499,14 @@ def test_who_promotes_while_somebody_else_halts_is_refused(
 
 
 @pytest.mark.usefixtures("server")
-def test_who_waits_for_a_lock_publishes_when_it_expires(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_publisher_waiting_for_a_lock_publishes_when_it_expires(zk: KazooClient, paths: AppPaths) -> None:
     write(zk, paths, until=in_seconds(2))
     result = deploy(zk, paths, lock_timeout=30.0)
     assert (result["changed"], "overridden_lock" in result, commits(zk, paths)) == (True, False, [1])
 
 
 @pytest.mark.usefixtures("server")
-def test_who_waits_for_a_lock_in_vain_is_told_so(zk: KazooClient, paths: AppPaths) -> None:
+def test_waiting_for_a_lock_in_vain_is_reported(zk: KazooClient, paths: AppPaths) -> None:
     set_lock(zk, paths)
     began = time.monotonic()
     with pytest.raises(Locked, match=r"without an end: migration; still so after 0\.5 s; nothing is published; "):
@@ -534,9 +534,7 @@ def test_a_lost_connection_does_not_end_the_wait_for_a_lock(
 
 
 @pytest.mark.usefixtures("server")
-def test_an_ensemble_may_be_away_while_a_lock_is_waited_for_and_later_only_as_long_as_ever(
-    tmp_path: Path, paths: AppPaths
-) -> None:
+def test_a_wait_for_a_lock_outlasts_an_outage_but_later_requests_do_not(tmp_path: Path, paths: AppPaths) -> None:
     defaults = {name: spec.get("default") for name, spec in ARGSPEC.items()}
     with Ensemble(tmp_path / "zk", size=1) as servers:
         member = servers.members[0]
@@ -570,7 +568,7 @@ def test_nothing_is_ever_published_between_a_lock_and_its_end(
             for number in itertools.count(first):
                 if stop.is_set():
                     return
-                with contextlib.suppress(ZooKeeperError):  # locked, or overtaken each time
+                with contextlib.suppress(ZooKeeperError):  # locked, or overtaken in every attempt
                     generations.append(begin_anew(functools.partial(publish_one, client, release(number))))
 
     publishers = [Doing(functools.partial(publish_all_the_time, which * 10**6)) for which in range(1, 4)]
@@ -591,13 +589,13 @@ def test_nothing_is_ever_published_between_a_lock_and_its_end(
     assert [one for one in generations for begin, end in locked if begin < one < end] == []
 
 
-def test_who_does_not_guard_against_the_lock_is_not_kept_from_publishing(zk: KazooClient, paths: AppPaths) -> None:
-    """As a rollback: the znode is neither read nor made."""
+def test_a_publication_without_a_guard_ignores_the_lock(zk: KazooClient, paths: AppPaths) -> None:
+    """As in a rollback, the znode is neither read nor created."""
     begin_anew(lambda: publish(zk, paths, release(1), read_published(zk, paths)))
     assert zk.exists(paths.lock) is None
 
 
-def test_a_reason_is_demanded_and_what_is_no_time_refused_before_anything_is_written(
+def test_a_missing_reason_and_an_invalid_time_are_refused_before_anything_is_written(
     zk: KazooClient, paths: AppPaths
 ) -> None:
     for option, value, why in (
@@ -614,7 +612,7 @@ def test_a_reason_is_demanded_and_what_is_no_time_refused_before_anything_is_wri
     assert zk.exists(paths.root) is None
 
 
-def test_the_modules_say_in_one_line_what_they_refuse_and_what_they_broke(ensemble: Ensemble, paths: AppPaths) -> None:
+def test_the_modules_report_refusals_and_broken_locks_in_one_line(ensemble: Ensemble, paths: AppPaths) -> None:
     file = ROOT / "plugins/modules/zk_lock.py"
     common: dict[str, Any] = {"hosts": [ensemble.hosts], "app": paths.root}
     assert "reason" in run_module(file, **common)["msg"]

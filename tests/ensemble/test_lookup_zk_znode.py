@@ -25,7 +25,7 @@ Lookup = Callable[..., list[Any]]
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Lookups]:
-    """One process for all."""
+    """One process for all tests."""
     with lookups({}) as running:
         yield running
 
@@ -39,7 +39,7 @@ def lookup(process: Lookups, ensemble: Ensemble) -> Lookup:
 def run(
     process: Lookups, ensemble: Ensemble, *terms: Any, variables: dict[str, str] | None = None, **given: Any
 ) -> Any:
-    """What the lookup returns for `terms`."""
+    """Run the lookup for `terms`."""
     return process.run("zoo.deploy.zk_znode", list(terms), {"zk_hosts": ensemble.hosts, **(variables or {})}, **given)
 
 
@@ -90,7 +90,7 @@ def test_without_a_default_a_missing_znode_is_an_error(lookup: Lookup, app: str)
         (b"[" * 100_000, {"json": True}, "not JSON: nested too deeply"),
     ],
 )
-def test_data_that_is_not_what_was_asked_for_is_one_clear_line(
+def test_data_of_the_wrong_kind_is_reported_in_one_clear_line(
     lookup: Lookup, zk: KazooClient, app: str, data: bytes, given: dict[str, Any], said: str
 ) -> None:
     zk.create(app, data, makepath=True)
@@ -101,21 +101,21 @@ def test_data_that_is_not_what_was_asked_for_is_one_clear_line(
 
 
 @pytest.mark.parametrize("term", ["app/x", "/app/", "/a/../b", "", 7, None, {"a": 1}])
-def test_a_term_that_is_no_path_is_one_clear_line(lookup: Lookup, term: Any) -> None:
+def test_a_term_that_is_not_a_path_is_reported_in_one_clear_line(lookup: Lookup, term: Any) -> None:
     with pytest.raises(LookupFailed, match=r"expected |can't name a znode"):
         lookup(term)
 
 
-def test_where_the_chroot_is_not_there_a_missing_znode_is_blamed_on_that(
-    lookup: Lookup, ensemble: Ensemble, app: str
-) -> None:
+def test_a_missing_znode_is_blamed_on_a_missing_chroot(lookup: Lookup, ensemble: Ensemble, app: str) -> None:
     with pytest.raises(
         LookupFailed, match=f"^/config: no such znode.*; {app}/none, the chroot in hosts, does not exist"
     ):
         lookup("/config", hosts=f"{ensemble.hosts}{app}/none")
 
 
-def test_what_may_not_be_read_is_an_error_also_with_a_default(lookup: Lookup, zk: KazooClient, app: str) -> None:
+def test_a_znode_that_may_not_be_read_is_an_error_even_with_a_default(
+    lookup: Lookup, zk: KazooClient, app: str
+) -> None:
     zk.create(app, b"x", acl=[make_digest_acl("user", "secret", all=True)], makepath=True)
     with pytest.raises(LookupFailed, match=rf"^{app}: permission denied \(NoAuth\)"):
         lookup(app, default="none")
@@ -137,14 +137,14 @@ def test_the_ensemble_is_found_in_the_environment_where_no_variable_names_it(
         assert process.run("zoo.deploy.zk_znode", [app], {}) == ["x"]
 
 
-def test_an_ensemble_that_nothing_names_is_asked_for(process: Lookups, app: str) -> None:
+def test_hosts_are_asked_for_where_nothing_gives_them(process: Lookups, app: str) -> None:
     with pytest.raises(LookupFailed, match="hosts"):
         process.run("zoo.deploy.zk_znode", [app], {})
 
 
 @pytest.fixture
 def shop(zk: KazooClient, app: str) -> str:
-    """A small configuration: JSON values, some of them two levels down, below a znode that is empty."""
+    """A small configuration: JSON values, some of them two levels down, below an empty znode."""
     for name, data in {"colour": b'"green"', "limits": b"", "limits/orders": b"100", "limits/items": b"20"}.items():
         zk.create(f"{app}/{name}", data, makepath=True)
     return app
@@ -164,14 +164,12 @@ def test_a_subtree_is_a_dictionary_of_values_by_the_path_below_the_znode(
     assert lookup("/", recursive=True, variables={"zk_hosts": f"{ensemble.hosts}{shop}"}) == [below]
 
 
-def test_what_is_below_is_decoded_too_and_an_empty_znode_is_none(lookup: Lookup, shop: str) -> None:
+def test_values_below_are_decoded_too_and_an_empty_one_is_none(lookup: Lookup, shop: str) -> None:
     assert lookup(shop, children=True, json=True) == [{"colour": "green", "limits": None}]
     assert lookup(shop, recursive=True, json=True)[0]["limits/orders"] == 100
 
 
-def test_a_znode_without_children_is_an_empty_dictionary_and_one_that_is_not_there_is_not(
-    lookup: Lookup, shop: str
-) -> None:
+def test_a_znode_without_children_is_an_empty_dictionary_and_a_missing_one_is_not(lookup: Lookup, shop: str) -> None:
     leaf, missing = f"{shop}/colour", f"{shop}/none"
     for given in ({"children": True}, {"recursive": True}):
         assert lookup(leaf, **given) == [{}]
@@ -206,7 +204,7 @@ def test_children_and_recursive_are_one_or_the_other(lookup: Lookup, shop: str) 
 
 
 def transactions(zk: KazooClient, app: str) -> int:
-    """A number that grows by one with each transaction: a session that begins or ends is one."""
+    """A number that grows by one with each transaction; beginning and ending a session are transactions."""
     zk.ensure_path(app)
     return int(zk.set(app, b"").mzxid)
 
@@ -236,13 +234,13 @@ def test_a_session_that_is_lost_is_replaced(tmp_path: Path) -> None:
         with connected(servers.hosts) as zk:
             zk.create("/a", b"1")
         assert find() == ["1"]
-        # Its server ends and comes back: the connection is another one, or the session.
+        # Its server ends and restarts: the connection or the session is a new one.
         member.kill()
         with pytest.raises(LookupFailed, match=r"^can't reach ZooKeeper|ConnectionLoss"):
             find()
         wait_for(member.serves, "the server serves again")
         assert find() == ["1"]
-        # The process sleeps for longer than its session lasts, and does not know when it wakes.
+        # The process sleeps for longer than its session lasts, and does not know it when it wakes.
         process.signal(signal.SIGSTOP)
         wait_for(lambda: sessions(servers) == 0, "the session expires")
         process.signal(signal.SIGCONT)
@@ -250,13 +248,13 @@ def test_a_session_that_is_lost_is_replaced(tmp_path: Path) -> None:
 
 
 def sessions(servers: Ensemble) -> int:
-    """How many sessions the server of an ensemble of one knows."""
+    """The number of sessions at the server of an ensemble of one."""
     (line,) = (line for line in servers.members[0].ask("mntr").splitlines() if "global_sessions" in line)
     return int(line.split()[1])
 
 
 def test_a_play_has_a_session_for_each_task_and_leaves_none(tmp_path: Path) -> None:
-    """What is templated in Ansible's own process, such as a task's name, is before its workers are forked."""
+    """Templates in Ansible's own process, such as a task's name, are evaluated before its workers are forked."""
     task = {
         "name": "{{ lookup('zoo.deploy.zk_znode', '/a') }}",
         "ansible.builtin.debug": {"msg": "got {{ lookup('zoo.deploy.zk_znode', '/a') }} {{ item }}"},
@@ -269,6 +267,6 @@ def test_a_play_has_a_session_for_each_task_and_leaves_none(tmp_path: Path) -> N
         output = run_playbook(playbook, env={"ZK_HOSTS": servers.hosts}).stdout
         assert output.count("got sesame") == 10
         assert "TASK [sesame]" in output
-        # What is left is this test's own. Ansible may terminate its last worker as that ends: then its session expires.
+        # The one left is this test's. Ansible may terminate its last worker while that ends: its session then expires.
         wait_for(lambda: sessions(servers) == 1, "no session is left")
         assert zk.create("/b", include_data=True)[1].czxid - before < 15

@@ -1,4 +1,4 @@
-"""`community.general.znode` beside this collection's modules, at one server: docs/guides/migration.md is true."""
+"""`community.general.znode` and this collection's modules at one server, as docs/guides/migration.md compares them."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def info(ensemble: Ensemble) -> Module:
 
 @pytest.fixture
 def root(zk: KazooClient, app: str) -> str:
-    """A znode that is there, for the znodes of one test."""
+    """An existing znode, the parent of one test's znodes."""
     zk.ensure_path(app)
     return app
 
 
 def rows(heading: str, table: int = 0) -> list[list[str]]:
-    """The cells of a table below a heading of the page."""
+    """The cells of a table under a heading of the page."""
     text = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
     found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)[table]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines()[2:]]
 
 
 def names(cell: str) -> list[str]:
-    """The options or values that a cell names, without what they are set to."""
+    """The options or return values that a cell names, without their values."""
     return [name.partition(":")[0] for name in re.findall(r"`([^`]+)`", cell)]
 
 
 def their_options() -> set[str]:
-    """The options of `community.general.znode`, by its documentation."""
+    """The options of `community.general.znode`, from its documentation."""
     tree = ast.parse(ZNODE.read_text(encoding="utf-8"))
     texts = {
         node.targets[0].id: ast.literal_eval(node.value)
@@ -79,11 +79,11 @@ def their_options() -> set[str]:
 
 
 @needs_theirs
-def test_every_option_of_theirs_has_a_row_and_no_other() -> None:
+def test_the_page_has_a_row_for_every_option_of_theirs_and_no_other() -> None:
     assert {name for row in rows("Options") for name in names(row[0])} == their_options()
 
 
-def test_every_option_of_ours_that_the_page_names_is_one() -> None:
+def test_every_option_of_ours_on_the_page_exists() -> None:
     known = {*SPECS, *(name for spec in SPECS.values() for name in spec), "name", "children"}
     for row in rows("Options"):
         assert set(names(row[1])) <= known
@@ -98,14 +98,14 @@ def test_every_return_value_of_ours_that_the_page_names_is_documented() -> None:
 
 
 @needs_theirs
-def test_the_value_that_is_there_is_a_change_to_them_each_time(theirs: Module, ours: Module, root: str) -> None:
+def test_an_equal_value_is_a_change_there_each_time(theirs: Module, ours: Module, root: str) -> None:
     ours(name=root, value="x")
     assert ours(name=root, value="x")["changed"] is False
     assert theirs(name=root, value="x", state="present")["changed"] is True
 
 
 @needs_theirs
-def test_a_value_left_out_is_the_text_none_to_them(theirs: Module, ours: Module, zk: KazooClient, root: str) -> None:
+def test_an_omitted_value_is_the_string_none_there(theirs: Module, ours: Module, zk: KazooClient, root: str) -> None:
     theirs(name=f"{root}/theirs", state="present")
     ours(name=f"{root}/ours")
     assert zk.get(f"{root}/theirs")[0] == b"None"
@@ -118,7 +118,7 @@ def test_a_value_left_out_is_the_text_none_to_them(theirs: Module, ours: Module,
 
 
 @needs_theirs
-def test_a_dictionary_is_pythons_text_to_them_and_json_here(
+def test_a_dictionary_is_written_as_python_there_and_json_here(
     theirs: Module, ours: Module, zk: KazooClient, root: str
 ) -> None:
     theirs(name=root, value={"b": 1}, state="present")
@@ -129,7 +129,7 @@ def test_a_dictionary_is_pythons_text_to_them_and_json_here(
 
 
 @needs_theirs
-def test_a_boolean_is_pythons_text_to_them_and_json_here(
+def test_a_boolean_is_written_as_python_there_and_json_here(
     theirs: Module, ours: Module, zk: KazooClient, root: str
 ) -> None:
     theirs(name=root, value=True, state="present")
@@ -170,7 +170,7 @@ def test_parents_are_created_by_both_and_here_also_refused(theirs: Module, ours:
 
 
 @needs_theirs
-def test_a_znode_with_children_is_a_traceback_to_them_and_a_sentence_here(
+def test_deleting_a_znode_with_children_is_a_traceback_there_and_a_sentence_here(
     theirs: Module, ours: Module, zk: KazooClient, root: str
 ) -> None:
     zk.create(f"{root}/child")
@@ -195,9 +195,7 @@ def test_a_missing_znode_fails_there_and_does_not_exist_here(theirs: Module, inf
 
 
 @needs_theirs
-def test_what_is_no_text_is_broken_there_and_base64_here(
-    theirs: Module, info: Module, zk: KazooClient, root: str
-) -> None:
+def test_binary_data_is_broken_there_and_base64_here(theirs: Module, info: Module, zk: KazooClient, root: str) -> None:
     zk.set(root, b"\xff\xfe")
     with pytest.raises(UnicodeEncodeError):
         theirs(name=root, op="get")["value"].encode()
@@ -215,14 +213,14 @@ def test_a_wait_that_ends_in_vain_fails_in_both(theirs: Module, info: Module, ro
 
 
 @needs_theirs
-def test_in_check_mode_theirs_is_skipped(theirs: Module, ours: Module, zk: KazooClient, root: str) -> None:
+def test_theirs_is_skipped_in_check_mode(theirs: Module, ours: Module, zk: KazooClient, root: str) -> None:
     assert theirs(name=f"{root}/a", value="x", state="present", check=True)["skipped"]
     assert ours(name=f"{root}/a", value="x", check=True)["changed"]
     assert zk.get_children(root) == []
 
 
 @needs_theirs
-def test_a_path_that_is_not_quite_one_is_taken_for_one_there(theirs: Module, info: Module, root: str) -> None:
+def test_a_malformed_path_is_accepted_there_and_refused_here(theirs: Module, info: Module, root: str) -> None:
     for path in (root.lstrip("/"), f"{root}/"):
         assert theirs(name=path, op="list")["count"] == 0
         assert info(name=path)["failed"]
@@ -283,7 +281,7 @@ def test_a_sasl_login_of_theirs_is_refused_by_a_server_that_knows_the_user(tmp_p
 
 @pytest.fixture(scope="module")
 def tls_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A server that asks its clients for no certificate, by its name, and the file of the authority of its own."""
+    """The address, by name, of a server that requires no client certificates, and the file of its authority."""
     root = tmp_path_factory.mktemp("tls")
     certificates = Certificates.create(root / "certificates")
     with Ensemble.with_tls(root / "zk", certificates, "ssl.clientAuth=none") as servers:
@@ -303,7 +301,7 @@ def test_both_verify_certificates_there_by_the_systems_authorities_alone_and_her
     assert info(hosts=by_name, tls_ca=ca, **here)["exists"]
     assert info(hosts=by_address, tls_ca=ca, **here)["failed"]
     assert info(hosts=by_address, tls_ca=ca, tls_check_hostname=False, **here)["exists"]
-    monkeypatch.setenv("SSL_CERT_FILE", ca)  # what the system trusts
+    monkeypatch.setenv("SSL_CERT_FILE", ca)  # the system's authorities
     for hosts in (by_name, by_address):
         assert "failed" not in theirs(hosts=hosts, name="/", op="get", use_tls=True)
     assert info(hosts=by_name, **here)["exists"]

@@ -1,4 +1,4 @@
-"""What somebody on the network between a client and its ensemble can do: nothing, where the connection is by TLS."""
+"""What an attacker on the network between a client and its ensemble can do: nothing, if the connection uses TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.wiretap import Wiretap
 
 WORD = "word-of-the-publisher"
 TLS_HANDSHAKE = 0x16
-"""The first byte of what a client sends that speaks TLS."""
+"""The first byte that a TLS client sends."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def options(certificates: Certificates) -> dict[str, Any]:
 
 @pytest.fixture
 def tap() -> Iterator[Callable[..., Wiretap]]:
-    """Makes somebody on the network."""
+    """Creates an attacker on the network."""
     with contextlib.ExitStack() as made:
 
         def make(**about: Any) -> Wiretap:
@@ -47,13 +47,13 @@ def port_of(hosts: str) -> int:
 
 
 def refusal(given: dict[str, Any]) -> str:
-    """Why the client does not connect."""
+    """The error with which the client fails to connect."""
     with pytest.raises(ConnectError) as raised, connect(given):
         pass
     return str(raised.value)
 
 
-def test_whose_certificate_is_of_the_same_authority_but_for_another_host_is_told_nothing(
+def test_a_server_with_a_certificate_for_another_host_receives_nothing(
     options: dict[str, Any], certificates: Certificates, tap: Callable[..., Wiretap]
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -61,7 +61,7 @@ def test_whose_certificate_is_of_the_same_authority_but_for_another_host_is_told
     man = tap(context=context)
     assert "not valid for 'localhost'" in refusal({**options, "hosts": [man.hosts]})
     assert set(man.recorded) == {b""}
-    # So it is for who has no other means: who does not look at the name tells him all.
+    # Only the check of the name prevents it: without that, the client sends him everything.
     with pytest.raises(ConnectError), connect({**options, "hosts": [man.hosts], "tls_check_hostname": False}):
         pass
     assert any(man.recorded)
@@ -70,7 +70,7 @@ def test_whose_certificate_is_of_the_same_authority_but_for_another_host_is_told
 def test_a_client_that_speaks_tls_never_goes_on_without(
     options: dict[str, Any], tls_ensemble: Ensemble, tap: Callable[..., Wiretap]
 ) -> None:
-    # Who is between has the plain port answer.
+    # The attacker forwards the connection to the plain port.
     man = tap(port=port_of(tls_ensemble.hosts))
     assert "can't reach ZooKeeper" in refusal({**options, "hosts": [man.hosts]})
     sent = [recorded for recorded in man.recorded if recorded]
@@ -79,7 +79,7 @@ def test_a_client_that_speaks_tls_never_goes_on_without(
     assert not any(WORD.encode() in recorded for recorded in sent)
 
 
-def test_a_client_that_does_not_speak_tls_gets_no_answer_from_a_port_that_does_and_tells_no_password(
+def test_a_client_without_tls_gets_no_answer_from_a_tls_port_and_sends_no_password(
     options: dict[str, Any], tls_ensemble: Ensemble, tap: Callable[..., Wiretap]
 ) -> None:
     man = tap(port=port_of(tls_ensemble.secure_hosts))
@@ -89,7 +89,7 @@ def test_a_client_that_does_not_speak_tls_gets_no_answer_from_a_port_that_does_a
     assert not any(WORD.encode() in recorded for recorded in man.recorded)
 
 
-def test_a_session_that_was_recorded_does_nothing_when_it_is_sent_again(
+def test_a_replayed_session_has_no_effect(
     options: dict[str, Any], tls_ensemble: Ensemble, tap: Callable[..., Wiretap]
 ) -> None:
     man = tap(port=port_of(tls_ensemble.secure_hosts))
@@ -103,7 +103,7 @@ def test_a_session_that_was_recorded_does_nothing_when_it_is_sent_again(
     assert WORD.encode() not in recorded
     with socket.create_connection(("localhost", port_of(tls_ensemble.secure_hosts)), timeout=20) as replay:
         replay.sendall(recorded)
-        # The server takes the first of it for a new client, can't read the rest, and hangs up.
+        # The server takes the first bytes for a new client, cannot decrypt the rest, and hangs up.
         with contextlib.suppress(ConnectionError):
             while replay.recv(65536):
                 pass

@@ -1,4 +1,4 @@
-"""Every part of the collection reaches an ensemble by the same options; plugins take them from the environment too."""
+"""Every part of the collection has the same connection options; modules and plugins also read the environment."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ REFUSALS = {"digest": "permission denied (NoAuth)", "sasl": "refused the credent
 
 @pytest.fixture
 def combined(certificates: Certificates, tmp_path: Path) -> dict[str, Any]:
-    """The TLS options of a client whose certificate and locked key are in one file."""
+    """The TLS options of a client whose certificate and encrypted key are in one file."""
     both = tmp_path / "both.pem"
     both.write_text(certificates.client.read_text() + certificates.locked_key.read_text())
     return {"tls": True, "tls_ca": str(certificates.ca), "tls_cert": str(both), "tls_key_password": PASSWORD}
 
 
 def error_of(part: str, options: Mapping[str, Any], directory: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a part says that has these options: in its configuration, or in the environment."""
+    """The error of a part with these options, in its configuration or in the environment."""
     if part in CONFIGURED:
         return PARTS[part](options, directory)
     for name, value in options.items():
@@ -59,7 +59,7 @@ def test_it_checks_the_host_name_unless_told_otherwise(
 
 @pytest.fixture(scope="module")
 def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server at which `reader` can log in by SASL."""
+    """A server where `reader` can log in by SASL."""
     with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"reader": "sesame"}) as servers:
         yield servers
 
@@ -88,9 +88,7 @@ def test_a_login_from_the_environment_is_used(scheme: str, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("name", ["tls", "tls_verify", "connect_timeout", "sasl_mechanism"])
-def test_a_variable_with_a_value_that_an_option_can_not_have_is_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_variable_with_an_invalid_value_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(environment_variable(name), "perhaps")
     told = run_module(ROOT / "plugins" / "modules" / "zk_znode_info.py", hosts="localhost:1", path="/")["msg"]
     assert name in told
@@ -99,7 +97,7 @@ def test_a_variable_with_a_value_that_an_option_can_not_have_is_refused(
 
 @pytest.mark.parametrize("name", ["tls", "tls_verify", "tls_check_hostname"])
 @pytest.mark.parametrize("part", ["lookup", "inventory"])
-def test_a_plugin_takes_no_word_but_a_boolean_for_one(
+def test_a_plugin_accepts_only_a_boolean_for_a_boolean_option(
     part: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusal = f"{name}: expected true or false, got 'perhaps'"
@@ -118,7 +116,7 @@ def test_an_inventory_takes_a_boolean_from_a_template(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("part", [part for part in PARTS if part not in CONFIGURED | {"zk_ensemble_info"}])
-def test_an_empty_variable_is_no_value(
+def test_an_empty_variable_counts_as_unset(
     part: str, tls_ensemble: Ensemble, combined: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = dict.fromkeys(CONNECTION_OPTIONS.keys() - {"hosts", *combined}, "")

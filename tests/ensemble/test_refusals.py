@@ -1,4 +1,4 @@
-"""A refusal right after a reconnection is asked again, until the connection has settled; a true one is final."""
+"""A request refused right after a reconnection is retried until the connection has settled; then a refusal is final."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RELEASE = Release(url="file:///site.git", commit_id="0" * 40, relative_path="sit
 
 @pytest.fixture
 def server(ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Refusing]:
-    """A server that can refuse after it has cut a connection."""
+    """A server that can refuse requests after it has cut a connection."""
     made = Refusing(ensemble.members[0].client_port, zk, f"{app}-closed")
     yield made
     made.close()
@@ -40,19 +40,19 @@ def server(ensemble: Ensemble, zk: KazooClient, app: str) -> Iterator[Refusing]:
 
 @pytest.fixture
 def ann(server: Refusing) -> Iterator[KazooClient]:
-    """A client with a login, as modules have one."""
+    """A client with a login, connected as in modules."""
     with connect({**OPTIONS, **ANN, "hosts": server.hosts}) as client:
         yield client
 
 
 def make(client: KazooClient, path: str, data: bytes, acl: list[Any]) -> None:
-    """A znode with an ACL; what is above it has none."""
+    """Create a znode with an ACL; its parents are open."""
     client.create(path, data, makepath=True)
     client.set_acls(path, acl)
 
 
 def in_background(wait_for_it: Any) -> tuple[threading.Thread, list[Any]]:
-    """Begin to wait; what comes of it is in the list then."""
+    """Begin to wait in a thread; the list then receives the outcome."""
     found: list[Any] = []
 
     def run() -> None:
@@ -66,7 +66,7 @@ def in_background(wait_for_it: Any) -> tuple[threading.Thread, list[Any]]:
     return thread, found
 
 
-def test_a_wait_for_a_fleet_outlasts_it(ann: KazooClient, server: Refusing, app: str) -> None:
+def test_a_wait_for_a_fleet_outlasts_refusals(ann: KazooClient, server: Refusing, app: str) -> None:
     paths = AppPaths(app)
     ann.create(app, makepath=True)
     generation = releases.publish(ann, paths, RELEASE, releases.read_published(ann, paths))
@@ -81,7 +81,7 @@ def test_a_wait_for_a_fleet_outlasts_it(ann: KazooClient, server: Refusing, app:
     assert found[0].problem is None
 
 
-def test_a_wait_for_a_znode_outlasts_it(ann: KazooClient, server: Refusing, app: str) -> None:
+def test_a_wait_for_a_znode_outlasts_refusals(ann: KazooClient, server: Refusing, app: str) -> None:
     make(ann, app, b"red", OWN)
     condition = Condition(value=Value(b"green"))
     thread, found = in_background(lambda: wait(ann, [app], condition, 60.0))
@@ -92,7 +92,7 @@ def test_a_wait_for_a_znode_outlasts_it(ann: KazooClient, server: Refusing, app:
     assert found[0][0].data == b"green"
 
 
-def test_what_need_not_be_readable_is_read_all_the_same(ann: KazooClient, server: Refusing, app: str) -> None:
+def test_an_optional_read_is_retried_too(ann: KazooClient, server: Refusing, app: str) -> None:
     make(ann, app, b"1", OWN)
     server.cut(1)
     wait_for(lambda: not ann.connected, "it has lost its connection")
@@ -101,10 +101,10 @@ def test_what_need_not_be_readable_is_read_all_the_same(ann: KazooClient, server
     assert server.refused == 1
 
 
-def test_a_transaction_and_a_bulk_read_that_are_refused_then_are_done_later(
+def test_a_refused_transaction_and_bulk_read_succeed_later(
     ann: KazooClient, server: Refusing, zk: KazooClient, app: str
 ) -> None:
-    # The server does not know who she is until another client gives her the rights: as after a login that lasts.
+    # She is refused until another client gives her the rights, as during a login that takes long.
     make(zk, app, b"1", [make_digest_acl("bob", "other", all=True)])
     zk.add_auth("digest", "bob:other")
     server.cut(0)
@@ -124,7 +124,7 @@ def test_a_true_refusal_is_final_once_the_connection_has_settled(
     ann: KazooClient, server: Refusing, zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(zk, app, b"", [make_digest_acl("bob", "other", all=True)])
-    monkeypatch.setattr(zookeeper, "ASK_AGAIN", None)  # a connection that was never lost asks nothing again
+    monkeypatch.setattr(zookeeper, "ASK_AGAIN", None)  # a connection that was never lost retries nothing
     with pytest.raises(ZooKeeperError, match=r"NoAuth"):
         wait(ann, [app], Condition(), 60.0)
     monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""What zk_release says of a publication whatever goes wrong after it, and that zk_release_info only reads."""
+"""zk_release reports a publication whatever goes wrong after it, and zk_release_info only reads."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from support.waiting import wait_for
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 @pytest.fixture(autouse=True)
 def without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every ref is the commit that it names."""
+    """Make every ref resolve to itself."""
     monkeypatch.setattr(zk_release, "resolve", lambda _url, ref: ref)
 
 
@@ -48,7 +48,7 @@ def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
 
 
 def prove_when_published(client: KazooClient, paths: AppPaths, name: str = "web1") -> threading.Thread:
-    """An agent that proves what is published, as soon as anything is."""
+    """An agent that proves a release as soon as one is published."""
     report(client, paths, name, "idle", 0)
 
     def run() -> None:
@@ -61,7 +61,7 @@ def prove_when_published(client: KazooClient, paths: AppPaths, name: str = "web1
 
 
 def stats(client: KazooClient, path: str) -> Iterator[tuple[str, Any]]:
-    """The stat of each znode from a path on, whatever changes of it."""
+    """The stat of a znode and of each one below it, which shows any change."""
     yield path, client.exists(path)
     for name in sorted(client.get_children(path)):
         yield from stats(client, f"{path}/{name}")
@@ -77,7 +77,7 @@ def test_zk_release_info_writes_nothing(ensemble: Ensemble, zk: KazooClient, pat
     assert dict(stats(zk, paths.root)) == before
 
 
-def test_the_time_that_git_takes_is_none_of_the_wait(
+def test_the_time_that_git_takes_does_not_count_towards_the_wait(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = 0.0
@@ -98,7 +98,7 @@ def test_the_time_that_git_takes_is_none_of_the_wait(
     assert result["elapsed"] < 100_000
 
 
-def test_an_error_while_the_proof_is_noted_loses_nothing_of_the_result(
+def test_an_error_while_the_proof_is_recorded_loses_nothing_of_the_result(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_words: Any) -> None:
@@ -112,7 +112,7 @@ def test_an_error_while_the_proof_is_noted_loses_nothing_of_the_result(
     assert result["converged"]
 
 
-def test_an_outage_longer_than_a_connection_may_take_is_outlasted(tmp_path: Path, paths: AppPaths) -> None:
+def test_a_wait_outlasts_an_outage_longer_than_the_connect_timeout(tmp_path: Path, paths: AppPaths) -> None:
     options = options_of(paths, wait_timeout=120.0, connect_timeout=1.0)
     with Ensemble(tmp_path / "zk", size=1) as servers:
         options["hosts"] = servers.hosts
@@ -143,19 +143,19 @@ def test_an_outage_longer_than_a_connection_may_take_is_outlasted(tmp_path: Path
 
 
 def wait_in_zk_release(client: KazooClient, options: dict[str, Any], made: dict[str, Any]) -> None:
-    """Wait for what was published, as the module does."""
+    """Wait for the published release, as the module does."""
     with pytest.raises(ZooKeeperError, match=UNANSWERED):
         zk_release.wait(client, options, made, [], time.monotonic())
 
 
 def wait_in_zk_fleet_info(client: KazooClient, options: dict[str, Any], _made: dict[str, Any]) -> None:
-    """Wait for what was published, as the module does."""
+    """Wait for the published release, as the module does."""
     with pytest.raises(ZooKeeperError, match=UNANSWERED):
         zk_fleet_info.gather(client, options)
 
 
 def wait_in_git_hook(client: KazooClient, options: dict[str, Any], made: dict[str, Any]) -> None:
-    """Wait for what was published, as the hook does."""
+    """Wait for the published release, as the hook does."""
     hook, config = importlib.import_module("zoo_git_hook.hook"), importlib.import_module("zoo_git_hook.config")
     target = config.Target("main", AppPaths(options["app"]), "site")
     release = Release("https://example.org/x.git", made["commit_id"], "site")
@@ -163,7 +163,7 @@ def wait_in_git_hook(client: KazooClient, options: dict[str, Any], made: dict[st
 
 
 @pytest.mark.parametrize("wait", [wait_in_zk_release, wait_in_zk_fleet_info, wait_in_git_hook])
-def test_an_outage_at_the_end_of_a_wait_is_not_waited_for_once_more(
+def test_an_outage_at_the_end_of_a_wait_does_not_prolong_it(
     tmp_path: Path,
     paths: AppPaths,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +175,7 @@ def test_an_outage_at_the_end_of_a_wait_is_not_waited_for_once_more(
     ended = threading.Event()
     with (
         Ensemble(tmp_path / "zk", size=1) as servers,
-        # It would be waited for until long after the wait.
+        # By itself, the client would wait for the connection until long after the wait.
         connect({**options, "hosts": servers.hosts}, outage=600.0) as client,
     ):
         report(client, paths, "web1", "fetching", 0)

@@ -1,4 +1,4 @@
-"""Publishing a release, its history, and the fleet that proves it, in a real ensemble."""
+"""Publishing releases, their history, and the fleet that proves them, in a real ensemble."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ from support.waiting import wait_for
 
 @pytest.fixture
 def paths(app: str) -> AppPaths:
-    """The znodes of an application of this test's own."""
+    """The znodes of an application that only this test uses."""
     return AppPaths(app)
 
 
 def release(number: int = 0, **keys: Any) -> Release:
-    """A release, another one for each number."""
+    """A release, a different one for each number."""
     return Release(url="https://example.org/x.git", commit_id=f"{number:040x}", relative_path="site", **keys)
 
 
 def publish(client: KazooClient, paths: AppPaths, what: Release) -> int:
-    """Publish a release, whatever is published."""
+    """Publish a release, whichever release is published."""
     return begin_anew(lambda: releases.publish(client, paths, what, read_published(client, paths)))
 
 
@@ -90,7 +90,7 @@ def wait(client: KazooClient, paths: AppPaths, generation: int, limits: Limits, 
 
 
 def judge(agents: dict[str, AgentStatus], generation: int) -> Verdict:
-    """Sort a fleet by what it says of a generation."""
+    """Sort a fleet by its reports on a generation."""
     return ReleaseProof("/app/config", generation).judge(agents)
 
 
@@ -116,7 +116,7 @@ def test_nothing_is_published_at_first(zk: KazooClient, paths: AppPaths) -> None
     assert read_agents(zk, paths) == {}
 
 
-def test_what_is_published_is_read_again_with_the_generation_of_its_znode(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_published_release_is_read_with_the_generation_of_its_znode(zk: KazooClient, paths: AppPaths) -> None:
     for number in range(3):
         generation = publish(zk, paths, release(number, ref="main", extra={"key": [1]}))
         found = read_published(zk, paths)
@@ -166,14 +166,14 @@ def test_a_history_entry_that_is_no_release_loses_none_of_the_others(zk: KazooCl
 
 
 @pytest.mark.parametrize("number", ["\u00b2", "1" * 5000], ids=["superscript", "long"])
-def test_an_entry_with_a_number_that_none_can_be_is_the_oldest(zk: KazooClient, paths: AppPaths, number: str) -> None:
+def test_an_entry_with_an_impossible_number_is_the_oldest(zk: KazooClient, paths: AppPaths, number: str) -> None:
     name = f"release-{number}"
     zk.create(f"{paths.history}/{name}", release(1).to_node(), makepath=True)
     publish(zk, paths, release(2))
     assert [entry.name for entry in read_history(zk, paths)] == ["release-0000000001", name]
 
 
-def test_what_somebody_else_keeps_beside_the_history_stays(
+def test_other_znodes_in_the_history_are_kept(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases, "HISTORY_LIMIT", 2)
@@ -205,7 +205,7 @@ def test_publishers_that_race_all_publish_and_each_has_its_own_generation(
 
 
 @pytest.mark.parametrize("deed", ["publish", "delete"])
-def test_a_publisher_that_was_overtaken_publishes_anew(
+def test_a_publisher_that_was_overtaken_publishes_again(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, deed: str
 ) -> None:
     publish(zk, paths, release(1))
@@ -229,7 +229,7 @@ def test_a_publisher_that_was_overtaken_publishes_anew(
     assert len(read_history(zk, paths)) == (3 if deed == "publish" else 2)
 
 
-def test_a_publisher_that_is_overtaken_every_time_says_so_and_changes_nothing(
+def test_a_publisher_that_is_overtaken_every_time_reports_it_and_changes_nothing(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(zk, paths, release(1))
@@ -251,7 +251,7 @@ def test_a_publisher_that_is_overtaken_every_time_says_so_and_changes_nothing(
 
 
 class Slow:
-    """A git server that takes its time: somebody else acts before each of its first `turns` answers."""
+    """A slow git server: somebody else acts before each of its first `turns` answers."""
 
     def __init__(self, act: Callable[[], Any], turns: int = 1) -> None:
         self.asked = 0
@@ -259,7 +259,7 @@ class Slow:
         self._turns = turns
 
     def resolve(self, _url: str, _ref: str) -> str:
-        """The commit, another one each time."""
+        """A commit, a different one each time."""
         self.asked += 1
         if self.asked <= self._turns:
             self._act()
@@ -267,18 +267,18 @@ class Slow:
 
 
 def options_of(paths: AppPaths, **given: Any) -> dict[str, Any]:
-    """The options of a zk_release that does not wait, or of another wait for it."""
+    """The options of a zk_release that does not wait, or of a further wait."""
     options = {name: option.get("default") for name, option in zk_release.argument_spec().items()}
     return {**options, "app": paths.root, "ref": "main", "wait": False, "wait_timeout": 30.0, **given}
 
 
 def published_before(generation: int, *agents: str) -> dict[str, Any]:
-    """What the controller says of a publication that is waited for."""
+    """The controller's record of a publication that is waited for."""
     known = {"generation": generation, "commit_id": f"{1:040x}", "agents": list(agents), "left": 30.0, "stuck": 0.0}
     return {**known, "moves": None, "outcomes": None}
 
 
-def test_a_slow_publisher_reads_and_decides_anew_after_another_one(
+def test_a_slow_publisher_reads_and_decides_again_after_another(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(zk, paths, release(1))
@@ -290,7 +290,7 @@ def test_a_slow_publisher_reads_and_decides_anew_after_another_one(
     assert len(read_history(zk, paths)) == 3
 
 
-def test_what_another_one_has_published_meanwhile_is_no_change_of_ours(
+def test_a_release_that_another_has_published_meanwhile_is_not_a_change(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(zk, paths, release(1))
@@ -302,7 +302,7 @@ def test_what_another_one_has_published_meanwhile_is_no_change_of_ours(
 
 
 @pytest.mark.parametrize("deed", ["publish", "delete and create"])
-def test_who_names_what_must_be_desired_loses_to_who_was_faster(
+def test_only_if_fails_where_another_publisher_was_faster(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, deed: str
 ) -> None:
     generation = publish(zk, paths, release(1))
@@ -325,7 +325,7 @@ def test_who_names_what_must_be_desired_loses_to_who_was_faster(
         assert result["changed"]
 
 
-def test_what_an_agent_gave_up_is_published_again_by_force(
+def test_a_release_that_an_agent_gave_up_is_published_again_by_force(
     zk: KazooClient, other: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generation = publish(zk, paths, release(1))
@@ -343,7 +343,7 @@ def test_what_an_agent_gave_up_is_published_again_by_force(
         zk_release.converge(zk, options_of(paths, force=True, only_if=str(generation)), check=False)
 
 
-def test_the_plan_of_a_release_is_the_policy_of_when_it_was_published_whatever_becomes_of_that(
+def test_the_plan_of_a_release_is_the_policy_at_its_publication_even_if_that_is_deleted(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(zk, paths, release(1))
@@ -359,7 +359,7 @@ def test_the_plan_of_a_release_is_the_policy_of_when_it_was_published_whatever_b
     assert back["release"]["rollout"] == plan, "a rollback reaches as many at a time"
 
 
-def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
+def test_nothing_is_published_under_an_impossible_policy(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(zk, paths, release(1))
@@ -373,10 +373,10 @@ def test_nothing_is_published_by_a_policy_that_nobody_can_follow(
 @pytest.mark.parametrize(
     "policy", [{"steps": [{"hosts": 1}], "maxInFlight": 1}, {"rolout": {"maxInFlight": 1}}, {"rollout_plan": True}]
 )
-def test_nothing_is_published_by_a_policy_whose_plan_is_not_where_it_belongs(
+def test_nothing_is_published_under_a_policy_with_a_misplaced_plan(
     zk: KazooClient, paths: AppPaths, policy: dict[str, Any]
 ) -> None:
-    """It would go to all hosts at once."""
+    """Without this check, the release would go to all hosts at once."""
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     with pytest.raises(
         InvalidRecord, match=r'/policy: no such key "(maxInFlight|rolout|rollout_plan)"; expected a plan'
@@ -396,7 +396,7 @@ def test_a_policy_need_not_have_a_plan(zk: KazooClient, paths: AppPaths, policy:
     assert with_policy(zk, paths, release(1)) == release(1)
 
 
-def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk: KazooClient, paths: AppPaths) -> None:
+def test_only_a_rollback_is_published_under_a_policy_with_a_misspelt_key(zk: KazooClient, paths: AppPaths) -> None:
     policy = {"rollout": {"steps": [{"hosts": 1, "puase": True}]}}
     zk.create(paths.policy, json.dumps(policy).encode(), makepath=True)
     with pytest.raises(InvalidRecord, match=r'/policy: rollout\.steps\[0\]: no such key "puase"; .*; correct it first'):
@@ -407,7 +407,7 @@ def test_nothing_is_published_by_a_policy_with_a_misspelt_key_but_a_rollback(zk:
 
 
 @pytest.mark.parametrize("name", ["v1.2", "main", "a1b2c3d", 5])
-def test_nothing_is_published_by_a_policy_from_what_is_no_commit(
+def test_nothing_is_published_under_a_policy_whose_from_is_not_a_commit(
     zk: KazooClient, paths: AppPaths, name: object
 ) -> None:
     zk.create(paths.policy, json.dumps({"rollout": {"from": name}}).encode(), makepath=True)
@@ -424,7 +424,7 @@ LOTS = {"rollout": {"maxInFlight": "lots"}}
 @pytest.mark.parametrize(
     "policy", [None, json.dumps(LOTS).encode(), b"{"], ids=["record", "policy", "no policy at all"]
 )
-def test_a_plan_that_nobody_can_follow_keeps_nobody_from_going_back(
+def test_an_impossible_plan_does_not_prevent_a_rollback(
     zk: KazooClient, paths: AppPaths, policy: bytes | None, force: bool
 ) -> None:
     publish(zk, paths, release(1, extra={"provedAt": "2026-01-01T00:00:00+00:00"}))
@@ -494,8 +494,8 @@ def test_a_publisher_is_told_where_a_plan_has_no_steps_because_no_release_is_kno
     assert told() is None, "what is known to work is published again"
 
 
-def test_a_publisher_is_told_where_it_goes_back_to_what_was_never_proved(zk: KazooClient, paths: AppPaths) -> None:
-    """As to a release that somebody has gone back from when only its first host had it."""
+def test_a_publisher_is_told_of_a_rollback_to_an_unproved_release(zk: KazooClient, paths: AppPaths) -> None:
+    """For example, to a release that was rolled back when only its first host had it."""
 
     def told(to: int | None, **plan: Any) -> str | None:
         publish(zk, paths, release(3, extra=plan))
@@ -513,7 +513,7 @@ def test_a_publisher_is_told_where_it_goes_back_to_what_was_never_proved(zk: Kaz
 
 
 @pytest.mark.parametrize("which", ["history", "rollouts", "roster", "agents", "policy"])
-def test_who_may_publish_and_not_read_all_that_publishers_are_told_of_publishes(
+def test_a_publisher_who_may_not_read_everything_still_publishes(
     zk: KazooClient, paths: AppPaths, monkeypatch: pytest.MonkeyPatch, which: str
 ) -> None:
     publish(zk, paths, release(1))
@@ -529,12 +529,12 @@ def test_who_may_publish_and_not_read_all_that_publishers_are_told_of_publishes(
     assert not zk_release.converge(zk, options_of(paths, wait=False, rollout=rollout), check=False)["changed"]
 
 
-def test_nothing_that_is_published_is_no_commit_that_must_be_desired(zk: KazooClient, paths: AppPaths) -> None:
+def test_only_if_with_a_commit_fails_where_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
     with pytest.raises(ZooKeeperError, match=r'only_if expects "\d+", but no release is published'):
         releases.check_only_if(paths, read_published(zk, paths), f"{1:040x}")
 
 
-def test_who_expects_that_nothing_is_published_publishes_first_or_not_at_all(zk: KazooClient, paths: AppPaths) -> None:
+def test_only_if_none_allows_only_the_first_publication(zk: KazooClient, paths: AppPaths) -> None:
     releases.check_only_if(paths, read_published(zk, paths), releases.NOTHING)
     publish(zk, paths, release(1))
     with pytest.raises(ZooKeeperError, match=r'only_if expects "none", but .*; nothing is done$'):
@@ -570,7 +570,7 @@ def test_publishing_without_permission_names_the_path_and_changes_nothing(zk: Ka
     assert len(read_history(zk, paths)) == 1
 
 
-def test_a_history_that_may_not_be_written_keeps_the_release_back(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_history_that_may_not_be_written_prevents_the_publication(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     zk.set_acls(paths.history, [make_acl("world", "anyone", read=True)])
     with pytest.raises(ZooKeeperError, match=f"^{paths.history}: permission denied"):
@@ -600,7 +600,7 @@ def test_a_status_that_cannot_be_read_is_an_agent_that_proves_nothing(zk: KazooC
         *((state, 7, 2) for state in ("idle", "queued", "fetching", "staging", "activating", "checking", "draining")),
     ],
 )
-def test_an_agent_has_proved_a_generation_given_up_on_it_or_is_at_it(
+def test_an_agent_has_proved_a_generation_given_it_up_or_is_pending(
     state: str, generation: int | None, verdict: int
 ) -> None:
     agents = {"a": AgentStatus(name="a", state=state, generation=generation)}
@@ -656,14 +656,14 @@ def test_as_many_failures_as_are_allowed_are_no_failure(zk: KazooClient, other: 
     assert (outcome.verdict, outcome.problem) == ((["b"], ["a"], []), None)
 
 
-def test_an_agent_that_goes_is_waited_for_no_more_and_named(
+def test_an_agent_that_is_lost_is_no_longer_waited_for_and_is_named(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "fetching", generation)
     waiting = Waiting(zk, paths, generation, Limits(1, 0))
-    # The wait watches b once it has read it, and only then is its end an event.
+    # The wait watches b once it has read it, and only then gets an event when b is deleted.
     watching(zk, paths.agent("b"))
     other.delete(paths.agent("b"))
     outcome = waiting.end()
@@ -675,7 +675,7 @@ def watching(client: KazooClient, path: str) -> None:
     wait_for(lambda: client._data_watchers.get(path), f"{path} is watched")
 
 
-def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_an_agent_that_is_late_is_named(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     report(other, paths, "a", "active", generation)
     report(other, paths, "b", "fetching", generation, message="no route to host; tried again in 4 s")
@@ -686,7 +686,7 @@ def test_who_is_not_there_in_time_is_named(zk: KazooClient, other: KazooClient, 
     assert outcome.problem == ("not proved in time by 1 of 2: b is fetching (no route to host; tried again in 4 s)")
 
 
-def test_a_fleet_that_is_too_small_in_time_is_named_by_its_size(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_fleet_that_stays_too_small_is_reported_with_its_size(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release())
     outcome = wait(zk, paths, generation, Limits(3, 0), 0.1)
     assert outcome.problem == "published, but timed out waiting for agents: 0 live, at least 3 required"
@@ -713,7 +713,7 @@ def test_waiting_ends_when_another_release_is_published(zk: KazooClient, other: 
 
 
 @pytest.mark.parametrize("asks", [False, True])
-def test_a_wait_that_is_overtaken_says_by_what(
+def test_an_overtaken_wait_returns_the_newer_release(
     zk: KazooClient, other: KazooClient, paths: AppPaths, asks: bool
 ) -> None:
     generation = publish(zk, paths, release(1))
@@ -735,7 +735,7 @@ def test_a_wait_that_is_overtaken_says_by_what(
     assert "overtaken_by" not in caught.value.details
 
 
-def test_only_who_publishes_notes_that_a_release_is_proved(
+def test_only_the_publisher_records_that_a_release_is_proved(
     zk: KazooClient, other: KazooClient, paths: AppPaths
 ) -> None:
     generation = publish(zk, paths, release(1))
@@ -756,7 +756,7 @@ def test_only_who_publishes_notes_that_a_release_is_proved(
         (["active", "failed"], None, False),
     ],
 )
-def test_a_release_is_proved_only_by_a_fleet_that_is_there_and_stays(
+def test_a_release_is_proved_only_by_a_fleet_that_is_and_stays_live(
     zk: KazooClient,
     other: KazooClient,
     paths: AppPaths,
@@ -810,7 +810,7 @@ def test_a_release_is_not_proved_while_more_are_missing_than_may_be(
     assert PROVED_AT not in read_history(zk, paths)[0].release.extra  # type: ignore[union-attr]
 
 
-def test_who_was_live_before_the_wait_and_is_not_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
+def test_an_agent_live_only_before_the_wait_is_lost(zk: KazooClient, other: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release(1))
     report(other, paths, "a", "active", generation)
     options = options_of(paths, _published=published_before(generation, "a", "gone"))
@@ -826,7 +826,7 @@ def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient,
         watching(client, paths.agent("a"))
         for number in range(20):
             report(other, paths, "a", "fetching", generation, message=str(number))
-            # The client may be about to close it itself, as the round before has it.
+            # The client may be closing it itself, because of the previous round.
             with contextlib.suppress(OSError):
                 client._connection._socket.shutdown(socket.SHUT_RDWR)
             wait_for(lambda: client.connected, "the client is connected again")
@@ -836,7 +836,7 @@ def test_a_lost_connection_is_waited_out(ensemble: Ensemble, other: KazooClient,
 
 
 class Losing:
-    """A client that loses the connection at each of the first `times` answers to a request by this name."""
+    """A client that loses the connection at each of the first `times` requests of this name for `path`."""
 
     def __init__(self, client: KazooClient, request: str, path: str, times: int = 1) -> None:
         self._client = client
@@ -884,9 +884,7 @@ def test_an_outage_until_the_deadline_leaves_open_what_the_fleet_has_proved(
         wait_for_fleet(client, paths, proof, Limits(1, 0), seconds, earlier)
 
 
-def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
-    zk: KazooClient, paths: AppPaths, other: KazooClient
-) -> None:
+def test_a_status_is_read_by_key_and_keeps_unknown_keys(zk: KazooClient, paths: AppPaths, other: KazooClient) -> None:
     other.create(
         paths.agent("a"), json.dumps({"state": "active", "generation": 3, "rack": "r1"}).encode(), makepath=True
     )
@@ -896,7 +894,7 @@ def test_a_status_is_read_by_key_and_keeps_what_it_does_not_know(
 
 
 def proved(zk: KazooClient, paths: AppPaths, *numbers: int, mark: bool = True) -> None:
-    """Publish releases, which a fleet proves where they are to be marked."""
+    """Publish releases, and mark each as proved unless `mark` is false."""
     for number in numbers:
         generation = publish(zk, paths, release(number))
         if mark:
@@ -904,7 +902,7 @@ def proved(zk: KazooClient, paths: AppPaths, *numbers: int, mark: bool = True) -
 
 
 def roll_back(zk: KazooClient, paths: AppPaths, to: str | None = None) -> Release:
-    """Publish what a rollback publishes; the desired release then."""
+    """Publish as a rollback does, and return the desired release."""
     current = read_published(zk, paths).release
     target = rollback_target(read_history(zk, paths), current, to)
     if not target.same_as(current):
@@ -932,9 +930,7 @@ def test_a_second_rollback_never_brings_the_bad_release_back(zk: KazooClient, pa
     assert (found.commit_id, found.extra[ROLLED_BACK_FROM]) == (f"{1:040x}", f"{4:040x}")
 
 
-def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_published_here(
-    zk: KazooClient, paths: AppPaths
-) -> None:
+def test_a_rollout_copied_from_another_ensemble_is_ignored(zk: KazooClient, paths: AppPaths) -> None:
     generation = publish(zk, paths, release(1))
     begin_rollout(zk, paths, generation, release(1), True)
     record = zk.get(paths.rollout(generation))[0]
@@ -946,7 +942,7 @@ def test_a_rollout_that_was_copied_from_another_ensemble_is_none_of_what_was_pub
 def test_a_release_is_published_where_a_history_was_copied_by_its_names(
     zk: KazooClient, paths: AppPaths, last: int
 ) -> None:
-    """The server numbers an entry by how many were ever made below its parent: fewer than there were elsewhere."""
+    """The server numbers an entry by how many children its parent ever had, fewer here than in the other ensemble."""
     zk.create(paths.config, release(last).to_node(), makepath=True)
     zk.ensure_path(paths.history)
     for number in range(last - 49, last + 1):
@@ -957,9 +953,7 @@ def test_a_release_is_published_where_a_history_was_copied_by_its_names(
         assert (newest.name, newest.release) == (f"release-{number - 1:010d}", release(number))
 
 
-def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_counts(
-    zk: KazooClient, paths: AppPaths
-) -> None:
+def test_the_newest_release_of_a_history_copied_in_one_transaction_counts(zk: KazooClient, paths: AppPaths) -> None:
     zk.ensure_path(paths.history)
     copies = zk.transaction()
     for number in range(1, 9):
@@ -970,7 +964,7 @@ def test_of_a_history_that_was_copied_in_one_transaction_the_newest_release_coun
     assert stable["commitId"] == f"{8:040x}"
 
 
-def test_a_policy_that_was_made_in_the_transaction_of_a_release_does_not_count_for_it_as_for_the_hosts(
+def test_a_policy_created_in_the_transaction_of_a_release_does_not_apply_to_it(
     zk: KazooClient, paths: AppPaths
 ) -> None:
     zk.ensure_path(paths.root)
@@ -984,10 +978,10 @@ def test_a_policy_that_was_made_in_the_transaction_of_a_release_does_not_count_f
     assert published_plan(zk, paths, release(1), generation + 1) is True
 
 
-def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release_proves_no_other(
+def test_the_proof_of_a_release_proves_no_other_that_was_copied_in_one_transaction_with_it(
     zk: KazooClient, paths: AppPaths
 ) -> None:
-    """The entries of the history have the generation of `config` then: the newest of them is the desired release."""
+    """Then all entries of the history have the generation of `config`, and the newest one is the desired release."""
     zk.ensure_path(paths.history)
     newest = release(3, extra={PROVED_AT: "then"})
     copies = zk.transaction()
@@ -1011,7 +1005,7 @@ def test_where_all_was_copied_in_one_transaction_what_proves_the_desired_release
 
 
 def proved_by_rollout(zk: KazooClient, paths: AppPaths, *, is_done: bool = True) -> int:
-    """Publish release 1, which is proved, and then 2 by `config` alone, with a rollout that is done; its generation."""
+    """Publish release 1, which is proved, then 2 by `config` alone with a rollout; returns the generation of 2."""
     proved(zk, paths, 1)
     generation = zk.set(paths.config, release(2).to_node()).mzxid
     begin_rollout(zk, paths, generation, release(2), True)
@@ -1022,10 +1016,10 @@ def proved_by_rollout(zk: KazooClient, paths: AppPaths, *, is_done: bool = True)
 
 
 @pytest.mark.parametrize(("is_proved", "to", "number"), [(True, None, 2), (True, f"{2:040x}", 2), (False, None, 1)])
-def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
+def test_a_rollback_finds_a_release_without_history_by_its_rollout(
     zk: KazooClient, paths: AppPaths, is_proved: bool, to: str | None, number: int
 ) -> None:
-    """A script that only writes `config` writes no history; the policy counts for it all the same."""
+    """A script that writes only `config` writes no history, but the policy applies to its release, too."""
     proved_by_rollout(zk, paths, is_done=is_proved)
     publish(zk, paths, release(3))
     target = zk_release.earlier_release(zk, paths, {"to": to}, read_published(zk, paths), None)
@@ -1033,12 +1027,12 @@ def test_a_rollback_knows_a_release_that_has_no_history_by_its_rollout(
     assert target.extra[ROLLED_BACK_FROM] == f"{3:040x}"
 
 
-def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_release_without_history_is_still_known_when_nothing_is_published(zk: KazooClient, paths: AppPaths) -> None:
     generation = proved_by_rollout(zk, paths)
     zk.delete(paths.config)
     history, done = known_releases(zk, paths)
     assert (history[0].release, done) == (release(2), [generation])
-    # Where somebody else than publishers may create `config`, who may write the history is known to be one.
+    # If others than publishers may create `config`, those who may write the history count as publishers.
     zk.set_acls(paths.history, [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)])
     (entry,) = known_releases(zk, paths)[0]
     assert entry.release
@@ -1046,10 +1040,10 @@ def test_a_release_that_has_no_history_is_known_once_nothing_is_published(zk: Ka
 
 
 @pytest.mark.parametrize(("writes", "number"), [(True, 2), (False, 1)])
-def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
+def test_a_rollback_trusts_no_rollout_of_somebody_who_may_only_create_one(
     zk: KazooClient, paths: AppPaths, writes: bool, number: int
 ) -> None:
-    """Also where `config` has the same ACL: below that, what is created counts for nothing."""
+    """Even if `config` has the same ACL: znodes whose creator may only create them do not count."""
     generation = proved_by_rollout(zk, paths)
     publish(zk, paths, release(3))
     reads = make_acl("world", "anyone", read=True)
@@ -1060,8 +1054,8 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_only_create_one(
     assert target.same_as(release(number))
 
 
-def test_a_rollback_believes_no_rollouts_that_anybody_may_have_created(zk: KazooClient, paths: AppPaths) -> None:
-    """Also where everybody may create in the application, and replace nothing: its creator says for whom a znode is."""
+def test_a_rollback_trusts_no_rollouts_that_anybody_may_have_created(zk: KazooClient, paths: AppPaths) -> None:
+    """Even if everybody may create znodes in the application, but replace none: a creator chooses the znode's ACL."""
     proved(zk, paths, 1)
     generation = zk.set(paths.config, release(2).to_node()).mzxid
     begin_rollout(zk, paths, generation, release(2), True)
@@ -1076,14 +1070,14 @@ def test_a_rollback_believes_no_rollouts_that_anybody_may_have_created(zk: Kazoo
     assert target.same_as(release(1))
 
 
-def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_rollback_trusts_no_rollout_of_somebody_who_may_not_publish(zk: KazooClient, paths: AppPaths) -> None:
     generation = proved_by_rollout(zk, paths)
     publish(zk, paths, release(3))
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
     closed = [make_acl("world", "anyone", read=True), make_acl("digest", "publisher:x", all=True)]
     zk.set_acls(paths.config, closed)
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
-    # Where the directory was closed by hand, a rollout in it is as open as before.
+    # If the directory was closed by hand, a rollout in it is as open as before.
     zk.set_acls(paths.rollouts, closed)
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(1))
     with pytest.raises(InvalidRecord, match="history"):
@@ -1092,9 +1086,7 @@ def test_a_rollback_believes_no_rollout_of_somebody_who_may_not_publish(zk: Kazo
     assert zk_release.earlier_release(zk, paths, {"to": None}, read_published(zk, paths), None).same_as(release(2))
 
 
-def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved_again(
-    zk: KazooClient, paths: AppPaths
-) -> None:
+def test_no_rollback_goes_to_a_rolled_back_release_until_it_is_proved_again(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1, 2)
     assert roll_back(zk, paths).same_as(release(1)), "which no fleet proves in time"
     proved(zk, paths, 3, mark=False)
@@ -1111,10 +1103,8 @@ def test_no_rollback_goes_to_what_a_person_has_gone_back_from_until_it_is_proved
         roll_back(zk, paths)
 
 
-def test_a_rollback_goes_to_another_commit_by_whatever_address_it_was_published(
-    zk: KazooClient, paths: AppPaths
-) -> None:
-    """As by the hook, which has one address of the repository, and by deploy.yml, which has another."""
+def test_a_rollback_goes_to_another_commit_whatever_the_addresses(zk: KazooClient, paths: AppPaths) -> None:
+    """For example, the hook and deploy.yml may have different addresses of the repository."""
     proved(zk, paths, 1, 2)
     again = replace(release(2), url="ssh://git@git.example.org/site.git")
     mark_proved(zk, paths, publish(zk, paths, again), "2026-11-28T12:00:00+00:00")
@@ -1124,7 +1114,7 @@ def test_a_rollback_goes_to_another_commit_by_whatever_address_it_was_published(
     assert roll_back(zk, paths).same_as(release(1))
 
 
-def test_a_rollback_goes_back_at_the_place_of_what_is_desired(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_rollback_keeps_the_path_of_the_desired_release(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1)
     elsewhere = replace(release(9), relative_path="admin")
     mark_proved(zk, paths, publish(zk, paths, elsewhere), "2026-11-28T12:00:00+00:00")
@@ -1132,9 +1122,7 @@ def test_a_rollback_goes_back_at_the_place_of_what_is_desired(zk: KazooClient, p
     assert roll_back(zk, paths).same_as(release(1))
 
 
-def test_no_release_at_another_place_takes_the_place_of_what_is_desired_but_by_name(
-    zk: KazooClient, paths: AppPaths
-) -> None:
+def test_a_rollback_goes_to_a_release_at_another_path_only_by_name(zk: KazooClient, paths: AppPaths) -> None:
     elsewhere = replace(release(9), relative_path="admin")
     mark_proved(zk, paths, publish(zk, paths, elsewhere), "2026-11-28T12:00:00+00:00")
     proved(zk, paths, 2, mark=False)
@@ -1143,9 +1131,7 @@ def test_no_release_at_another_place_takes_the_place_of_what_is_desired_but_by_n
     assert roll_back(zk, paths, to=f"{9:040x}").same_as(elsewhere)
 
 
-def test_a_commit_that_was_published_at_two_places_is_gone_back_to_at_that_of_what_is_desired(
-    zk: KazooClient, paths: AppPaths
-) -> None:
+def test_a_rollback_to_a_commit_published_at_two_paths_keeps_the_desired_path(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1)
     elsewhere = replace(release(1), relative_path="admin")
     publish(zk, paths, elsewhere)
@@ -1155,7 +1141,7 @@ def test_a_commit_that_was_published_at_two_places_is_gone_back_to_at_that_of_wh
     assert roll_back(zk, paths, to=entry).same_as(elsewhere)
 
 
-def test_what_is_desired_already_is_no_rollback_from_itself(zk: KazooClient, paths: AppPaths) -> None:
+def test_the_desired_release_is_not_a_rollback_from_itself(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1)
     proved(zk, paths, 2, mark=False)
     current = read_published(zk, paths).release
@@ -1163,10 +1149,10 @@ def test_what_is_desired_already_is_no_rollback_from_itself(zk: KazooClient, pat
     assert roll_back(zk, paths).same_as(release(1))
 
 
-def test_where_the_desired_release_is_deleted_a_rollback_is_one_from_what_was_published_last(
+def test_where_the_desired_release_is_deleted_a_rollback_is_from_the_last_published_one(
     zk: KazooClient, paths: AppPaths
 ) -> None:
-    """It goes back without steps, as any other, and a second one goes back no further."""
+    """Like any other rollback it has no steps, and a second one goes no further back."""
     proved(zk, paths, 1, 2)
     publish(zk, paths, replace(release(3), extra={ROLLOUT: {"maxInFlight": 5}}))
     zk.delete(paths.config)
@@ -1180,7 +1166,7 @@ def test_where_the_desired_release_is_deleted_a_rollback_is_one_from_what_was_pu
     assert roll_back(zk, paths, to=f"{1:040x}").extra[ROLLED_BACK_FROM] == f"{2:040x}"
 
 
-def test_where_the_desired_release_is_deleted_and_was_proved_it_is_published_anew(
+def test_where_the_desired_release_is_deleted_and_was_proved_it_is_published_again(
     zk: KazooClient, paths: AppPaths
 ) -> None:
     proved(zk, paths, 1, 2)
@@ -1190,12 +1176,12 @@ def test_where_the_desired_release_is_deleted_and_was_proved_it_is_published_ane
     assert not {ROLLED_BACK_FROM, PROVED_AT} & set(found.extra)
 
 
-def test_a_commit_is_named_in_capitals_too(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_commit_may_be_given_in_capitals(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 0xABCDEF, 2)
     assert roll_back(zk, paths, to=f"{0xABCDEF:040X}").same_as(release(0xABCDEF))
 
 
-def test_what_no_fleet_has_proved_is_gone_back_to_only_by_name(zk: KazooClient, paths: AppPaths) -> None:
+def test_a_rollback_goes_to_an_unproved_release_only_by_name(zk: KazooClient, paths: AppPaths) -> None:
     proved(zk, paths, 1, 2, mark=False)
     with pytest.raises(InvalidRecord, match="no other release in the history has been proved by a whole fleet"):
         roll_back(zk, paths)
@@ -1231,7 +1217,7 @@ def test_a_history_that_can_not_be_trimmed_is_no_failure_of_the_publication(
         ({"rollout": True}, None, False, True),
     ],
 )
-def test_another_plan_for_what_is_desired_already_changes_nothing_and_that_is_told(
+def test_another_plan_for_the_desired_release_changes_nothing_and_is_reported(
     zk: KazooClient, paths: AppPaths, repository: GitRepository, policy: Any, first: Any, second: Any, is_told: bool
 ) -> None:
     if policy:
@@ -1250,7 +1236,7 @@ def test_another_plan_for_what_is_desired_already_changes_nothing_and_that_is_to
 
 
 class Cut:
-    """A client that loses its connection as soon as a transaction was answered."""
+    """A client that loses its connection as soon as a transaction has been answered."""
 
     def __init__(self, client: KazooClient) -> None:
         self._client = client
@@ -1262,7 +1248,7 @@ class Cut:
         return getattr(self._client, name)
 
     def transaction(self) -> Any:
-        """The client's own; it is the last that is answered."""
+        """The client's own, after whose answer every read or deletion fails."""
         request = self._client.transaction()
         commit = request.commit
 

@@ -1,4 +1,4 @@
-"""What the modules return is what their documentation lists."""
+"""The modules return only the keys that their documentation lists."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ansible_collections.zoo.deploy.plugins.modules import (
 )
 
 ANSIBLES = {"changed", "diff"}
-"""What every module returns and none documents."""
+"""Keys that every module returns and none documents."""
 MARK = {"since": "2026-11-24T10:15:30+00:00", "reason": "disk swap", "by": "ann"}
 FILE = {"znode": "/config", "format": "value", "state": "current", "version": 0, "mzxid": 1, "zxid": 1, "message": "x"}
 STATUS = AgentStatus(
@@ -51,31 +51,31 @@ STATUS = AgentStatus(
     unit="zoo-watcher@shop",
     failed_step={"step": "checking", "seconds": 5.0},
 )
-"""All that an agent may say of itself."""
+"""A status with every key that an agent may report."""
 
 
 @pytest.fixture
 def options(app: str) -> dict[str, Any]:
-    """Options that the modules have in common, with their defaults."""
+    """Options that the modules share, with their defaults."""
     waiting = {name: option["default"] for name, option in WAITING_OPTIONS.items()}
     return {"app": app, "hosts": ["unused"], "connect_timeout": 10.0, **waiting, "wait_timeout": 10.0, "_turn": None}
 
 
 @pytest.fixture
 def agent(zk: KazooClient, app: str) -> AppPaths:
-    """An application with an agent that says all that there is to say."""
+    """An application with an agent whose status has every key."""
     paths = AppPaths(app)
     zk.create(paths.agent("web1"), STATUS.to_node(), makepath=True)
     return paths
 
 
 def returned(module: ModuleType) -> dict[str, Any]:
-    """What a module's documentation says that it returns."""
+    """A module's documented return values."""
     return dict(yaml.safe_load(module.RETURN))
 
 
 def unlisted(result: Mapping[str, Any], listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """The keys of a result that are not listed, also those in dictionaries whose keys are."""
+    """The keys of a result that are not listed, including those in nested dictionaries with documented keys."""
     for key, value in result.items():
         if key not in listed:
             yield where + key
@@ -85,14 +85,14 @@ def unlisted(result: Mapping[str, Any], listed: Mapping[str, Any], where: str = 
 
 
 def check(module: ModuleType, result: Mapping[str, Any]) -> None:
-    """Nothing but what Ansible itself knows is missing in the documentation."""
+    """Check that a result has no undocumented keys, except Ansible's own."""
     given = {key: value for key, value in result.items() if key not in ANSIBLES}
     assert given
     assert list(unlisted(given, returned(module))) == []
 
 
 def lists_open(listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
-    """The lists of dictionaries whose keys are not listed."""
+    """The lists of dictionaries whose keys are not documented."""
     for key, option in listed.items():
         contains = option.get("contains", {})
         if option.get("elements") == "dict" and not contains:
@@ -105,11 +105,11 @@ def lists_open(listed: Mapping[str, Any], where: str = "") -> Iterator[str]:
     [zk_fleet, zk_fleet_info, zk_lock, zk_release, zk_release_info, zk_znode, zk_znode_info],
     ids=lambda one: one.__name__,
 )
-def test_every_list_of_dictionaries_says_what_is_in_them(module: ModuleType) -> None:
+def test_every_list_of_dictionaries_documents_their_keys(module: ModuleType) -> None:
     assert list(lists_open(returned(module))) == []
 
 
-def test_the_agent_says_all_that_an_agent_may_say() -> None:
+def test_the_status_has_every_key_that_a_status_may_have() -> None:
     keys = {spec.metadata["key"] for spec in dataclasses.fields(AgentStatus) if "key" in spec.metadata}
     assert STATUS.to_object().keys() == keys
 

@@ -1,4 +1,4 @@
-"""What each credential can do with a closed application: the table of docs/security.md, each attempt of it made."""
+"""What each credential can do with a closed application: every attempt in the table of docs/security.md is made."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from support.documents import ROOT
 from support.ensemble import Ensemble
 
 WHO = ("publisher", "host", "agent", "reader", "stranger", "nobody")
-"""The columns of the table: whose credential was stolen. The stranger has one of no role."""
+"""The columns of the table: the owner of the stolen credential. The stranger's has no role."""
 HOSTS = {"host": "web1", "web2": "web2", "agent": "web3"}
-"""Which host each agent's identity is of: two have one of their own, the third shares it."""
+"""The host of each agent's identity: two hosts have their own, the third has the shared one."""
 GENERATION, COMMIT = 7, "a" * 40
 HIDDEN = [make_digest_acl("thief", "word of the thief", all=True)]
 
@@ -39,7 +39,7 @@ class Tree:
 
     @property
     def persistent(self) -> list[str]:
-        """What is there of an application that was in use for a while."""
+        """The persistent znodes of an application in use."""
         app, states = self.app, ("gate", "hosts/web2", "in_flight/web2", "line")
         return [
             *(app.config, self.entry, app.policy, app.lock, app.bad(COMMIT), f"{self.values}/color", self.empty),
@@ -48,11 +48,11 @@ class Tree:
         ]
 
     def ephemerals(self, host: str) -> list[str]:
-        """What a host has of its own."""
+        """A host's own ephemeral znodes."""
         return [self.app.agent(host), f"{self.registry}/{host}", f"{self.line}/{host}-0000000000"]
 
     def everything(self, client: KazooClient) -> dict[str, Any]:
-        """Each znode with its value and its stat, which counts changes of the ACL; None where it may not be read."""
+        """Each znode with its value and its stat, which also counts changes of the ACL; None if it may not be read."""
         found: dict[str, Any] = {}
         waiting = [self.app.root, self.above]
         while waiting:
@@ -88,7 +88,7 @@ def read(*places: Callable[[Tree], str]) -> Attempt:
 
 
 def transact(client: KazooClient, add: Callable[[Any], Any]) -> None:
-    """Make several changes at once. Raises what they were refused for."""
+    """Make several changes in one transaction. Raises the error of a refusal."""
     transaction = client.transaction()
     add(transaction)
     refusals = [result for result in transaction.commit() if isinstance(result, KazooException)]
@@ -103,12 +103,12 @@ def publish(client: KazooClient, tree: Tree) -> None:
 
 
 def replace_registry(client: KazooClient, tree: Tree) -> None:
-    """Put a registry of one's own in the place of an empty one."""
+    """Replace an empty registry by one's own."""
     transact(client, lambda both: (both.delete(tree.empty), both.create(tree.empty, acl=OPEN_ACL_UNSAFE)))
 
 
 def open_anything(client: KazooClient, tree: Tree) -> None:
-    """Let everybody do everything with any znode that is not `web1`'s or `web3`'s own; refused where each is."""
+    """Open any znode that is not `web1`'s or `web3`'s own to everybody. Raises NoAuthError if all are refused."""
     others = [path for path in (*tree.persistent, *tree.ephemerals("web2")) if not re.search(r"/web[13]$", path)]
     parents = {path.rpartition("/")[0] for path in others}
     refused = 0
@@ -177,7 +177,7 @@ READING = {name for name in ATTEMPTS if name.startswith("read ")}
 
 
 def documented() -> dict[str, dict[str, str]]:
-    """The table: who may make which attempt, by its name."""
+    """The table: each attempt by its name, with the answer for each credential."""
     text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")]
@@ -210,7 +210,7 @@ def who_is(*users: str) -> list[dict[str, str]]:
 
 @contextlib.contextmanager
 def closed(clients: dict[str, KazooClient], root: str) -> Iterator[Tree]:
-    """An application that was in use, with three hosts that are live, and was closed then."""
+    """An application in use, with three live hosts, that was then closed."""
     made, publisher = Tree(root), clients["publisher"]
     others = make_acl("world", "anyone", read=True, create=True)
     publisher.create(made.above, acl=[make_digest_acl("publisher", "word of publisher", all=True), others])
@@ -229,14 +229,14 @@ def closed(clients: dict[str, KazooClient], root: str) -> Iterator[Tree]:
         yield made
     finally:
         with contextlib.suppress(NoNodeError):
-            publisher.delete(made.app.rollout(8))  # what is in it can't be asked for
+            publisher.delete(made.app.rollout(8))  # publishers may not list its children
         for path in (root, made.above):
             publisher.delete(path, recursive=True)
 
 
 @pytest.fixture
 def tree(clients: dict[str, KazooClient], app: str) -> Iterator[Tree]:
-    """An application of a test's own."""
+    """An application that only one test uses."""
     with closed(clients, app) as made:
         yield made
 
@@ -249,11 +249,11 @@ def shared(clients: dict[str, KazooClient]) -> Iterator[Tree]:
 
 
 def cases(expected: str) -> list[tuple[str, str]]:
-    """Who makes which attempt, of those that the table has this cell for."""
+    """The credentials and attempts for which the table has this cell."""
     return [(who, name) for name, row in TABLE.items() for who, cell in row.items() if cell == expected]
 
 
-def test_the_table_has_each_attempt_and_everybody_may_make_one_of_them() -> None:
+def test_the_table_has_each_attempt_and_each_credential_allows_some() -> None:
     assert list(TABLE) == list(ATTEMPTS)
     for who in WHO:
         assert {row[who] for row in TABLE.values()} == ({"yes"} if who == "publisher" else {"yes", "no"})

@@ -1,4 +1,4 @@
-"""What a member of the ensemble has written down of each change, as tests of rollouts read it."""
+"""The transaction log of a member of the ensemble, as tests of rollouts read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Znodes as they are, and waiting until they are as wanted."""
+"""Snapshots of znodes, and waiting until they meet a condition."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def options(**given: Any) -> dict[str, Any]:
         ({"value": {"a": 1}, "min_children": 2, "newer_than": 1}, ""),
     ],
 )
-def test_it_says_why_a_znode_does_not_meet_it(zk: KazooClient, app: str, wanted: dict[str, Any], why: str) -> None:
+def test_a_condition_states_why_a_znode_does_not_meet_it(
+    zk: KazooClient, app: str, wanted: dict[str, Any], why: str
+) -> None:
     zk.create(app, b'{"a":1}', makepath=True)
     for name in "xy":
         zk.create(f"{app}/{name}")
@@ -83,7 +85,7 @@ DATABASE = {"pool": {"max": 30, "a.b": "x"}, "replicas": [{"state": "ready"}], "
         ({"key": ["replicas", 0, "state"], "value": "ready"}, ""),
         ({"key": "none"}, ""),
         ({"key": "pool", "value": {"a.b": "x", "max": 30}}, ""),
-        # As with the value of a znode: a text is compared as it is, all else as JSON.
+        # As with the value of a znode: a string is compared as it is, everything else as JSON.
         ({"key": "pool.max", "value": 30}, ""),
         ({"key": "pool.max", "value": "30"}, ""),
         ({"key": "port", "value": 5432}, ""),
@@ -97,7 +99,9 @@ DATABASE = {"pool": {"max": 30, "a.b": "x"}, "replicas": [{"state": "ready"}], "
         ({"key": "pool.max", "min_children": 1}, "has 0 children, expected 1 or more"),
     ],
 )
-def test_it_says_why_a_key_does_not_meet_it(zk: KazooClient, app: str, wanted: dict[str, Any], why: str) -> None:
+def test_a_condition_states_why_a_key_does_not_meet_it(
+    zk: KazooClient, app: str, wanted: dict[str, Any], why: str
+) -> None:
     zk.create(app, json.dumps(DATABASE).encode(), makepath=True)
     said = condition(**wanted).unmet(take(zk, [app], TIMEOUT)[0])
     assert said.endswith(why)
@@ -105,7 +109,7 @@ def test_it_says_why_a_key_does_not_meet_it(zk: KazooClient, app: str, wanted: d
 
 
 @pytest.mark.parametrize("data", [b"", b"green", b"\xff", b"[" * 100_000])
-def test_what_is_no_json_has_no_key(zk: KazooClient, app: str, data: bytes) -> None:
+def test_data_that_is_not_json_has_no_key(zk: KazooClient, app: str, data: bytes) -> None:
     zk.create(app, data, makepath=True)
     assert condition(key="a").unmet(take(zk, [app], TIMEOUT)[0]) == "is not JSON, so it has no key a"
 
@@ -125,12 +129,12 @@ def test_a_key_is_waited_for_by_watch(zk: KazooClient, other: KazooClient, app: 
 
 
 @pytest.mark.parametrize("key", ["", ".", "a..b", [], [""], 1.5, True, {"a": 1}, ["a", None]])
-def test_what_names_no_key_is_refused(key: Any) -> None:
+def test_an_invalid_key_is_refused(key: Any) -> None:
     with pytest.raises(ZooKeeperError, match=r"^wait_for: key: expected names with dots between them, or a list of "):
         condition(key=key)
 
 
-def test_a_number_is_a_place_in_a_list(zk: KazooClient, app: str) -> None:
+def test_a_number_is_an_index_into_a_list(zk: KazooClient, app: str) -> None:
     zk.create(app, b'["a", "b"]', makepath=True)
     (znode,) = take(zk, [app], TIMEOUT)
     assert condition(key=0, value="a").unmet(znode) == ""
@@ -138,7 +142,7 @@ def test_a_number_is_a_place_in_a_list(zk: KazooClient, app: str) -> None:
 
 
 class Between:
-    """A client after whose first read of a value somebody else acts."""
+    """A client that lets somebody else act after its first read of a value."""
 
     def __init__(self, client: KazooClient, act: Callable[[], object]) -> None:
         self._client = client
@@ -148,7 +152,7 @@ class Between:
         return getattr(self._client, name)
 
     def get_async(self, path: str) -> Any:
-        """The client's own, answered before the other one acts."""
+        """The client's own request, answered before somebody else acts."""
         answer = self._client.get_async(path)
         answer.wait()
         while self._acts:
@@ -156,7 +160,7 @@ class Between:
         return answer
 
 
-def test_what_is_seen_of_a_znode_was_so_at_one_moment(zk: KazooClient, app: str) -> None:
+def test_a_snapshot_shows_a_znode_at_a_single_moment(zk: KazooClient, app: str) -> None:
     zk.create(app, b"ready", makepath=True)
 
     def change() -> None:
@@ -217,7 +221,7 @@ def test_the_watch_tells_of_each_change(zk: KazooClient, app: str, wanted: dict[
     assert condition(**wanted).unmet(found[0]) == ""
 
 
-def test_several_znodes_must_meet_it_together(zk: KazooClient, app: str) -> None:
+def test_several_znodes_must_meet_a_condition_together(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
     with pytest.raises(ZooKeeperError, match=rf"^{app}/b: is absent, expected present; not within 0.3 s$"):
         wait(zk, [f"{app}/a", f"{app}/b"], condition(), 0.3)
@@ -250,7 +254,7 @@ def test_a_snapshot_has_everything(zk: KazooClient, app: str) -> None:
     assert (stat["num_children"], stat["ephemeral_owner"], len(stat)) == (2, 0, 11)
 
 
-def test_without_values_all_else_is_the_same(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+def test_without_values_everything_else_is_the_same(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
     for name in ("a", "a/b", "a/b/c", "d"):
         zk.create(f"{app}/{name}", b'{"secret": "sesame"}', makepath=True)
     given = {"hosts": ensemble.hosts, "paths": [app, f"{app}/a", f"{app}/none"], "depth": 2, "max_znodes": 10}
@@ -262,12 +266,14 @@ def test_without_values_all_else_is_the_same(ensemble: Ensemble, zk: KazooClient
 
 
 def stripped(znode: dict[str, Any]) -> dict[str, Any]:
-    """A znode of a result, without what it holds."""
+    """A znode of a result, without its value."""
     kept = {name: field for name, field in znode.items() if name not in {"value", "encoding", "json"}}
     return {**kept, **({"descendants": [*map(stripped, znode["descendants"])]} if "descendants" in znode else {})}
 
 
-def test_a_value_that_is_waited_for_is_not_told_without_values(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
+def test_a_value_that_is_waited_for_is_not_returned_without_values(
+    ensemble: Ensemble, zk: KazooClient, app: str
+) -> None:
     zk.create(app, b'{"state": "ready", "password": "sesame"}', makepath=True)
     given = {"hosts": ensemble.hosts, "path": app, "values": False}
     found = zk_znode_info.gather(options(**given, wait_for={"key": "state", "value": "ready"}))
@@ -281,7 +287,7 @@ def test_a_value_that_is_waited_for_is_not_told_without_values(ensemble: Ensembl
     assert str(caught.value) == f"{app}: holds another value; not within 0.1 s"
 
 
-def test_what_is_not_json_has_no_json(zk: KazooClient, app: str) -> None:
+def test_data_that_is_not_json_has_no_json_field(zk: KazooClient, app: str) -> None:
     for number, data in enumerate([b"", b"text", b"NaN", b"[1", b"\xff", b"[" * 200_000]):
         zk.create(f"{app}/{number}", data, makepath=True)
         assert "json" not in take(zk, [f"{app}/{number}"], TIMEOUT)[0].fields()
@@ -301,7 +307,7 @@ def test_a_subtree_is_read_to_its_depth(zk: KazooClient, app: str) -> None:
     assert below(zk, f"{app}/d", 3, 10, TIMEOUT) == []
 
 
-def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) -> None:
+def test_a_subtree_larger_than_max_znodes_is_refused(zk: KazooClient, app: str) -> None:
     for name in "abc":
         zk.ensure_path(f"{app}/{name}")
     with pytest.raises(ZooKeeperError, match=f"^{app}: more than 2 znodes below it; raise max_znodes$"):
@@ -309,7 +315,7 @@ def test_a_subtree_of_more_than_is_wanted_is_refused(zk: KazooClient, app: str) 
 
 
 class Silent:
-    """A client that is told of no change, as one that may not read a znode just then."""
+    """A client that gets no events, like one that may not read a znode when it changes."""
 
     def __init__(self, client: KazooClient) -> None:
         self._client = client
@@ -319,23 +325,23 @@ class Silent:
         return getattr(self._client, name)
 
     def exists_async(self, path: str, watch: Any) -> Any:
-        """The client's own, without the watch."""
+        """The client's own request, without the watch."""
         assert watch
         return self._client.exists_async(path)
 
     def get_children_async(self, path: str, watch: Any, **words: Any) -> Any:
-        """The client's own, without the watch."""
+        """The client's own request, without the watch."""
         assert watch
         return self._client.get_children_async(path, **words)
 
     def get_acls_async(self, path: str) -> Any:
-        """The client's own, which is the last request of a look."""
+        """The client's own request, which is the last one of a look."""
         request = self._client.get_acls_async(path)
         self.has_looked.set()
         return request
 
 
-def test_a_change_of_which_the_ensemble_says_nothing_is_seen_by_and_by(
+def test_a_change_without_a_watch_event_is_seen_eventually(
     zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(znode_snapshots, "READ_AGAIN", 0.1)
@@ -349,7 +355,7 @@ def test_a_change_of_which_the_ensemble_says_nothing_is_seen_by_and_by(
     assert [one.data for one in found] == [b"go"]
 
 
-def test_a_wait_goes_on_over_a_restart_of_the_ensemble(tmp_path: Path) -> None:
+def test_a_wait_survives_a_restart_of_the_ensemble(tmp_path: Path) -> None:
     with lonely_ensemble(tmp_path / "lonely") as (servers, client):
         client.create("/a", b"")
         found: list[ZnodeSnapshot] = []
@@ -405,4 +411,4 @@ def test_waiting_asks_nothing_of_the_ensemble(tmp_path: Path) -> None:
         before = received()
         with pytest.raises(ZooKeeperError, match=r"^/nothing: is absent, expected present; not within 1.5 s$"):
             wait(client, ["/nothing"], condition(), 1.5)
-        assert received() - before < 12  # one look of five requests, the pings, and our own question
+        assert received() - before < 12  # one look of five requests, the pings, and this test's own request

@@ -1,4 +1,4 @@
-"""Two writers of zk_znode at once: what their tasks say is what happened, one change after the other."""
+"""Concurrent writers with zk_znode: their tasks report exactly the changes that happened, in one order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from support.ensemble import Ensemble
 
 NAMES = ("a", "b")
 Task = dict[str, str]
-"""The values that a task writes, by the names of their znodes, in one transaction."""
+"""The values that a task writes in one transaction, by the names of their znodes."""
 
 
 class Change(NamedTuple):
-    """A change as a task reports it; the values are None where there is no znode."""
+    """A change as a task reports it; a value is None if there is no znode."""
 
     zxid: int
     before: str | None
@@ -33,7 +33,7 @@ class Change(NamedTuple):
 
 
 def run(client: KazooClient, root: str, task: Task) -> dict[str, Change]:
-    """Run a task; what it says that it has changed, by name. What it says is there must be what it was to write."""
+    """Run a task, and return the changes that it reports, by name. It must report the values that it was to write."""
     given_znodes = [{"path": f"{root}/{name}", "value": value} for name, value in task.items()]
     checked = ArgumentSpecValidator(zk_znode.argument_spec()).validate({"hosts": "unused", "znodes": given_znodes})
     options = checked.validated_parameters
@@ -61,7 +61,7 @@ tasks = st.lists(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(tasks, tasks))
-def test_no_change_is_lost_and_each_begins_where_the_one_before_it_ended(
+def test_no_change_is_lost_and_each_begins_where_the_previous_one_ended(
     zk: KazooClient, other: KazooClient, app: str, both: tuple[list[Task], list[Task]]
 ) -> None:
     root = f"{app}-{uuid.uuid4().hex[:8]}"
@@ -81,7 +81,7 @@ def test_no_change_is_lost_and_each_begins_where_the_one_before_it_ended(
     for thread in threads:
         thread.join()
     assert failures == []
-    zk.sync(root)  # the other's member may be ahead
+    zk.sync(root)  # the other client's server may be ahead
     for name in NAMES:
         changes = sorted(change[name] for change in said if name in change)
         assert [change.before for change in changes] == [None, *(change.after for change in changes)][: len(changes)]
@@ -96,7 +96,7 @@ KEYS = 5
 
 
 def test_no_key_is_lost_where_many_merge_into_one_znode(ensemble: Ensemble, zk: KazooClient, app: str) -> None:
-    """Each writer has keys of its own, and sets one after the other; one more counts by what it reads."""
+    """Each writer has keys of its own, and sets one after the other."""
     failures: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -121,7 +121,7 @@ def test_no_key_is_lost_where_many_merge_into_one_znode(ensemble: Ensemble, zk: 
 
 
 def merge(client: KazooClient, path: str, value: dict[str, Any]) -> None:
-    """Merge a mapping into what a znode holds."""
+    """Merge a mapping into a znode's value."""
     task = {"hosts": "unused", "path": path, "merge": True, "value": value}
     options = ArgumentSpecValidator(zk_znode.argument_spec()).validate(task).validated_parameters
     znodes.converge(client, desired_znodes(options), check=False, timeout=10)

@@ -1,4 +1,4 @@
-"""Tasks of zk_znode of every kind by two writers in turn: each says what it did, and nothing of the other is lost."""
+"""All kinds of zk_znode tasks by two writers in turn: each reports what it did, and no other change is lost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACLS = {
 
 
 class Znode(NamedTuple):
-    """A znode as an observer sees it; a task's `diff` must say the same of it."""
+    """A znode as an observer sees it; a task's `diff` must show the same."""
 
     value: str
     version: int
@@ -37,23 +37,23 @@ class Znode(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One of the tasks, which the first or the second writer runs, for real or in check mode."""
+    """A task that the first or the second writer runs, for real or in check mode."""
 
     writer: int
     check: bool
     name: str
     options: dict[str, Any]
     version: str
-    """Which version it expects: "any", the "present" one, or an "old" one."""
+    """The version that it expects: "any", the "present" one, or an "old" (wrong) one."""
 
 
 def objects() -> st.SearchStrategy[dict[str, Any]]:
-    """What is merged, or written as a whole."""
+    """Values that are merged, or replace the value."""
     return st.dictionaries(st.sampled_from(["x", "y"]), st.integers(0, 2), min_size=1)
 
 
 def kinds() -> st.SearchStrategy[dict[str, Any]]:
-    """What a task wants, without its path."""
+    """A task's options without its path."""
     acl = st.sampled_from([None, "open", "no create"])
     return st.one_of(
         st.builds(lambda value, acl: {"value": json.dumps(value), "acl": acl}, objects(), acl),
@@ -78,7 +78,7 @@ TASKS = st.lists(
 
 
 def observe(client: KazooClient, root: str) -> dict[str, Znode]:
-    """Every znode of the tree by its name, read by the writer that has just been told of its own task."""
+    """Every znode of the tree by its name, read by the writer whose task has just ended."""
     client.sync(root)
     found = {}
     for name in NAMES:
@@ -90,7 +90,7 @@ def observe(client: KazooClient, root: str) -> dict[str, Znode]:
 
 
 def run(client: KazooClient, root: str, task: Task, before: dict[str, Znode]) -> dict[str, Any] | None:
-    """What a task returns; None where it is refused, of which it must say that nothing is changed."""
+    """Run a task; returns its result, or None if it is refused, in which case it must report no change."""
     wanted = {key: value for key, value in task.options.items() if value is not None}
     if "acl" in wanted:
         wanted["acl"] = ACLS[wanted["acl"]][0]
@@ -112,7 +112,7 @@ def run(client: KazooClient, root: str, task: Task, before: dict[str, Znode]) ->
 
 
 def expected(task: Task, before: Znode | None) -> Znode | None:
-    """What there is after a task that was not refused; its version is of no matter."""
+    """The znode after a task that was not refused; its version does not matter."""
     options = task.options
     if options.get("state") == "absent":
         return None
@@ -127,12 +127,12 @@ def expected(task: Task, before: Znode | None) -> Znode | None:
 
 
 def parsed(value: Any) -> Any:
-    """A value as a diff may show it: what is merged is shown as what its JSON means."""
+    """A value as a diff may show it: JSON is shown decoded."""
     return json.loads(value) if isinstance(value, str) and value else value
 
 
 def same(one: Znode | None, two: Znode | None, *, merged: bool) -> bool:
-    """Whether two are the same but for their version; of what is merged, as JSON."""
+    """Whether two are equal apart from their versions; merged values are compared as JSON."""
     if one is None or two is None:
         return one is two
     values = (one.value, two.value)
@@ -143,7 +143,7 @@ def same(one: Znode | None, two: Znode | None, *, merged: bool) -> bool:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TASKS)
-def test_each_task_does_what_it_says_and_leaves_the_rest_as_the_other_writer_has_it(
+def test_each_task_does_what_it_reports_and_leaves_the_rest_unchanged(
     zk: KazooClient, other: KazooClient, app: str, tasks: list[Task]
 ) -> None:
     root = f"{app}-{uuid.uuid4().hex[:8]}"
@@ -168,7 +168,7 @@ def test_each_task_does_what_it_says_and_leaves_the_rest_as_the_other_writer_has
 
 
 def check_diff(task: Task, side: dict[str, Any], znode: Znode | None) -> None:
-    """A side of a diff says what there is; the value of what is deleted is left out, as it may be a secret."""
+    """Check that a side of a diff shows the znode; a deleted value is omitted, because it may be a secret."""
     assert side["state"] == ("present" if znode else "absent")
     if znode and task.options.get("state") != "absent":
         assert parsed(side["value"]) == parsed(znode.value)
@@ -177,7 +177,7 @@ def check_diff(task: Task, side: dict[str, Any], znode: Znode | None) -> None:
 
 
 def check_others(task: Task, before: dict[str, Znode], after: dict[str, Znode]) -> dict[str, Znode]:
-    """No task touches a znode but its own, those above it that it makes, and those below it that it deletes."""
+    """Check that a task touches only its own znode, parents that it creates, and descendants that it deletes."""
     own = {task.name, *(name for name in NAMES if f"{task.name}/".startswith(f"{name}/"))}
     if task.options.get("state") == "absent":
         own |= {name for name in NAMES if name.startswith(f"{task.name}/")}

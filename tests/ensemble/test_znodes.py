@@ -40,7 +40,7 @@ def options(**given: Any) -> dict[str, Any]:
 
 
 def converge(client: Any, *, check: bool = False, **given: Any) -> dict[str, Any]:
-    """What the task reports, always with its diff."""
+    """Run a task, and return its report, always with its diff."""
     task = options(**given)
     results = znodes.converge(client, desired_znodes(task), check=check, timeout=TIMEOUT)
     return zk_znode.report(results, several=task["znodes"] is not None, diff=True)
@@ -97,7 +97,7 @@ def test_a_contradiction_is_one_clear_line(given_options: dict[str, Any], said: 
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
+def test_an_entry_inherits_omitted_options_from_the_task() -> None:
     one, other = desired_znodes(
         options(
             recursive=True,
@@ -113,14 +113,14 @@ def test_an_entry_takes_from_the_task_what_it_leaves_open() -> None:
 
 
 @given(st.lists(st.text("ab", min_size=1), min_size=1))
-def test_paths_come_apart_and_together_again(names: list[str]) -> None:
+def test_a_path_is_split_and_joined_again(names: list[str]) -> None:
     path = "/" + "/".join(names)
     assert child(parent(path), names[-1]) == path
     assert ancestors(path)[-1] == parent(path)
     assert len(ancestors(path)) == len(names)
 
 
-def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: str) -> None:
+def test_a_znode_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: str) -> None:
     created = converge(zk, path=app, value="one")
     assert (created["changed"], created["value"], created["stat"]["version"]) == (True, "one", 0)
     assert not converge(zk, path=app, value="one")["changed"]
@@ -133,7 +133,7 @@ def test_it_is_created_once_changed_once_and_deleted_once(zk: KazooClient, app: 
     assert not converge(zk, path=app, state="absent")["changed"]
 
 
-def test_a_mapping_is_merged_into_the_json_that_is_there(zk: KazooClient, app: str) -> None:
+def test_a_mapping_is_merged_into_existing_json(zk: KazooClient, app: str) -> None:
     created = converge(zk, path=app, merge=True, value={"pool": {"min": 2, "max": 20}, "host": "db1", "none": None})
     assert (created["changed"], created["value"]) == (True, '{"pool": {"min": 2, "max": 20}, "host": "db1"}')
     given_merge: dict[str, Any] = {
@@ -152,7 +152,7 @@ def test_a_mapping_is_merged_into_the_json_that_is_there(zk: KazooClient, app: s
     assert zk.get(app)[0] == b'{ "port":5432, "pool":{ "max":30 } }'
 
 
-def test_a_secret_is_merged_unseen(zk: KazooClient, app: str) -> None:
+def test_a_secret_is_merged_without_being_shown(zk: KazooClient, app: str) -> None:
     zk.create(app, b'{"token": "sesame"}', makepath=True)
     merged = converge(zk, path=app, merge=True, secret_value='{"password": "hunter2"}')
     assert zk.get(app)[0] == b'{"token": "sesame", "password": "hunter2"}'
@@ -180,14 +180,14 @@ def test_a_secret_that_can_not_be_merged_is_not_quoted(zk: KazooClient, app: str
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_what_is_no_json_object_is_not_merged_into_and_stays(zk: KazooClient, app: str, check: bool) -> None:
+def test_data_that_is_not_a_json_object_is_not_merged_into_and_stays(zk: KazooClient, app: str, check: bool) -> None:
     zk.create(app, b"green", makepath=True)
     said = refusal(zk, check=check, path=app, merge=True, value={"a": 1})
     assert said.startswith(f"{app}: merge: expected the znode to hold a JSON object: Expecting value")
     assert zk.get(app)[0] == b"green"
 
 
-def test_entries_take_merge_from_the_task_where_they_have_a_value(zk: KazooClient, app: str) -> None:
+def test_entries_with_a_value_inherit_merge_from_the_task(zk: KazooClient, app: str) -> None:
     for name in "abc":
         zk.create(f"{app}/{name}", b'{"x": 1}', makepath=True)
     entries = [
@@ -200,7 +200,7 @@ def test_entries_take_merge_from_the_task_where_they_have_a_value(zk: KazooClien
     assert [one.get("value") for one in done["znodes"]] == ['{"x": 1, "y": 2}', '{"y": 2}', None, ""]
 
 
-def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:
+def test_check_mode_reports_the_same_and_changes_nothing(zk: KazooClient, app: str) -> None:
     foretold = converge(zk, check=True, path=app, value={"a": 1})
     assert zk.exists(app) is None
     done = converge(zk, path=app, value={"a": 1})
@@ -213,7 +213,9 @@ def test_check_mode_says_the_same_and_changes_nothing(zk: KazooClient, app: str)
     assert (foretold["changed"], zk.exists(app)) == (True, before)
 
 
-def test_a_secret_value_is_in_no_result_and_no_diff_nor_is_what_it_replaces(zk: KazooClient, app: str) -> None:
+def test_a_secret_value_is_in_no_result_and_no_diff_nor_is_the_value_that_it_replaces(
+    zk: KazooClient, app: str
+) -> None:
     made = converge(zk, path=app, secret_value="sesame", recursive=True)
     again = converge(zk, path=app, secret_value="c2VzYW1l", encoding="base64")
     changed = converge(zk, path=app, secret_value="simsim")
@@ -228,7 +230,7 @@ def test_a_secret_value_is_in_no_result_and_no_diff_nor_is_what_it_replaces(zk: 
         assert "simsim" not in repr(done)
 
 
-def test_what_is_deleted_is_in_no_diff_for_it_may_have_been_a_secret(zk: KazooClient, app: str) -> None:
+def test_a_deleted_value_is_in_no_diff_as_it_may_have_been_a_secret(zk: KazooClient, app: str) -> None:
     converge(zk, path=app, secret_value="sesame")
     for check in (True, False):
         deleted = converge(zk, check=check, path=app, state="absent")
@@ -249,7 +251,7 @@ def test_the_diff_shows_data_where_data_is_wanted(zk: KazooClient, app: str) -> 
     assert (diff["before"]["value"], diff["after"]["value"]) == ('{"b": 2}', '{"b": 2} ')
 
 
-def test_a_value_left_out_is_empty_on_a_new_znode_and_kept_on_an_old_one(zk: KazooClient, app: str) -> None:
+def test_an_omitted_value_is_empty_on_a_new_znode_and_kept_on_an_old_one(zk: KazooClient, app: str) -> None:
     assert converge(zk, path=app)["value"] == ""
     zk.set(app, b"mine")
     kept = converge(zk, path=app)
@@ -264,7 +266,7 @@ def test_a_value_may_be_as_large_as_a_znode_holds(zk: KazooClient, app: str) -> 
     assert converge(zk, path=app, value="y" * MAX_NODE_BYTES)["stat"]["version"] == 1
 
 
-def test_bytes_that_are_no_text_are_returned_as_base64(zk: KazooClient, app: str) -> None:
+def test_bytes_that_are_not_text_are_returned_as_base64(zk: KazooClient, app: str) -> None:
     made = converge(zk, path=app, value="/w==", encoding="base64")
     assert (made["value"], made["encoding"], zk.get(app)[0]) == ("/w==", "base64", b"\xff")
 
@@ -280,7 +282,7 @@ def test_a_missing_parent_is_made_unless_parents_is_false(zk: KazooClient, app: 
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_children_stand_in_the_way_unless_recursive_is_set(zk: KazooClient, app: str, check: bool) -> None:
+def test_children_prevent_a_deletion_unless_recursive_is_set(zk: KazooClient, app: str, check: bool) -> None:
     zk.ensure_path(f"{app}/a/b")
     said = refusal(zk, check=check, path=app, state="absent")
     assert said == f"{app}: the znode has a child (NotEmpty); set recursive to delete everything below it too"
@@ -290,7 +292,7 @@ def test_children_stand_in_the_way_unless_recursive_is_set(zk: KazooClient, app:
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_another_version_is_refused_unless_nothing_is_to_be_done(zk: KazooClient, app: str, check: bool) -> None:
+def test_another_version_is_refused_unless_there_is_nothing_to_do(zk: KazooClient, app: str, check: bool) -> None:
     zk.create(app, b"one", makepath=True)
     zk.set(app, b"two")
     said = refusal(zk, check=check, path=app, value="three", version=0)
@@ -319,7 +321,7 @@ def test_below_a_chroot_paths_are_as_the_task_names_them(ensemble: Ensemble, zk:
 
 
 @pytest.mark.filterwarnings("ignore:No chroot path exists")
-def test_a_chroot_with_nothing_above_it_is_named(ensemble: Ensemble, app: str) -> None:
+def test_a_chroot_without_a_parent_is_named(ensemble: Ensemble, app: str) -> None:
     with connected(f"{ensemble.hosts}{app}-none/deep") as inside:
         assert "there is no chroot to be its parent" in refusal(inside, path="/a", parents=False)
         for check in (True, False):
@@ -354,7 +356,7 @@ def test_check_mode_foretells_that_an_ephemeral_znode_can_not_have_children(zk: 
 MINE = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]}
 
 
-def test_an_acl_is_set_once_and_seen_to_be_the_same(as_user: KazooClient, app: str) -> None:
+def test_an_acl_is_set_once_and_recognized_as_the_same(as_user: KazooClient, app: str) -> None:
     acl = [{"scheme": "world", "perms": ["read"]}, MINE]
     assert converge(as_user, path=app, acl=acl)["changed"]
     assert not converge(as_user, path=app, acl=acl[::-1])["changed"]
@@ -383,14 +385,14 @@ def test_auth_is_the_user_of_the_connection(as_user: KazooClient, app: str) -> N
 
 @pytest.fixture(scope="module")
 def sha256_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server that hashes digest users otherwise."""
+    """A server that hashes digest users with another algorithm."""
     algorithm = "-Dzookeeper.DigestAuthenticationProvider.digestAlg=SHA-256"
     with Ensemble(tmp_path_factory.mktemp("sha256"), size=1, jvm=(algorithm,)) as servers:
         yield servers
 
 
 @pytest.mark.parametrize("who", [{"scheme": "auth", "perms": ["all"]}, MINE], ids=["auth", "digest"])
-def test_the_user_of_the_connection_is_not_locked_out_where_servers_hash_otherwise(
+def test_the_user_of_the_connection_is_not_locked_out_where_servers_hash_differently(
     sha256_ensemble: Ensemble, app: str, who: dict[str, Any]
 ) -> None:
     login: dict[str, Any] = {"digest_username": "user", "digest_password": "secret"}
@@ -409,7 +411,7 @@ def test_parents_are_made_with_the_same_acl(as_user: KazooClient, app: str) -> N
     assert as_user.get_acls(app)[0] == [make_digest_acl("user", "secret", all=True)]
 
 
-def test_what_is_not_allowed_is_said_with_the_path(as_user: KazooClient, zk: KazooClient, app: str) -> None:
+def test_a_refusal_names_the_path(as_user: KazooClient, zk: KazooClient, app: str) -> None:
     readable = {"scheme": "world", "perms": ["read"]}
     converge(as_user, path=app, acl=[MINE, readable])
     denied = f"{app}: permission denied (NoAuth)"
@@ -425,14 +427,14 @@ def test_what_is_not_allowed_is_said_with_the_path(as_user: KazooClient, zk: Kaz
 
 
 def may_see(client: KazooClient, path: str) -> bool:
-    """Whether the server gives the client a znode's stat."""
+    """Whether the server shows the client a znode's stat."""
     try:
         return client.exists(path) is not None
     except NoAuthError:
         return False
 
 
-def test_who_may_not_read_a_znode_is_told_what_stands_in_the_way_of_deleting_it(
+def test_without_read_permission_a_failed_deletion_still_states_its_cause(
     as_user: KazooClient, zk: KazooClient, app: str
 ) -> None:
     converge(as_user, path=f"{app}/child", acl=[MINE])
@@ -444,9 +446,7 @@ def test_who_may_not_read_a_znode_is_told_what_stands_in_the_way_of_deleting_it(
         assert refusal(zk, path=app, state="absent", version=0) == f"{app}: {told}"
 
 
-def test_who_may_not_read_a_znode_may_still_create_one_below_it(
-    as_user: KazooClient, zk: KazooClient, app: str
-) -> None:
+def test_without_read_permission_a_child_can_still_be_created(as_user: KazooClient, zk: KazooClient, app: str) -> None:
     converge(as_user, path=app, acl=[MINE, {"scheme": "world", "perms": ["create"]}])
     secret = {"scheme": "digest", "id": "user", "password": "secret", "perms": ["all"]}
     made = converge(zk, path=f"{app}/new", value="x", acl=[secret])
@@ -454,13 +454,13 @@ def test_who_may_not_read_a_znode_may_still_create_one_below_it(
     assert as_user.get(f"{app}/new")[0] == b"x"
 
 
-def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
+def test_without_read_permission_a_znode_can_still_be_seen_and_deleted(
     as_user: KazooClient, zk: KazooClient, app: str
 ) -> None:
     converge(as_user, path=app, acl=[MINE])
     as_user.set_acls("/app", [make_acl("world", "anyone", all=True)])
     seen = converge(zk, path=app)
-    # From 3.9 on ZooKeeper shows not even the stat to who may not read.
+    # Since 3.9, ZooKeeper does not show even the stat without the permission to read.
     version = 0 if may_see(zk, app) else None
     assert (seen["changed"], "value" in seen, seen.get("stat", {}).get("version")) == (False, False, version)
     deleted = converge(zk, path=app, state="absent")
@@ -468,7 +468,7 @@ def test_who_may_not_read_a_znode_may_still_see_that_it_is_there_and_delete_it(
     assert as_user.exists(app) is None
 
 
-def test_all_come_in_one_transaction_and_each_parent_once(zk: KazooClient, app: str) -> None:
+def test_all_znodes_are_created_in_one_transaction_and_each_parent_once(zk: KazooClient, app: str) -> None:
     zk.ensure_path("/app")
     entries = [{"path": f"{app}/conf/{n}", "value": n} for n in range(50)]
     made = converge(zk, znodes=entries)
@@ -482,7 +482,7 @@ def test_all_come_in_one_transaction_and_each_parent_once(zk: KazooClient, app: 
     assert len(changed["diff"]) == 1
 
 
-def test_their_order_is_of_no_account(zk: KazooClient, app: str) -> None:
+def test_the_order_of_entries_does_not_matter(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/old/x")
     task = [
         {"path": f"{app}/new/x/y", "value": "deep"},
@@ -496,7 +496,7 @@ def test_their_order_is_of_no_account(zk: KazooClient, app: str) -> None:
     assert not converge(zk, znodes=task)["changed"]
 
 
-def test_one_that_is_refused_takes_all_back(as_user: KazooClient, zk: KazooClient, app: str) -> None:
+def test_one_refused_change_undoes_all(as_user: KazooClient, zk: KazooClient, app: str) -> None:
     converge(
         as_user,
         path=f"{app}/mine",
@@ -508,12 +508,12 @@ def test_one_that_is_refused_takes_all_back(as_user: KazooClient, zk: KazooClien
     assert zk.exists(f"{app}/a") is None
 
 
-def test_a_stat_counts_the_children_that_came_along(zk: KazooClient, app: str) -> None:
+def test_a_stat_counts_children_created_by_the_same_task(zk: KazooClient, app: str) -> None:
     made = converge(zk, znodes=[{"path": app, "value": "x"}, {"path": f"{app}/a"}, {"path": f"{app}/b"}])
     assert made["znodes"][0]["stat"]["num_children"] == 2
 
 
-def test_a_subtree_goes_together_with_one_that_is_named_in_it(zk: KazooClient, app: str) -> None:
+def test_a_subtree_is_deleted_together_with_a_named_znode_in_it(zk: KazooClient, app: str) -> None:
     for name in ("a/b/c", "a/b/d", "a/e"):
         zk.ensure_path(f"{app}/{name}")
     task = [{"path": app, "state": "absent", "recursive": True}, {"path": f"{app}/a/b/c", "state": "absent"}]
@@ -529,7 +529,7 @@ def test_more_than_a_transaction_holds_is_refused_by_its_size(zk: KazooClient, a
     assert zk.exists(app) is None
 
 
-def test_a_chroot_is_a_part_of_what_a_transaction_holds(zk: KazooClient, ensemble: Ensemble, app: str) -> None:
+def test_a_chroot_counts_towards_the_size_of_a_transaction(zk: KazooClient, ensemble: Ensemble, app: str) -> None:
     chroot = f"{app}/{'c' * 200}"
     zk.ensure_path(chroot)
     entries = [{"path": f"/{number}"} for number in range(5000)]
@@ -541,13 +541,13 @@ def test_a_chroot_is_a_part_of_what_a_transaction_holds(zk: KazooClient, ensembl
         assert converge(client, znodes=entries[:3000])["changed"]
 
 
-def test_a_sequence_beside_a_znode_of_its_name_is_not_that_one(zk: KazooClient, app: str) -> None:
+def test_a_sequential_znode_is_distinct_from_one_named_like_its_prefix(zk: KazooClient, app: str) -> None:
     done = converge(zk, znodes=[{"path": f"{app}/a", "sequence": True}, {"path": f"{app}/a/b"}, {"path": f"{app}/a"}])
     assert [one["path"] for one in done["znodes"]] == [f"{app}/a0000000000", f"{app}/a/b", f"{app}/a"]
     assert sorted(zk.get_children(app)) == ["a", "a0000000000"]
 
 
-def test_as_much_as_a_transaction_holds_goes_through(zk: KazooClient, app: str) -> None:
+def test_a_transaction_of_the_largest_size_succeeds(zk: KazooClient, app: str) -> None:
     zk.ensure_path(app)
     count = 2000
     room = znodes.MAX_TRANSACTION_BYTES // count - 100 - len(f"{app}/0000")
@@ -557,7 +557,7 @@ def test_as_much_as_a_transaction_holds_goes_through(zk: KazooClient, app: str) 
 
 
 class Rival:
-    """A client before whose first `turns` transactions somebody else acts."""
+    """A client that lets somebody else act before each of its first `turns` transactions."""
 
     def __init__(self, client: KazooClient, act: Any, turns: int = 1) -> None:
         self._client = client
@@ -568,7 +568,7 @@ class Rival:
         return getattr(self._client, name)
 
     def transaction(self) -> Any:
-        """The client's own, after the other one's."""
+        """The client's own, after somebody else has acted."""
         if self._turns:
             self._turns -= 1
             self._act()
@@ -587,7 +587,7 @@ def test_a_znode_that_another_deleted_meanwhile_is_created_instead(zk: KazooClie
     assert (done["changed"], done["stat"]["version"]) == (True, 0)
 
 
-def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str) -> None:
+def test_compare_and_set_fails_where_another_client_was_faster(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     said = refusal(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours", version=0)
     assert "has version 1, expected 0 (BadVersion)" in said
@@ -596,7 +596,7 @@ def test_who_compares_and_sets_loses_to_who_was_faster(zk: KazooClient, app: str
     assert "has version 2, expected 1 (BadVersion)" in said
 
 
-def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: KazooClient, app: str) -> None:
+def test_a_value_that_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     done = converge(Rival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours")
     assert (done["changed"], done["diff"]["before"]["value"], zk.get(app)[0]) == (True, "theirs", b"ours")
@@ -607,17 +607,17 @@ def test_what_another_wrote_meanwhile_is_read_again_and_is_in_the_diff(zk: Kazoo
 
 
 class AclRival(Rival):
-    """A client before whose first ACL somebody else acts."""
+    """A client that lets somebody else act before it first sets an ACL."""
 
     def set_acls_async(self, *words: Any) -> Any:
-        """The client's own, after the other one's."""
+        """The client's own, after somebody else has acted."""
         if self._turns:
             self._turns -= 1
             self._act()
         return self._client.set_acls_async(*words)
 
 
-def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient, app: str) -> None:
+def test_an_acl_that_another_set_meanwhile_is_read_again_or_reported(zk: KazooClient, app: str) -> None:
     zk.create(app, b"x", makepath=True)
     theirs = [make_acl("world", "anyone", all=True), make_acl("ip", "127.0.0.1", read=True)]
     ours = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
@@ -630,7 +630,7 @@ def test_an_acl_that_another_set_meanwhile_is_read_again_or_told(zk: KazooClient
     assert [entry.id.id for entry in zk.get_acls(app)[0]] == ["anyone", "127.0.0.1"]
 
 
-def test_a_znode_that_goes_before_its_acl_is_set_is_looked_at_once_more(zk: KazooClient, app: str) -> None:
+def test_a_znode_deleted_before_its_acl_is_set_is_created_again(zk: KazooClient, app: str) -> None:
     zk.create(app, b"x", makepath=True)
     ours = [{"scheme": "world", "perms": ["all"]}, {"scheme": "ip", "id": "127.0.0.2", "perms": ["read"]}]
     done = converge(AclRival(zk, lambda: zk.delete(app)), path=app, acl=ours)
@@ -639,10 +639,10 @@ def test_a_znode_that_goes_before_its_acl_is_set_is_looked_at_once_more(zk: Kazo
 
 
 class LateRival(Rival):
-    """A client after whose first transaction somebody else acts, before the client looks again."""
+    """A client that lets somebody else act after its first transaction, before it looks again."""
 
     def exists_async(self, *words: Any) -> Any:
-        """The client's own, after the other one's where a transaction was made."""
+        """The client's own, after somebody else has acted if there was a transaction."""
         if self._client_has_written and self._act:
             act, self._act = self._act, None
             act()
@@ -656,7 +656,7 @@ class LateRival(Rival):
         return self._client.transaction()
 
 
-def test_who_compares_by_what_a_task_returned_overwrites_nobody(zk: KazooClient, app: str) -> None:
+def test_compare_and_set_by_a_returned_version_overwrites_nobody(zk: KazooClient, app: str) -> None:
     made = converge(LateRival(zk, lambda: zk.set(app, b"theirs")), path=app, value="ours")
     assert (made["stat"]["version"], made["stat"]["mzxid"], made["stat"]["data_length"]) == (0, made["zxid"], 4)
     assert "has version 1, expected 0" in refusal(zk, path=app, value="later", version=made["stat"]["version"])
@@ -671,7 +671,7 @@ def test_who_compares_by_what_a_task_returned_overwrites_nobody(zk: KazooClient,
     assert (opened["value"], opened["stat"]["version"], opened["stat"]["aversion"]) == ("theirs", 3, 1)
 
 
-def test_what_was_created_anew_after_a_task_is_not_what_it_made(zk: KazooClient, app: str) -> None:
+def test_a_znode_recreated_after_a_task_is_not_reported_as_its_own(zk: KazooClient, app: str) -> None:
     def replace() -> None:
         zk.delete(app)
         zk.create(app, b"theirs")
@@ -679,21 +679,21 @@ def test_what_was_created_anew_after_a_task_is_not_what_it_made(zk: KazooClient,
     assert "stat" not in converge(LateRival(zk, replace), path=app, value="ours")
 
 
-def test_who_never_stops_writing_is_a_clear_error(zk: KazooClient, app: str) -> None:
+def test_a_writer_that_never_stops_is_a_clear_error(zk: KazooClient, app: str) -> None:
     zk.create(app, b"old", makepath=True)
     said = refusal(Rival(zk, lambda: zk.set(app, b"theirs"), turns=100), path=app, value="ours")
     assert f"{app}: another client changed it first (BadVersion); tried {znodes.ATTEMPTS} times" in said
     assert zk.get(app)[0] == b"theirs"
 
 
-def test_a_child_that_another_created_meanwhile_goes_with_the_subtree(zk: KazooClient, app: str) -> None:
+def test_a_child_that_another_created_meanwhile_is_deleted_with_the_subtree(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
     rival = Rival(zk, lambda: zk.ensure_path(f"{app}/a/late"))
     assert converge(rival, path=app, state="absent", recursive=True)["changed"]
     assert zk.exists(app) is None
 
 
-def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: KazooClient, app: str) -> None:
+def test_a_creator_that_never_stops_is_a_clear_error_and_nothing_is_lost(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/kept")
     rival = Rival(zk, lambda: zk.create(f"{app}/n-", sequence=True), turns=100)
     said = refusal(rival, path=app, state="absent", recursive=True)
@@ -705,7 +705,7 @@ def test_who_never_stops_creating_is_a_clear_error_and_nothing_is_lost(zk: Kazoo
 
 
 @pytest.mark.parametrize("turns", [1, 100])
-def test_what_was_deleted_before_a_later_attempt_failed_is_a_change(
+def test_a_deletion_before_a_failed_attempt_counts_as_a_change(
     zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     monkeypatch.setattr(znodes, "MAX_THINNING", 2)
@@ -726,10 +726,10 @@ def test_what_was_deleted_before_a_later_attempt_failed_is_a_change(
 
 
 class Cut(LateRival):
-    """A client that loses its connection right after its transaction was answered."""
+    """A client that loses its connection right after its transaction has been answered."""
 
     def exists_async(self, *words: Any) -> Any:
-        """The client's own, or a loss."""
+        """The client's own, or a lost connection."""
         if not self._client_has_written:
             return self._client.exists_async(*words)
         lost = self._client.handler.async_result()
@@ -744,7 +744,7 @@ def test_a_connection_that_is_lost_after_the_transaction_is_no_failure(zk: Kazoo
     assert made["zxid"] == zk.get(made["path"])[1].mzxid
 
 
-def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, other: KazooClient, app: str) -> None:
+def test_two_tasks_that_work_against_each_other_both_end(zk: KazooClient, other: KazooClient, app: str) -> None:
     failures: list[str] = []
 
     def create() -> None:
@@ -766,7 +766,7 @@ def test_two_that_work_against_each_other_both_come_to_an_end(zk: KazooClient, o
     assert all("another client changed it first" in failure for failure in failures)
 
 
-def test_a_large_subtree_goes_in_transactions_of_bounded_size(zk: KazooClient, app: str) -> None:
+def test_a_large_subtree_is_deleted_in_transactions_of_bounded_size(zk: KazooClient, app: str) -> None:
     zk.ensure_path(f"{app}/a")
     paths = [f"{app}/a/{n}" for n in range(2 * znodes.MAX_THINNING + 10)]
     for start in range(0, len(paths), 500):
@@ -780,7 +780,7 @@ def test_a_large_subtree_goes_in_transactions_of_bounded_size(zk: KazooClient, a
     assert deleted["diff"]["before"]["descendants"][-1] == f"and {len(paths) + 1 - 20} more"
 
 
-def test_what_was_begun_counts_as_a_change_also_where_another_finished_it(
+def test_a_deletion_that_was_begun_counts_as_a_change_even_if_another_finished_it(
     zk: KazooClient, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(znodes, "MAX_THINNING", 2)
@@ -798,7 +798,7 @@ def test_what_was_begun_counts_as_a_change_also_where_another_finished_it(
     assert len(deleted["diff"]["before"]["descendants"]) == 5
 
 
-def test_an_ensemble_that_stops_answering_is_said_within_the_timeout(tmp_path: Path) -> None:
+def test_an_ensemble_that_stops_answering_is_reported_within_the_timeout(tmp_path: Path) -> None:
     with lonely_ensemble(tmp_path / "lonely") as (servers, client):
         kill(servers, client)
         began = time.monotonic()
@@ -807,7 +807,7 @@ def test_an_ensemble_that_stops_answering_is_said_within_the_timeout(tmp_path: P
         assert time.monotonic() - began < 5
 
 
-def test_a_plan_does_nothing_for_what_is_as_it_should_be(zk: KazooClient, app: str) -> None:
+def test_a_plan_does_nothing_for_znodes_that_are_as_wanted(zk: KazooClient, app: str) -> None:
     zk.create(app, b"x", makepath=True)
     wanted = desired_znodes(options(znodes=[{"path": app, "value": "x"}, {"path": f"{app}/no", "state": "absent"}]))
     planned = plan(wanted, znodes.read(zk, wanted, TIMEOUT))

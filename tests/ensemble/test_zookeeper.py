@@ -1,4 +1,4 @@
-"""Reaching an ensemble: what connects, what is refused, and what a person reads about it."""
+"""Connecting to an ensemble: what succeeds, what is refused, and with which messages."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from support.silent import SilentMember
 from support.waiting import wait_for
 
 SECONDS = 1.0
-"""The connect_timeout of what is to fail."""
+"""The connect_timeout of attempts that are to fail."""
 SLACK = 2.5
-"""What a failure may take beyond it: ending the session, and a busy machine."""
+"""Seconds that a failure may take beyond it, to end the session, and on a busy machine."""
 
 
 def options(hosts: str | list[str], **given: Any) -> dict[str, Any]:
-    """The connection options of a task that gives `hosts` and these."""
+    """The connection options of a task with `hosts` and these."""
     defaults = {name: spec.get("default") for name, spec in ARGSPEC.items()}
     return {**defaults, "hosts": hosts, **given}
 
@@ -63,7 +63,7 @@ def refusal(given: dict[str, Any]) -> str:
 
 @pytest.fixture
 def tls(certificates: Certificates) -> dict[str, Any]:
-    """The TLS options that are right."""
+    """Correct TLS options."""
     return {
         "tls": True,
         "tls_ca": str(certificates.ca),
@@ -74,7 +74,7 @@ def tls(certificates: Certificates) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def sasl_ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server at which `deployer` can log in by SASL."""
+    """A server where `deployer` can log in by SASL."""
     with Ensemble.with_sasl(tmp_path_factory.mktemp("sasl-ensemble"), {"deployer": "sesame"}) as servers:
         yield servers
 
@@ -106,7 +106,7 @@ def test_every_path_is_below_a_chroot_at_the_end_of_hosts(ensemble: Ensemble, zk
 
 
 @pytest.mark.parametrize(("module", "given"), [("zk_lock", {"reason": "migration"}), ("zk_fleet", {"names": ["web1"]})])
-def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
+def test_an_error_for_a_missing_znode_names_a_missing_chroot(
     ensemble: Ensemble, app: str, module: str, given: dict[str, Any]
 ) -> None:
     file = ROOT / "plugins" / "modules" / f"{module}.py"
@@ -132,7 +132,7 @@ def test_what_finds_no_znode_names_the_chroot_where_that_is_not_there(
         ("zk_release", {"ref": "main"}),
     ],
 )
-def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
+def test_an_error_because_of_a_missing_chroot_names_it(
     ensemble: Ensemble, zk: KazooClient, app: str, module: str, given: dict[str, Any]
 ) -> None:
     file = ROOT / "plugins" / "modules" / f"{module}.py"
@@ -145,7 +145,7 @@ def test_what_is_refused_for_a_chroot_that_is_not_there_names_it(
 
 
 @pytest.mark.parametrize("module", ["zk_fleet_info", "zk_release_info"])
-def test_where_nothing_is_found_a_warning_names_a_chroot_that_is_not_there(
+def test_where_nothing_is_found_a_warning_names_a_missing_chroot(
     ensemble: Ensemble, zk: KazooClient, app: str, module: str
 ) -> None:
     file = ROOT / "plugins" / "modules" / f"{module}.py"
@@ -156,7 +156,7 @@ def test_where_nothing_is_found_a_warning_names_a_chroot_that_is_not_there(
 
 
 @pytest.mark.parametrize("hosts", [None, "", [], [" "], [""]])
-def test_no_hosts_at_all_is_said_with_both_ways_to_give_them(hosts: Any) -> None:
+def test_without_hosts_the_error_names_both_ways_to_give_them(hosts: Any) -> None:
     with pytest.raises(ConnectError, match=r"^hosts: none given; .*ZK_HOSTS"):
         host_string(hosts)
 
@@ -178,7 +178,7 @@ def test_members_with_several_chroots_are_refused(hosts: Any) -> None:
 
 
 @pytest.mark.parametrize("hosts", ["127.0.0.1:twelve", "127.0.0.1:999999", "[::1", ":::", "a b:2181", "127.0.0.1:-1"])
-def test_an_address_that_is_none_is_refused_by_one_line(hosts: str) -> None:
+def test_an_invalid_address_is_refused_in_one_line(hosts: str) -> None:
     message = refusal(options(hosts))
     assert "hosts" in message or hosts in message
 
@@ -194,13 +194,13 @@ def test_a_closed_port_is_known_after_connect_timeout_and_no_later() -> None:
     assert f"can't reach ZooKeeper at 127.0.0.1:{port} within 1 s" in refusal(options(f"127.0.0.1:{port}"))
 
 
-def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up_in_time() -> None:
+def test_a_server_that_accepts_but_never_answers_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         assert f"can't reach ZooKeeper at {address}" in refusal(options(address))
 
 
-def test_something_that_is_no_zookeeper_is_given_up_in_time() -> None:
+def test_a_server_that_is_not_zookeeper_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as stranger:
 
         def talk() -> None:
@@ -243,7 +243,7 @@ def test_an_ensemble_without_a_quorum_gives_no_session(own_ensemble: Ensemble) -
         (0, lambda client: take(client, ["/zookeeper"] * 1000, timeout=30.0)),  # kazoo's own sockets hold some 280
     ],
 )
-def test_an_ensemble_lost_within_a_session_is_an_error_in_time_and_never_a_wait_for_ever(
+def test_an_ensemble_lost_within_a_session_is_an_error_in_time_and_never_an_endless_wait(
     own_ensemble: Ensemble, survivors: int, read: Callable[[KazooClient], object]
 ) -> None:
     told: list[str] = []
@@ -288,7 +288,7 @@ def test_the_session_ends_with_the_block_also_when_it_fails(ensemble: Ensemble, 
 # --- credentials
 
 
-def test_at_the_end_of_python_which_starts_no_thread_then_a_session_is_left_to_expire(
+def test_at_the_shutdown_of_python_a_session_is_left_to_expire(
     ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_thread: threading.Thread) -> None:
@@ -301,7 +301,7 @@ def test_at_the_end_of_python_which_starts_no_thread_then_a_session_is_left_to_e
     client.stop()
 
 
-def test_what_a_digest_user_keeps_to_itself_is_read_with_its_credentials_alone(ensemble: Ensemble, app: str) -> None:
+def test_a_znode_of_a_digest_user_is_read_only_with_its_credentials(ensemble: Ensemble, app: str) -> None:
     owner = options(ensemble.hosts, digest_username="owner", digest_password="sesame")
     with connect(owner) as client:
         client.create(app, b"kept", acl=[make_digest_acl("owner", "sesame", all=True)], makepath=True)
@@ -328,14 +328,14 @@ def test_a_sasl_user_logs_in_and_owns_its_znodes(sasl_ensemble: Ensemble) -> Non
     assert str(raised.value).startswith("/owned: permission denied")
 
 
-def test_a_wrong_sasl_password_is_told_from_an_ensemble_that_is_down(sasl_ensemble: Ensemble) -> None:
+def test_a_wrong_sasl_password_is_distinguished_from_an_ensemble_that_is_down(sasl_ensemble: Ensemble) -> None:
     message = refusal(options(sasl_ensemble.hosts, **{**SASL, "sasl_password": "wrong"}))
     assert message == f"ZooKeeper at {sasl_ensemble.hosts} refused the credentials"
 
 
 @pytest.fixture
 def way(sasl_ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
-    """A way to the SASL ensemble that takes every request."""
+    """A relay to the SASL ensemble that passes on every request."""
     monkeypatch.setattr("support.keeper.UNKNOWN", frozenset())
     made = Keeper(sasl_ensemble.members[0].client_port)
     yield made
@@ -404,7 +404,7 @@ def test_a_certificate_for_another_host_name_is_refused_unless_told_not_to_look(
         assert client.exists("/zookeeper")
 
 
-def test_a_certificate_that_nobody_known_signed_is_refused_unless_told_not_to_verify(
+def test_a_certificate_of_an_unknown_authority_is_refused_unless_told_not_to_verify(
     tls_ensemble: Ensemble, tls: dict[str, Any], certificates: Certificates
 ) -> None:
     stranger = {**tls, "tls_ca": str(certificates.client)}
@@ -447,16 +447,14 @@ def test_a_locked_key_opens_with_its_password_and_with_no_other(
 
 
 @pytest.mark.parametrize("name", ["tls_ca", "tls_cert", "tls_key"])
-def test_a_tls_file_that_is_not_there_or_holds_something_else_is_named(
-    tls: dict[str, Any], tmp_path: Path, name: str
-) -> None:
+def test_a_missing_or_wrong_tls_file_is_named(tls: dict[str, Any], tmp_path: Path, name: str) -> None:
     assert refusal(options("localhost:1", **{**tls, name: "/no/such.pem"})) == f"{name}: no file at /no/such.pem"
     (tmp_path / "notes.txt").write_text("nothing like a certificate\n")
     message = refusal(options("localhost:1", **{**tls, name: str(tmp_path / "notes.txt")}))
     assert name in message.partition(": ")[0]
 
 
-def test_plain_words_at_a_tls_port_and_tls_at_a_plain_port_end_in_time(
+def test_plain_text_at_a_tls_port_and_tls_at_a_plain_port_end_in_time(
     tls_ensemble: Ensemble, tls: dict[str, Any]
 ) -> None:
     assert "can't reach ZooKeeper" in refusal(options(tls_ensemble.secure_hosts))
@@ -513,7 +511,7 @@ def test_no_password_of_the_connection_is_ever_logged() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 2e6, math.inf, math.nan])
-def test_a_time_to_connect_that_can_be_none_is_refused(seconds: float) -> None:
+def test_an_impossible_connect_timeout_is_refused(seconds: float) -> None:
     with pytest.raises(ConnectError) as raised, connect(options("127.0.0.1:1", connect_timeout=seconds)):
         pass
     said = f"connect_timeout: expected more than 0 seconds and at most 1000000, got {seconds:g}"
@@ -524,7 +522,7 @@ def test_a_member_whose_host_is_off_leaves_time_for_the_others(
     ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     off = SilentMember()
-    monkeypatch.setattr("random.shuffle", lambda _servers: None)  # so that it is the first
+    monkeypatch.setattr("random.shuffle", lambda _servers: None)  # so that it comes first
     with connect(options(f"127.0.0.1:{off.port},{ensemble.hosts}", connect_timeout=4.0)) as client:
         assert client.exists("/")
     off.close()

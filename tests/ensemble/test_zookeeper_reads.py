@@ -1,4 +1,4 @@
-"""Bulk reads by multiRead: every answer in its place, however large, and whatever the server thinks of it."""
+"""Bulk reads by multiRead: every answer in its place, however large, even if the server does not support it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ansible_collections.zoo.deploy.plugins.module_utils.zookeeper import (
 from support.ensemble import Ensemble
 
 UNKNOWN_REQUEST = 9999
-"""A type that this server knows as little as one of 3.5 knows multiRead: it answers Unimplemented and hangs up."""
+"""A type unknown to this server, as multiRead is to one of 3.5: it answers Unimplemented and hangs up."""
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ensemble]:
-    """A server of its own, with a heap of 64 MB: it does not survive an answer of 10 MB."""
+    """A separate server with a small heap of 128 MB."""
     with Ensemble(tmp_path_factory.mktemp("reads"), size=1) as alone:
         yield alone
 
@@ -40,7 +40,7 @@ def client(server: Ensemble) -> Iterator[KazooClient]:
 
 
 def filled(client: KazooClient, parent: str, values: list[bytes]) -> list[str]:
-    """A child of `parent` for each value, and their paths; few at a time, since the server is small."""
+    """Create a child of `parent` for each value, a few at a time as the server is small; returns their paths."""
     client.ensure_path(parent)
     paths = [f"{parent}/n{number:05}" for number in range(len(values))]
     for start in range(0, len(paths), 20):
@@ -117,7 +117,7 @@ def test_directories_are_listed_with_their_children_and_their_stat(client: Kazoo
     assert "directories" in root.names
 
 
-def test_what_is_asked_for_lies_below_the_chroot(server: Ensemble, client: KazooClient) -> None:
+def test_paths_are_read_below_the_chroot(server: Ensemble, client: KazooClient) -> None:
     client.ensure_path("/chroot/inner")
     client.set("/chroot/inner", b"here")
     with connect({"hosts": f"{server.hosts}/chroot", "connect_timeout": 10.0}) as below:
@@ -175,6 +175,6 @@ def test_an_ensemble_that_dies_is_an_error_in_time(tmp_path_factory: pytest.Temp
             read_many(client, paths, timeout=1.0)
 
 
-def test_nothing_is_asked_where_there_is_nothing_to_ask(client: KazooClient) -> None:
+def test_no_paths_give_an_empty_answer(client: KazooClient) -> None:
     assert read_many(client, []) == []
     assert list_many(client, []) == []

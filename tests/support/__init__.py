@@ -1,1 +1,1 @@
-"""What the suites share: an ensemble, git repositories, waiting."""
+"""Helpers that the suites share: an ensemble, git repositories, waiting."""

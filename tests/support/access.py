@@ -1,4 +1,4 @@
-"""What a connection may do with the znodes of an ensemble."""
+"""Which znodes of an ensemble a connection may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def everything(client: KazooClient, root: str) -> list[str]:
 
 
 def readable(client: KazooClient, paths: Iterable[str]) -> list[str]:
-    """Those of the znodes that a connection may read."""
+    """The znodes among `paths` that a connection may read."""
     found = []
     for path in paths:
         with contextlib.suppress(NoAuthError):

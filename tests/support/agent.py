@@ -1,4 +1,4 @@
-"""A real agent, in a process of its own, and what it reports."""
+"""A real agent in a process of its own, and its reports."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from support.waiting import wait_for
 SOURCE = Path(__file__).resolve().parents[2] / "roles" / "watcher" / "files"
 OUTCOMES = {"active", "failed", "rolled_back"}
 MEASURED = bool(os.environ.get("COVERAGE_PROCESS_START"))
-"""Whether the lines that run are noted down (`suites/measure.py`), which a process does when it ends."""
+"""Whether coverage is measured (`suites/measure.py`); a process writes its data when it ends."""
 PYTHON_PATH = os.pathsep.join(map(str, [SOURCE, *([Path(__file__).with_name("measured")] if MEASURED else [])]))
 
 
 @dataclass
 class Agent:
-    """An agent with its files under `root`. `config` are further keys of its configuration."""
+    """An agent with its files under `root`. `config` holds further keys of its configuration."""
 
     root: Path
     hosts: str
@@ -39,16 +39,16 @@ class Agent:
     program: Sequence[str] = ("-m", "zoo_watcher")
     process: subprocess.Popen[bytes] | None = None
     log_to: Path | None = None
-    """Another place for what it writes to standard error."""
+    """Another file for its standard error."""
 
     @property
     def base(self) -> Path:
-        """Where its releases are."""
+        """The directory of its releases."""
         return self.root / "base"
 
     @property
     def log(self) -> str:
-        """What it has written to standard error."""
+        """Its standard error so far."""
         path = self.root / "agent.log"
         return path.read_text() if path.exists() else ""
 
@@ -69,7 +69,7 @@ class Agent:
         return path
 
     def start(self, **environment: str) -> Agent:
-        """Start it; it may not be connected yet."""
+        """Start it, without waiting until it is connected."""
         command = [PYTHON, *self.program, "run", "--config", str(self.configure())]
         with (self.log_to or self.root / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -87,7 +87,7 @@ class Agent:
         return self
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and wait for the end; its exit status."""
+        """Send a signal, wait until it has ended, and return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait(20)
@@ -95,14 +95,14 @@ class Agent:
         return status
 
     def kill(self) -> None:
-        """End it if it runs, as a crash would, and wait for it."""
+        """End it as a crash would, if it runs, and wait for it."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def finish(self) -> None:
-        """End it with its test: it goes as a crash would, but for one that has to say which of its lines have run."""
+        """End it with its test: as a crash would, unless its coverage is measured, because it has to write the data."""
         if MEASURED and self.process is not None and self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -110,20 +110,20 @@ class Agent:
         self.kill()
 
     def control(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """What a command of `zoo-watcher` about it, such as `drain`, prints and returns."""
+        """Run a command of `zoo-watcher` on it, such as `drain`."""
         name, *rest = words
         return self.run(name, "--config", str(self.root / "agent.json"), *rest)
 
     @staticmethod
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        """What `zoo-watcher` with these words prints and returns."""
+        """Run `zoo-watcher` with these arguments."""
         command = [PYTHON, "-m", "zoo_watcher", *words]
         environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
 
     @property
     def status(self) -> dict[str, Any]:
-        """Its status in the ensemble; empty while there is none. A client that has just lost its session asks again."""
+        """Its status in the ensemble; empty while there is none. A request that fails with its session is retried."""
         try:
             return dict(json.loads(self.zk.retry(self.zk.get, f"{self.app}/agents/{self.name}")[0]))
         except NoNodeError:
@@ -135,7 +135,7 @@ class Agent:
         return place.resolve().name if place.is_symlink() else None
 
     def wait_outcome(self, generation: int, seconds: float = 30) -> dict[str, Any]:
-        """Wait until it has proved or given up a generation; its status then."""
+        """Wait until it has proved or given up a generation, and return its status."""
 
         def outcome() -> dict[str, Any] | None:
             status = self.status
@@ -148,9 +148,9 @@ class Agent:
 
 
 def expire_session(agent: Agent) -> None:
-    """End the session that an agent remembers from outside, as the ensemble does that has not heard of it for too long.
+    """End the session that an agent remembers, from outside, as the ensemble does at the session timeout.
 
-    Raises FileNotFoundError where it remembers none.
+    Raises FileNotFoundError if it remembers none.
     """
     memory = json.loads((agent.base / ".zoo/session.json").read_text())
     with connected(agent.hosts, client_id=(memory["id"], bytes.fromhex(memory["password"]))):
@@ -158,7 +158,7 @@ def expire_session(agent: Agent) -> None:
 
 
 def publish(zk: KazooClient, app: str, value: dict[str, Any] | bytes) -> int:
-    """Write the desired release as any program could; its generation."""
+    """Write the desired release as any program could, and return its generation."""
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
     path = f"{app}/config"
     if zk.exists(path):

@@ -1,4 +1,4 @@
-"""Statuses of agents that are not there."""
+"""Statuses of agents that do not run."""
 
 from __future__ import annotations
 

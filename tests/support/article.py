@@ -1,10 +1,10 @@
 """The programs of the article "分布式系统中zookeeper实现配置管理+集群管理", https://www.cnblogs.com/iforever/p/9095095.html.
 
-Quoted as they stand there; only what its reader must change is a placeholder: the ensemble's hosts, the repository, the
-commit and the place. Each is run in a process of its own, as there.
+They are quoted verbatim, except for placeholders where a reader has to insert values: the ensemble's hosts, the
+repository, the commit and the relative path. Each runs in a process of its own, as in the article.
 """
 
-# ruff: noqa: RUF001  # the comma is the article's
+# ruff: noqa: RUF001  # the article's comma
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def get_servers():
 
 
 def updated(commit_id: str) -> str:
-    """What the client prints when it has deployed a commit."""
+    """The client's output when it has deployed a commit."""
     return f"正确版本Id[{commit_id}]，当前版本Id[{commit_id}]\n更新成功\n"
 
 
@@ -151,7 +151,7 @@ def _filled(text: str, **values: str) -> str:
 
 @contextmanager
 def running_client(directory: Path, hosts: str) -> Iterator[Path]:
-    """Run `client.py` in a server's directory inside the block; the file with what it prints."""
+    """Run `client.py` in a server's directory inside the block; yields the file with its output."""
     directory.mkdir(parents=True)
     program, log = directory / "client.py", directory / "client.log"
     program.write_text(_filled(CLIENT, hosts=hosts), encoding="utf-8")
@@ -170,7 +170,7 @@ def publish(hosts: str, url: str, commit_id: str, place: str) -> None:
 
 
 def get_servers(hosts: str) -> list[str]:
-    """What `get_servers()` returns: `address:port` of each registration."""
+    """The result of `get_servers()`: `address:port` of each registration."""
     answer = _python(_filled(GET_SERVERS, hosts=hosts) + "\nprint(json.dumps(get_servers()))\n")
     return list(json.loads(answer))
 

@@ -1,7 +1,7 @@
-"""A bare Debian as a stranger has it: a tree of debootstrap's, with git, sudo, and a user who may use it.
+"""A bare Debian as a new user has it: a tree made by debootstrap, with git, sudo, and a user who may use sudo.
 
-The trees are made once, and kept in `.cache/bare`. In a copy of one, an overlay, the user runs commands. The packages
-that they may install are in the tree; the network, the package index and its certificates are the machine's.
+The trees are made once and kept in `.cache/bare`. The user runs commands in a copy of one, an overlay. The packages
+that the user may install are in the tree; the network, the package index and its certificates are the machine's.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ OFFERED = [
         "xfsprogs",
     ),
 ]
-"""What the quickstart and `tests/run.sh` install."""
+"""The packages that the quickstart and `tests/run.sh` install."""
 INDEX = ("PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "SSL_CERT_FILE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-"""What may say where this machine has Python packages from; most have none of it."""
+"""Variables that may configure this machine's Python package index; most machines have none of them."""
 PRIVATE = ["unshare", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child"]
 PROGRAMS = ["debootstrap", "nsenter", "unshare"]
 USER = "ann"
 
 
 def lacking() -> str:
-    """Why no bare tree can be made here, in one line; empty where one can."""
+    """Why no bare tree can be made here, in one line; empty if one can."""
     if os.geteuid() != 0:
         return "bare trees need root (chroot, namespaces)"
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -74,12 +74,12 @@ def lacking() -> str:
 
 
 def bare_tree(suite: str) -> Path:
-    """The suite's tree, made first where there is none of this recipe (some minutes)."""
+    """The suite's tree; it is made first, in some minutes, if there is none by this recipe."""
     return tree_with(suite, suite, THERE, OFFERED)
 
 
 def tree_with(name: str, suite: str, there: list[str], offered: list[str]) -> Path:
-    """A tree of the suite with packages that are there, and others that can be installed; kept by its name."""
+    """A tree of the suite with some packages installed and others that can be installed; cached by its name."""
     recipe = RECIPE.read_text() + repr((there, offered))
     tree = CACHE / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -112,18 +112,18 @@ class BareHost:
 
     @property
     def home(self) -> Path:
-        """The user's home, as it is seen from outside."""
+        """The user's home directory, as seen from outside."""
         return Path(f"/proc/{self.process}/root{self.root}/home/{USER}")
 
     def run(self, command: str, timeout: float) -> subprocess.CompletedProcess[str]:
-        """What a command of the user's printed and returned, run as after a login."""
+        """Run a command as the user, in a login shell."""
         inside = ["nsenter", f"--target={self.process}", "--mount", "--uts", "--pid", "chroot", str(self.root)]
         return run_merged([*inside, "su", "--login", USER, "--command", command], timeout)
 
 
 @contextlib.contextmanager
 def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
-    """A bare host while the block lasts; all that runs in it ends with it. `directory` holds what it writes."""
+    """A bare host while the block lasts; its processes end with it. `directory` holds the files that it writes."""
     for name in ("upper", "work", "root"):
         (directory / name).mkdir(parents=True)
     root = directory / "root"
@@ -143,20 +143,20 @@ def bare_host(tree: Path, directory: Path) -> Iterator[BareHost]:
         first = _first_process(holder)
         holder.kill()
         holder.wait()
-        # The first process of a namespace ends after all others in it: nobody writes any more.
+        # The first process of a namespace ends after all others in it: nothing writes any more.
         wait_for(lambda: not _runs(first), "what ran in the copy has ended")
-        # Some hundred megabytes, where pytest keeps the directories of three runs.
+        # Some hundred megabytes, and pytest keeps the directories of three runs.
         shutil.rmtree(directory)
 
 
 def _first_process(holder: subprocess.Popen[bytes]) -> str:
-    """The process that `holder` has started in the namespace; none any more where it has ended."""
+    """The process that `holder` has started in the namespace; empty if it has ended."""
     children = Path(f"/proc/{holder.pid}/task/{holder.pid}/children")
     return children.read_text().strip() if children.exists() else ""
 
 
 def _runs(process: str) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Whether a process exists and is not a zombie."""
     status = Path(f"/proc/{process}/stat")
     try:
         return bool(process) and status.read_text().rpartition(")")[2].split()[0] != "Z"
@@ -165,7 +165,7 @@ def _runs(process: str) -> bool:
 
 
 def _let_it_reach_the_index(host: BareHost) -> None:
-    """Give the user what this machine has for its package index: the environment, and the files that it names."""
+    """Give the user this machine's settings for its package index: the environment, and the files that it names."""
     settings = {name: os.environ[name] for name in INDEX if name in os.environ}
     root = host.home.parent.parent
     shutil.copy("/etc/resolv.conf", root / "etc" / "resolv.conf")

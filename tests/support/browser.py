@@ -1,4 +1,4 @@
-"""A real browser without a window: Chromium, driven over WebDriver's HTTP by Debian's chromedriver."""
+"""A real headless browser: Chromium, driven over WebDriver's HTTP by Debian's chromedriver."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BrowserType = TypeVar("BrowserType", bound="Browser")
 
 
 class Browser:
-    """A browser with one page. Ends with the `with` block."""
+    """A browser with one page, running inside a `with` block."""
 
     def __init__(self, directory: Path) -> None:
         (port,) = free_ports(1)
@@ -59,24 +59,24 @@ class Browser:
             self._driver.wait()
 
     def load(self, page: Path) -> None:
-        """Load a page; forget what was logged before."""
+        """Load a page, and discard earlier log entries."""
         for kind in ("browser", "performance"):
             self.logged(kind)
         self._command("POST", "/url", url=page.as_uri())
 
     def look(self, width: int, height: int, **media: str) -> None:
-        """Look at the page at a size, with features of the media, such as `prefers_color_scheme="dark"`."""
+        """Emulate a screen of a size, with media features such as `prefers_color_scheme="dark"`."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.tell("Emulation.setDeviceMetricsOverride", **size)
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         self.tell("Emulation.setEmulatedMedia", features=features)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """What a function's body returns, run in the page."""
+        """Run a function's body in the page, and return its result."""
         return self._command("POST", "/execute/sync", script=script, args=arguments)
 
     def tell(self, method: str, **parameters: Any) -> Any:
-        """A command of the browser's own protocol."""
+        """Send a command of the browser's own protocol."""
         return self._command("POST", "/goog/cdp/execute", cmd=method, params=parameters)
 
     def press(self, key: str, text: str = "") -> None:
@@ -85,18 +85,18 @@ class Browser:
             self.tell("Input.dispatchKeyEvent", type=kind, key=key, code=key, text=text if kind == "keyDown" else "")
 
     def logged(self, kind: str) -> list[dict[str, Any]]:
-        """What was logged since the last time: `browser`, the console's lines, or `performance`, what it did."""
+        """The entries of a log since the last call: `browser`, the console's lines, or `performance`, the events."""
         return list(self._command("POST", "/se/log", type=kind))
 
     def requests(self) -> list[str]:
-        """The addresses that the page has asked for since it was loaded; not those of the browser's first tab."""
+        """The addresses that the page has requested since it was loaded, without those of the browser's first tab."""
         events = [json.loads(entry["message"])["message"] for entry in self.logged("performance")]
         asked = [one["params"] for one in events if one["method"] == "Network.requestWillBeSent"]
         urls = [one["request"]["url"] for one in asked if one["documentURL"].startswith("file:")]
         return [url for url in urls if not url.startswith(("file:", "data:"))]
 
     def picture(self, file: Path) -> None:
-        """What is seen, as a PNG."""
+        """Write a screenshot, as a PNG."""
         file.write_bytes(base64.b64decode(self._command("GET", "/screenshot")))
 
     def _is_ready(self) -> bool:

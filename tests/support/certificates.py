@@ -1,4 +1,4 @@
-"""Certificates for a TLS ensemble, made by openssl: an authority, one for the servers, one for clients."""
+"""Certificates for a TLS ensemble, made by openssl: an authority's, one for the servers, one for clients."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PASSWORD = "a passphrase of the tests"
-"""What `Certificates.locked_key` is locked with."""
+"""The passphrase of `Certificates.locked_key`."""
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files in `directory`. The servers' certificate is for the host name `localhost`, and not for any address."""
+    """PEM files in `directory`. The servers' certificate is for the host name `localhost`, not for any address."""
 
     directory: Path
 
     @classmethod
     def create(cls, directory: Path) -> Certificates:
-        """A new authority and what it signs."""
+        """Create an authority and the certificates that it signs."""
         directory.mkdir(parents=True)
         made = cls(directory)
         made._openssl("req", "-x509", "-subj", "/CN=authority", *_NEW_KEY, "-keyout", "authority.key", "-out", "ca.pem")
@@ -50,7 +50,7 @@ class Certificates:
 
     @property
     def locked_key(self) -> Path:
-        """The same key, locked with `PASSWORD`."""
+        """The same key, encrypted with `PASSWORD`."""
         return self.directory / "locked.key"
 
     def _sign(self, name: str, extension: str) -> None:

@@ -1,4 +1,4 @@
-"""Run commands of Ansible's, each in a process of its own, without importing Ansible anew for each (`prepared.py`)."""
+"""Run Ansible's commands, each in a process of its own, without importing Ansible again for each (`prepared.py`)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = Path(sys.executable).parent
 KEPT = 2
-"""How many prepared commands wait at most: sixty megabytes each."""
+"""How many prepared commands wait at most, at sixty megabytes each."""
 
 
 class Prepared:
-    """A command that waits for words, in an environment and a directory that no run of it changes."""
+    """A command that waits for its arguments, in an environment and a directory that no run of it changes."""
 
     def __init__(self, name: str, environment: dict[str, str], cwd: Path) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Prepared:
             )
 
     def run(self, words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-        """What a run with these words printed and returned; it is killed after so many seconds."""
+        """Run it with these arguments; it is killed after so many seconds."""
         with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
             self._connection.settimeout(seconds)
             socket.send_fds(self._connection, [json.dumps(words).encode()], [stdout.fileno(), stderr.fileno()])
@@ -50,22 +50,22 @@ class Prepared:
             return subprocess.CompletedProcess([self.name, *words], int(status), stdout.read(), stderr.read())
 
     def close(self) -> None:
-        """End it, and a run that goes on."""
+        """End it, and any run in progress."""
         self._connection.close()
         self._process.kill()
         self._process.wait()
 
 
 _waiting: list[Prepared] = []
-"""Those that nobody uses now; the last one that was used is the last."""
+"""The idle ones; the one used last is at the end."""
 _choosing = threading.Lock()
-"""Held by the thread that changes these."""
+"""Held by the thread that changes `_waiting`."""
 
 
 def run_command(
     name: str, *words: str, environment: Mapping[str, str], seconds: float, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """What a command of Ansible's printed and returned, run in a directory and in just this environment."""
+    """Run one of Ansible's commands in a directory, in exactly this environment."""
     alike = {key: value for key, value in environment.items() if key != "PYTEST_CURRENT_TEST"}
     with _prepared(name, alike, cwd) as command:
         return command.run(list(words), seconds)
@@ -73,7 +73,7 @@ def run_command(
 
 @contextlib.contextmanager
 def _prepared(name: str, environment: dict[str, str], cwd: Path) -> Iterator[Prepared]:
-    """A command for one run at a time. One whose run did not end is ended."""
+    """A command for one run. One whose run fails is ended."""
     with _choosing:
         alike = [one for one in _waiting if one.surroundings == (name, environment, cwd)]
         if alike:

@@ -1,6 +1,6 @@
-"""The module `community.general.znode`, for the tests that run it beside this collection's.
+"""The module `community.general.znode`, for the tests that run it beside this collection's modules.
 
-`python -m support.community_general` fetches the package that contains it, 54 MB, and keeps only that one file.
+`python -m support.community_general` fetches the package that contains it, 54 MB, and keeps only that file.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from support.playbook import ROOT
 
 PACKAGE = "ansible==12.3.0"
-"""Contains community.general 11.4.2, with which docs/guides/migration.md compares."""
+"""Contains community.general 11.4.2, the version that docs/guides/migration.md compares with."""
 MEMBER = "ansible_collections/community/general/plugins/modules/znode.py"
 ZNODE = ROOT / ".cache" / "community.general" / "znode.py"
 HOW = "PYTHONPATH=tests uv run python -m support.community_general"
 
 
 def fetch() -> None:
-    """Put the module at `ZNODE`. Raises `CalledProcessError` where no index has the package."""
+    """Put the module at `ZNODE`. Raises `CalledProcessError` if no index has the package."""
     with tempfile.TemporaryDirectory() as directory:
         words = ["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", directory, PACKAGE]
         subprocess.run(["uvx", "--quiet", "pip", *words], check=True)

@@ -1,7 +1,7 @@
-"""What a page shows of a terminal: commands and lines of their output, and the same run again.
+"""Terminal sessions on a page: commands with lines of their output, and the same commands run again.
 
-In a block of the language `console`, a line that begins with `$ ` is a command, and those below it are printed by it,
-maybe not all of them. Of a shown line, what differs from run to run is not compared.
+In a block of the language `console`, a line that begins with `$ ` is a command, and the lines below it are its output,
+not necessarily all of it. Parts of a line that differ from run to run are not compared.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DIFFERS = {
     re.compile(r"\bserver[1-5]\b"): "<server>",
     re.compile(r"\s+"): " ",
 }
-"""What differs from run to run, and what stands for it. Which server is first in a rollout, the agents decide."""
+"""Parts that differ from run to run, and their placeholders. The agents decide which server is first in a rollout."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command of a page, and the lines that the page shows of its output."""
+    """A command of a page, and the lines of its output that the page shows."""
 
     line: str
     shown: tuple[str, ...]
@@ -51,12 +51,12 @@ def commands(page: Path) -> Iterator[Command]:
 
 
 def run(line: str, directory: Path, environment: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a command in bash; standard error is in its output."""
+    """Run a command in bash, with standard error merged into its output."""
     return run_merged(["bash", "-c", line], timeout, cwd=directory, env={**os.environ, **environment})
 
 
 def missing(shown: tuple[str, ...], output: str) -> list[str]:
-    """The shown lines that are not in the output, but for what differs from run to run."""
+    """The shown lines that are not in the output, apart from the parts that differ from run to run."""
     printed = {_comparable(line) for line in output.splitlines()}
     return [line for line in shown if _comparable(line) not in printed]
 

@@ -1,4 +1,4 @@
-"""Curator's own ServiceDiscovery, from the distribution's jars, as a service written in Java has it."""
+"""Curator's own ServiceDiscovery, from the distribution's jars, as a service written in Java uses it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ JARS = ":".join(
 
 
 def lacking() -> str:
-    """Why the program can't be run here, in one line; empty where it can."""
+    """Why the program cannot run here, in one line; empty if it can."""
     missing = [jar for jar in JARS.split(":") if not Path(jar).exists()]
     return "needs a JDK and Debian's libcurator-discovery-java" if missing or not shutil.which("javac") else ""
 
 
 @contextmanager
 def curator_instance(hosts: str, path: str, name: str, identity: str, address: str, port: int) -> Iterator[list[str]]:
-    """Register an instance for as long as the block lasts; the lines about what Curator finds below `path` then."""
+    """Register an instance while the block lasts; yields lines about the instances that Curator finds below `path`."""
     command = ["java", *JVM, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", JARS, str(PROGRAM)]
     words = [hosts, path, name, identity, address, str(port)]
     with subprocess.Popen([*command, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""A directory that is deeper than any path is long, and than Python's recursion goes."""
+"""A directory deeper than any path is long and than Python can recurse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def deep_directory(top: Path, levels: int, target: Path | None = None) -> Iterator[None]:
-    """Directories in one another, each with a file and a symlink to `target`; removed at the end: pytest can't."""
+    """Nested directories, each with a file and a symlink to `target`; removed at the end, because pytest cannot."""
     top.mkdir(parents=True)
     directory = os.open(top, os.O_RDONLY)
     for _level in range(levels):

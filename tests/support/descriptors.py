@@ -1,4 +1,4 @@
-"""A process that can open no file."""
+"""A process that cannot open any file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def starved() -> Iterator[None]:
-    """A part of a test in which this process gets no further descriptor.
+    """Let this process open no further descriptors while the block lasts.
 
-    The limit is not 0: a thread that waits for one descriptor, as a server's, may go on with that (`poll(2)`, EINVAL).
+    The limit is not 0, so that a thread waiting for one descriptor, such as a server's, can go on (`poll(2)`, EINVAL).
     """
     before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1, most))

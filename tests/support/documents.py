@@ -1,4 +1,4 @@
-"""The pages of the documentation, and what is in their fenced blocks."""
+"""The pages of the documentation and their fenced blocks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
     [
-        *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # generated from what others wrote
+        *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"),  # generated from the fragments
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("examples/**/*.md"),
         *ROOT.glob("extensions/**/README.md"),

@@ -1,6 +1,6 @@
-"""A provider of Dubbo's own client for Python, until its input ends.
+"""A provider that uses Dubbo's own client for Python, and runs until its input ends.
 
-Its words: host and port of a ZooKeeper server, the interface, its port.
+Its arguments: `host:port` of a ZooKeeper server, the interface, and the provider's port.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dubbo.proxy.handlers import RpcMethodHandler, RpcServiceHandler
 
 
 def main(server: str, interface: str, port: str) -> None:
-    """Provide `interface` at this port of 127.0.0.1, registered by this ZooKeeper server."""
+    """Provide `interface` at this port of 127.0.0.1, registered with this ZooKeeper server."""
     methods = [RpcMethodHandler.unary(bytes.upper, method_name="upper")]
     service = ServiceConfig(
         service_handler=RpcServiceHandler(service_name=interface, method_handlers=methods),

@@ -49,7 +49,7 @@ class Member:
             self.process = subprocess.Popen([*command, str(self.directory / "zoo.cfg")], stdout=log, stderr=log)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process (SIGSTOP and SIGCONT included). After SIGSTOP it answers nobody any more."""
+        """Send a signal to the process (SIGSTOP and SIGCONT included). After SIGSTOP it answers no more requests."""
         if self.process is not None:
             self.process.send_signal(number)
             if number == signal.SIGSTOP:  # its threads stop one by one
@@ -63,7 +63,7 @@ class Member:
             self.process = None
 
     def ask(self, word: str) -> str:
-        """The answer to a four letter word; empty where nobody answers."""
+        """The answer to a four-letter word; empty if there is none."""
         try:
             with socket.create_connection(("127.0.0.1", self.client_port), timeout=2) as conn:
                 conn.sendall(word.encode())
@@ -72,7 +72,7 @@ class Member:
             return ""
 
     def serves(self) -> bool:
-        """Whether it serves. One that has ended by itself is started again, as a unit of systemd's would be."""
+        """Whether it serves. If it has ended by itself, it is started again, as a systemd unit would be."""
         if self.process is None or self.process.poll() is not None:
             self.start()
         return bool(self.mode)
@@ -87,9 +87,9 @@ class Member:
 
 
 class Ensemble:
-    """`size` servers under `root`, running inside a `with` block; the last `observers` of these have no vote.
+    """`size` servers under `root`, running inside a `with` block; the last `observers` of them have no vote.
 
-    `extra` are lines for every zoo.cfg, `jvm` words for every Java.
+    `extra` holds lines for every zoo.cfg, `jvm` arguments for every JVM.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Ensemble:
     ) -> Ensemble:
         """One server that also speaks TLS, at `secure_hosts`, with clients that have a certificate.
 
-        `extra` are lines of its configuration; `users` can log in as in `with_sasl`.
+        `extra` holds lines of its configuration; `users` can log in as in `with_sasl`.
         """
         login = cls._login(root, _digest_login(users)) if users else {"extra": (), "jvm": ()}
         (port,) = free_ports(1)
@@ -141,12 +141,12 @@ class Ensemble:
 
     @classmethod
     def with_sasl(cls, root: Path, users: dict[str, str]) -> Ensemble:
-        """One server at which `users` (name to password) can log in by SASL, mechanism DIGEST-MD5."""
+        """One server where `users` (name to password) can log in by SASL, mechanism DIGEST-MD5."""
         return cls(root, size=1, **cls._login(root, _digest_login(users)))
 
     @classmethod
     def with_kerberos(cls, root: Path, principal: str, keytab: Path, krb5_conf: Path) -> Ensemble:
-        """One server at which principals of a realm can log in by SASL, mechanism GSSAPI; it is this principal."""
+        """One server where principals of a realm can log in by SASL, mechanism GSSAPI; `principal` is its own."""
         module = (
             "com.sun.security.auth.module.Krb5LoginModule required useKeyTab=true storeKey=true useTicketCache=false"
         )
@@ -155,7 +155,7 @@ class Ensemble:
 
     @staticmethod
     def _login(root: Path, module: str, *jvm: str) -> dict[str, Any]:
-        """What makes a server log clients in by a module of JAAS."""
+        """The settings that make a server log clients in by a JAAS module."""
         root.mkdir(parents=True, exist_ok=True)
         jaas = root / "jaas.conf"
         jaas.write_text(f"Server {{\n  {module};\n}};\n")
@@ -190,13 +190,13 @@ class Ensemble:
 
     @property
     def leader(self) -> Member:
-        """The member that leads now."""
+        """The current leader."""
         return wait_for(self._leaders, "the ensemble has a leader")[0]
 
     def sessions(self) -> set[str]:
         """The ids of all sessions that have not ended, as `0x1c0ffee`.
 
-        A dump lacks a session that is given a later end while the dump is made, so that two are taken.
+        A dump lacks a session whose expiry is extended while the dump is made, so two are taken.
         """
         dumps = [wait_for(self._dump, "the leader's dump") for _time in range(2)]
         return set(re.findall(r"0x[0-9a-f]+", "".join(dumps)))

@@ -1,4 +1,4 @@
-"""A host whose agent renders files from znodes, and what can be observed of that."""
+"""A host whose agent renders files from znodes, and its observable effects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ date +%s.%N >> "{notes}/$2.restarts"
 
 
 class Host:
-    """An agent with files under `etc`, from the znodes below `root`; a stand-in for systemctl notes restarts."""
+    """An agent with files under `etc`, from the znodes below `root`; a stand-in for systemctl records restarts."""
 
     def __init__(self, agents: Callable[..., Agent], zk: KazooClient, root: str, etc: Path) -> None:
         self.zk = zk
@@ -37,15 +37,15 @@ class Host:
         zk.ensure_path(root)
 
     def path(self, name: str) -> str:
-        """A znode."""
+        """The path of a znode."""
         return f"{self.root}/{name}"
 
     def dest(self, name: str) -> Path:
-        """A file."""
+        """The path of a file."""
         return self.etc / name
 
     def read(self, name: str) -> bytes:
-        """What a file holds."""
+        """The content of a file."""
         return self.dest(name).read_bytes()
 
     def add(self, name: str, **keys: Any) -> Host:
@@ -55,7 +55,7 @@ class Host:
         return self
 
     def start(self, **config: Any) -> Agent:
-        """Start the agent, also once more."""
+        """Start the agent, or start it again."""
         command = self._notes / "bin" / "systemctl"
         command.parent.mkdir(exist_ok=True)
         command.write_text(SYSTEMCTL.format(notes=self._notes))
@@ -64,7 +64,7 @@ class Host:
         return self.agent.start(PATH=f"{command.parent}:/usr/local/bin:/usr/bin:/bin")
 
     def write(self, name: str, value: bytes) -> int:
-        """Set a znode, or create it; the transaction of it, which `wait_proved` asks for."""
+        """Set or create a znode; returns the transaction's id, which `wait_proved` waits for."""
         try:
             stat = self.zk.set(self.path(name), value)
         except NoNodeError:
@@ -73,7 +73,7 @@ class Host:
         return int(stat.mzxid)
 
     def delete(self, name: str) -> int:
-        """Delete a znode with all below it, in one transaction."""
+        """Delete a znode and everything below it in one transaction, and return its id."""
         transaction = self.zk.transaction()
         for path in self._subtree(self.path(name)):
             transaction.delete(path)
@@ -82,7 +82,7 @@ class Host:
         return int(self.zk.last_zxid)
 
     def _subtree(self, path: str) -> list[str]:
-        """What is below a znode, the lowest first, and itself."""
+        """All znodes below one, the lowest first, and the znode itself."""
         below = [self._subtree(f"{path}/{child}") for child in self.zk.get_children(path)]
         return [*itertools.chain.from_iterable(below), path]
 
@@ -91,7 +91,7 @@ class Host:
         return dict(self.agent.status.get("files", {}).get(str(self.dest(name)), {}))
 
     def wait(self, name: str, state: str, zxid: int = 0) -> dict[str, Any]:
-        """Wait until a file is in a state as of `zxid`, or later; its status."""
+        """Wait until a file is in a state as of `zxid` or later, and return its status."""
 
         def reached() -> dict[str, Any] | None:
             status = self.status(name)
@@ -103,19 +103,19 @@ class Host:
             raise AssertionError(f"{exc}\nstatus: {self.agent.status}\nlog:\n{self.agent.log}") from exc
 
     def wait_proved(self, name: str, state: str = "current") -> dict[str, Any]:
-        """Wait until a file is in a state as of the last change of its znodes by this class."""
+        """Wait until a file is in a state as of the last change that this class made to its znodes."""
         return self.wait(name, state, self.written[name])
 
     def wait_read(self, name: str) -> None:
-        """Wait until the agent has read the last change, whatever has come of it."""
+        """Wait until the agent has read the last change, whatever the outcome."""
         wait_for(lambda: self.status(name).get("zxid", -1) >= self.written[name], f"{name} is read")
 
     def note(self, name: str) -> list[str]:
-        """A command that notes that it was run, and for which files."""
+        """A command that records that it was run, and for which files."""
         return ["sh", "-c", f'echo "$ZOO_FILES" | tr "\\n" " " >> {self._notes}/{name}; echo >> {self._notes}/{name}']
 
     def noted(self, name: str) -> list[str]:
-        """For which files the command of `note` was run, a line for each time."""
+        """The files for which the command of `note` was run, one line for each run."""
         path = self._notes / name
         return path.read_text().splitlines() if path.exists() else []
 
@@ -124,18 +124,18 @@ class Host:
         return len(self.noted(name))
 
     def wait_notes(self, name: str, times: int) -> None:
-        """Wait until it was."""
+        """Wait until it has run this often, and not more often."""
         wait_for(lambda: self.notes(name) >= times, f"{name} acted {times} times; log:\n{self.agent.log}")
         assert self.notes(name) == times
 
     def restarts(self, unit: str) -> list[float]:
-        """When a unit was restarted, in seconds of the clock."""
+        """The times when a unit was restarted, in seconds since the epoch."""
         path = self._notes / f"{unit}.restarts"
         return [float(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 class Reader:
-    """Reads a file again and again in a thread; what is not one word written over and over is in `broken`."""
+    """Reads a file repeatedly in a thread; `broken` collects any content that is not one word repeated."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -164,7 +164,7 @@ class Reader:
             try:
                 content = self.path.read_bytes()
             except (FileNotFoundError, NotADirectoryError):
-                # A directory's znode that has no children yet is an empty file.
+                # A directory's znode without children is still an empty file.
                 continue
             word = content[:7]
             self._seen.add(word)

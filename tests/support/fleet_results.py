@@ -1,4 +1,4 @@
-"""What `zk_fleet_info` and `zk_release_info` return of fleets of any size in any state, made by their own code."""
+"""Results of `zk_fleet_info` and `zk_release_info` for fleets of any size in any state, made by their own code."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def agent(name: str, state: str = "active", **keys: Any) -> AgentStatus:
 
 
 def failed(name: str, **keys: Any) -> AgentStatus:
-    """One that went back by itself."""
+    """An agent that rolled back by itself."""
     step = {"step": "checking", "seconds": 5.0}
     given = {"commit_id": OLD, "previous_commit_id": FIRST, "message": UNHEALTHY, "failed_step": step}
     return agent(name, "rolled_back", **{**given, **keys})
 
 
 def waiting(name: str, state: str = "waiting") -> AgentStatus:
-    """One that has not begun."""
+    """An agent that has not begun."""
     said = "waits for its turn in the rollout" if state == "waiting" else "the rollout is halted"
     return agent(name, state, commit_id=OLD, previous_commit_id=FIRST, message=said)
 
 
 @dataclass
 class FleetState:
-    """A fleet: what is published, its agents, who is missing, its rollout; further keys of the fleet's result.
+    """A fleet: the published release, its agents, the missing hosts, its rollout; further keys of the fleet's result.
 
-    One that `is_open` is an application that nobody has closed.
+    `is_open` means that anybody can deploy the application.
     """
 
     agents: Iterable[AgentStatus] = ()
@@ -74,7 +74,7 @@ class FleetState:
 
     @property
     def fleet(self) -> dict[str, Any]:
-        """As `zk_fleet_info` returns it after a look without a wait."""
+        """The result of `zk_fleet_info` without a wait."""
         agents = {status.name: status for status in self.agents}
         generation = GENERATION if self.desired or self.problem else None
         published = Published(generation, 1, self.desired, self.problem, SINCE)
@@ -93,7 +93,7 @@ class FleetState:
 
     @property
     def releases(self) -> dict[str, Any]:
-        """As `zk_release_info` returns it."""
+        """The result of `zk_release_info`."""
         past = [release(OLD, subject="faster search", provedAt=SINCE), release(FIRST, subject="first", provedAt=SINCE)]
         kept = [one for one in (self.desired, *past) if one]
         last = len(kept) - 1
@@ -120,7 +120,7 @@ class FleetState:
 
 
 def rollout(phase: str, step: int, entries: Mapping[str, tuple[str, int]], fleet: int, **keys: Any) -> Rollout:
-    """A rollout, `step` from 0; `entries` are the state of each host in it, and the step in which it was admitted."""
+    """A rollout, `step` from 0; `entries` holds the state of each host in it, and the step in which it was admitted."""
     hosts = {name: HostEntry(state, SINCE, None, 1, number) for name, (state, number) in entries.items()}
     counts: dict[str, int] = {}
     for entry in hosts.values():
@@ -133,7 +133,7 @@ def rollout(phase: str, step: int, entries: Mapping[str, tuple[str, int]], fleet
 
 
 def files(problem: str = "") -> dict[str, Any]:
-    """Two files of a host, of which one has a problem."""
+    """Two files of a host, one of them with `problem`, if given."""
     good = {"znode": "/config/shop", "format": "directory", "state": "current", "zxid": GENERATION}
     bad = {**good, "format": "value", "znode": "/config/shop/nginx", "state": "failed", "message": problem}
     return {"/etc/shop": good, "/etc/nginx/sites-enabled/shop.conf": bad if problem else {**bad, "state": "current"}}
@@ -143,13 +143,13 @@ HOSTILE = (
     "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=1><style>*{display:none}</style>"
     "<a href=javascript:window.hacked=1>a</a>' onclick='window.hacked=1\" {{ 7*7 }} {% raw %} <!--<script> &lt; ]]>"
 )
-"""What anybody might write to have a page do something."""
+"""Markup that an attacker might write to run a script in a page or change it."""
 UNSEEN = "\u202eright to left\u2066 \x1b[2J\x00\ud800 zero\u200bwidth\u2028line"
-"""What would not be seen, or turn what is round."""
+"""Characters that are invisible, or that reverse the text around them."""
 
 
 def hostile() -> FleetState:
-    """A fleet of which every text is written by somebody who means ill."""
+    """A fleet in which an attacker wrote every text."""
     text = f"{HOSTILE} {UNSEEN} {'long' * 200}"
     odd = {"since": text, "by": {"a": text}, "reason": [text]}
     entry = {"znode": "/x", "format": text, "state": "failed", "zxid": 1, "message": text}
@@ -200,13 +200,13 @@ def _running(names: list[str]) -> FleetState:
 
 
 def _parted(names: list[str]) -> tuple[str, str, list[str], list[str]]:
-    """The canary, another host, a tenth of the fleet, and the others."""
+    """The canary, another host, a tenth of the fleet, and the remaining hosts."""
     tenth = max(1, len(names) // 10)
     return names[0], names[1], names[2 : 2 + tenth], names[2 + tenth :]
 
 
 def _stopped(names: list[str], phase: str) -> FleetState:
-    """The second host has failed; in a rollout that went back, others came back with it."""
+    """The second host has failed; in a rollout that was rolled back, others have returned with it."""
     first, second, some, others = _parted(names)
     went_back = phase == "rolled_back"
     returned = [first, *some] if went_back else []
@@ -227,7 +227,7 @@ def _stopped(names: list[str], phase: str) -> FleetState:
 
 
 def _mixed(names: list[str]) -> FleetState:
-    """Hosts that need attention for one reason each."""
+    """Hosts that each need attention for a reason of their own."""
     held = {"since": SINCE, "by": "ann", "reason": "disk swap"}
     return FleetState(
         [
@@ -270,4 +270,4 @@ STATES: dict[str, Callable[[list[str]], FleetState]] = {
     "done": lambda names: _all(names, rollout=rollout("done", 2, dict.fromkeys(names, ("proved", 2)), len(names))),
     "locked, missing, degraded, stuck and drifted": _mixed,
 }
-"""A fleet of these hosts in every state that a page shows. The first one is the canary of a rollout."""
+"""A fleet of these hosts in every state that a page shows. The first host is the canary of a rollout."""

@@ -1,4 +1,4 @@
-"""Git servers that a local path can't stand for: a real git daemon, and one that gives no single commit away."""
+"""Git servers that a local path cannot replace: a real git daemon, and one that serves no single commits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ unset GIT_PROTOCOL
 for command; do :; done
 exec sh -c "$command"
 """
-"""Stands for ssh to a server that takes no GIT_PROTOCOL, as sshd does by default: git speaks version 0 to it."""
+"""A stand-in for ssh to a server that ignores GIT_PROTOCOL, as sshd does by default: git uses protocol version 0."""
 
 
 @contextmanager
 def git_daemon(repository: GitRepository, port: int | None = None, *options: str) -> Iterator[str]:
-    """The repository's address at a git daemon that runs inside the block, on a port that may be chosen."""
+    """Run a git daemon inside the block, on `port` if given; yields the repository's address there."""
     port = port or free_ports(1)[0]
     programs = subprocess.run(["git", "--exec-path"], check=True, capture_output=True, text=True).stdout.strip()
     words = [
@@ -45,7 +45,7 @@ def git_daemon(repository: GitRepository, port: int | None = None, *options: str
 
 
 def install_old_ssh(directory: Path) -> None:
-    """Put a command `ssh` into a directory, for PATH, that reaches this machine as an old server."""
+    """Put a command `ssh` into a directory, for PATH, that reaches this machine like an old server."""
     directory.mkdir()
     command = directory / "ssh"
     command.write_text(OLD_SSH)

@@ -1,4 +1,4 @@
-"""A file or directory that nobody may change, root neither, as a tool that hardens a host makes it."""
+"""A file or directory that nobody may change, not even root, as a hardening tool might set it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @contextmanager
 def immutable(path: Path) -> Iterator[None]:
-    """Make it so for as long as the block lasts, also where what it is in moves; skips the test where it can't be."""
+    """Make it immutable while the block lasts, even if its parent is moved; skip the test where this is impossible."""
     if os.geteuid() != 0 or subprocess.run(["chattr", "+i", path], check=False, capture_output=True).returncode:
         pytest.skip("needs root, and a file system that knows immutable files")
     opened = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""The interpreter of agents and modules: this one, or the one that a gate names (`suites/gates`)."""
+"""The interpreter of agents and modules: this one, or the one that a gate specifies (`suites/gates`)."""
 
 from __future__ import annotations
 

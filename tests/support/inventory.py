@@ -1,4 +1,4 @@
-"""The inventory plugin as a user runs it: `ansible-inventory`, and what it printed."""
+"""The inventory plugin as a user runs it, by `ansible-inventory`, and its output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMPLES = ROOT / "docs" / "examples" / "inventory"
 
 
 class Outcome(NamedTuple):
-    """What `ansible-inventory --list` gave: every host's variables, every group's hosts, and what it said."""
+    """The output of `ansible-inventory --list`: every host's variables, every group's hosts, and standard error."""
 
     hosts: dict[str, dict[str, Any]]
     groups: dict[str, set[str]]
@@ -39,17 +39,17 @@ class Inventory:
         }
 
     def file(self, **options: Any) -> Path:
-        """The file with these options."""
+        """Write the file with these options."""
         path = self.directory / "test.zk_services.yml"
         path.write_text(yaml.safe_dump({**self.options, **options}))
         return path
 
     def read(self, *words: str, env: Mapping[str, str] | None = None, **options: Any) -> Outcome:
-        """What is in the inventory with these options."""
+        """Read the inventory with these options."""
         return self.read_files(self.file(**options), *words, env=env)
 
     def read_files(self, source: Path, *words: str, env: Mapping[str, str] | None = None) -> Outcome:
-        """What is in the inventory file, or the directory of such, at `source`."""
+        """Read the inventory file, or the directory of inventory files, at `source`."""
         done = run("ansible-inventory", "-i", str(source), "--list", *words, env=env)
         assert "Traceback" not in done.stderr
         found = json.loads(done.stdout)
@@ -58,7 +58,7 @@ class Inventory:
 
 
 def plain(value: Any) -> Any:
-    """What `--list` prints, without its mark at every string that is no template."""
+    """The output of `--list`, without its marker at every string that is not a template."""
     if isinstance(value, dict):
         return (
             plain(value["__ansible_unsafe"])
@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
 
 
 def run(command: str, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """A command of Ansible's, as a user starts it in this checkout."""
+    """Run one of Ansible's commands as a user does in this checkout."""
     surroundings = {
         **os.environ,
         "ANSIBLE_NOCOLOR": "true",

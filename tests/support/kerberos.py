@@ -1,6 +1,6 @@
-"""A real Kerberos realm on loopback: a KDC of MIT's with its database in a directory, and the keys of its principals.
+"""A real Kerberos realm on loopback: an MIT KDC with its database in a directory, and the keys of its principals.
 
-Nothing of it is in /etc, nor known to any program but by its environment.
+Nothing of it is in /etc, and a program finds it only by its environment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from support.waiting import wait_for
 REALM = "TESTS.EXAMPLE.ORG"
 TOOLS = ("krb5kdc", "kdb5_util", "kadmin.local")
 LIBRARY = Path("/usr/lib/python3/dist-packages")
-"""Where Debian's python3-kerberos is: PyPI has the library as source code only."""
+"""The location of Debian's python3-kerberos: PyPI has the library only as source code."""
 CLIENT = """\
 [libdefaults]
   default_realm = {realm}
@@ -49,12 +49,12 @@ SERVER = """\
 
 
 def find_tool(name: str) -> str | None:
-    """The path of one of the KDC's programs, which are where root's are."""
+    """The path of one of the KDC's programs, which are among the system administrator's."""
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 def lacking() -> list[str]:
-    """What a realm takes that this machine does not have."""
+    """The requirements of a realm that this machine lacks."""
     names = [f"kerberos{suffix}" for suffix in EXTENSION_SUFFIXES]
     library = [] if any((LIBRARY / name).exists() for name in names) else ["python3-kerberos for this Python"]
     return [name for name in TOOLS if not find_tool(name)] + library
@@ -70,11 +70,11 @@ class Realm:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes Kerberos's programs and libraries belong to this realm."""
+        """The environment in which Kerberos's programs and libraries use this realm."""
         return {"KRB5_CONFIG": str(self.directory / "krb5.conf"), "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf")}
 
     def client(self, principal: str) -> dict[str, str]:
-        """The environment of a client that gets its tickets by the principal's keys, and keeps them in a file."""
+        """The environment of a client that gets its tickets with the principal's keys and keeps them in a file."""
         return {
             **self.environment,
             "KRB5_CLIENT_KTNAME": f"FILE:{self.keytab(principal)}",
@@ -90,13 +90,13 @@ class Realm:
         return self.directory / f"{principal.replace('/', '-')}.keytab"
 
     def add(self, principal: str) -> Path:
-        """Make a principal with random keys; the file with them."""
+        """Create a principal with random keys, and return the file with them."""
         self._run("kadmin.local", "-r", REALM, "addprinc", "-randkey", principal)
         self._run("kadmin.local", "-r", REALM, "ktadd", "-k", str(self.keytab(principal)), principal)
         return self.keytab(principal)
 
     def library(self) -> Path:
-        """A directory for PYTHONPATH with the library of the distribution's Python, and nothing else of that."""
+        """A directory for PYTHONPATH with the distribution's library, and nothing else of its Python."""
         place = self.directory / "python"
         place.mkdir()
         for file in LIBRARY.glob("kerberos.*.so"):
@@ -118,7 +118,7 @@ class Realm:
         return self
 
     def start(self) -> None:
-        """Start the KDC where it does not run, and wait until it serves."""
+        """Start the KDC if it does not run, and wait until it serves."""
         if self.process is not None:
             return
         tool = find_tool("krb5kdc")
@@ -134,7 +134,7 @@ class Realm:
         )
 
     def stop(self) -> None:
-        """End the KDC, if it runs."""
+        """End the KDC if it runs."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()

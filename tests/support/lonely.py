@@ -18,7 +18,7 @@ RETRY = {"max_tries": -1, "delay": 0.05, "max_delay": 0.2}
 
 @contextlib.contextmanager
 def lonely_ensemble(root: Path) -> Iterator[tuple[Ensemble, Any]]:
-    """The ensemble, running, and a client that goes on trying to reach it for as long as the block lasts."""
+    """The running ensemble, and a client that keeps trying to reach it while the block lasts."""
     servers = Ensemble(root, size=1)
     client = KazooClient(hosts=servers.hosts, timeout=4, connection_retry=RETRY)
     try:
@@ -26,7 +26,7 @@ def lonely_ensemble(root: Path) -> Iterator[tuple[Ensemble, Any]]:
         client.start(timeout=20)
         yield servers, client
     finally:
-        threading.Thread(target=client.stop, daemon=True).start()  # it may wait for a server that is gone
+        threading.Thread(target=client.stop, daemon=True).start()  # it may wait for a dead server
         servers.stop()
 
 

@@ -1,7 +1,7 @@
-"""Lookup plugins in a process of their own, where Ansible's loader is the first to import the collection.
+"""Lookup plugins in a process of their own, in which Ansible's loader is the first to import the collection.
 
-Run as a program it answers each line of JSON on its standard input, `[name, terms, variables, options]`, with a line
-that is `{"found": [...]}` or `{"error": TEXT}`.
+Run as a program, it answers each line of JSON on its standard input, `[name, terms, variables, options]`, with a line
+`{"found": [...]}` or `{"error": MESSAGE}`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TESTS = Path(__file__).resolve().parent.parent
 
 
 class LookupFailed(Exception):
-    """The text of the error that a lookup raised."""
+    """The message of the error that a lookup raised."""
 
 
 class Lookups:
-    """The process, as long as it runs."""
+    """The running process."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -38,7 +38,7 @@ class Lookups:
         self._process.send_signal(number)
 
     def run(self, name: str, terms: list[Any], variables: Mapping[str, Any], **options: Any) -> list[Any]:
-        """What the lookup returns. Raises `LookupFailed`."""
+        """Run a lookup, and return its result. Raises `LookupFailed`."""
         assert self._process.stdin
         assert self._process.stdout
         print(json.dumps([name, terms, variables, options]), file=self._process.stdin, flush=True)

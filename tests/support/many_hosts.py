@@ -1,4 +1,4 @@
-"""One run of `ansible-playbook` for many hosts, all of them this machine, each with variables of its own."""
+"""One run of `ansible-playbook` for many hosts, which are all this machine, each with variables of its own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def run_on_hosts(
     hidden: str = "",
     **options: Any,
 ) -> dict[str, Run]:
-    """Run a play on hosts, given by their names with their variables, at once; what it came to on each of them.
+    """Run a play on several hosts at the same time, given by name with their variables; returns each host's outcome.
 
-    `hidden` is in nothing that is printed.
+    The output must not contain `hidden`.
     """
     variables = {"ansible_connection": "local"}
     inventory = directory / "hosts.json"
@@ -36,7 +36,7 @@ def run_on_hosts(
 
 
 def _run_of(done: subprocess.CompletedProcess[str], name: str) -> Run:
-    """What the recap and the lines about one of the hosts say."""
+    """The outcome for one host, from the recap and the lines about it."""
     pattern = rf"^{re.escape(name)} +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)"
     recap = re.search(pattern, done.stdout, re.MULTILINE)
     assert recap, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Runs a command whose output is read as a person sees it: standard error is in it, where it was printed."""
+"""Run a command with standard error merged into its output, as a person sees it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SECONDS_TO_END = 10
-"""How long what a killed command has started may keep its output open."""
+"""How long the children of a killed command may keep its output open."""
 
 
 def run_merged(
     command: Sequence[str | Path], timeout: float, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """What a command printed and returned; it reads nothing.
+    """Run a command with empty input.
 
-    After so many seconds it is killed with its process group. Raises `AssertionError` then, with what it has printed.
+    After `timeout` seconds it is killed with its process group, and `AssertionError` is raised with its output.
     """
     with subprocess.Popen(
         command,
@@ -44,7 +44,7 @@ def run_merged(
 
 
 def _rest(process: subprocess.Popen[str]) -> str:
-    """All that a killed command has printed, also where something that it started keeps its output open."""
+    """The output of a killed command, even if a child still keeps it open."""
     try:
         return process.communicate(timeout=SECONDS_TO_END)[0]
     except subprocess.TimeoutExpired as exc:

@@ -1,8 +1,8 @@
-"""The messages that the code can print, as its source has them, with `…` for each part that varies.
+"""The messages that the code can print, extracted from its source, with `…` for each variable part.
 
-A message is a text of more than a word in an exception, a line of a log, a warning or an answer to a person; elsewhere
-one of four words, or of two with a part that varies. Documentation, the help of options and of metrics, and what shows
-how things are (`NO_TROUBLE`) are none.
+A message is a string of more than one word in an exception, a log line, a warning or an answer to a person; elsewhere
+a string of at least four words, or of two with a variable part. Documentation, the help of options and metrics, and
+the reports of states (`NO_TROUBLE`) do not count.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ NO_TROUBLE = {
     "rollout_preview.py",
     "status_report.py",
 }
-"""Directories and files that say how things are, or what there is, and of no trouble."""
+"""Directories and files that only describe or report states, not problems."""
 PRINTS = {"critical", "error", "exit", "exception", "fail_json", "info", "print", "say", "warn", "warning"}
-"""What prints a message, by the name of the function."""
+"""Names of functions that print a message."""
 KNOWS = {"_format", "add_parser", "compile", "encode", "says"}
-"""What is handed a description, or the words by which another program's message is known."""
+"""Functions that take a description, or a pattern that recognizes another program's message."""
 DOCUMENTATION = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
 HELP = {"description", "epilog", "help", "metavar", "usage"}
 FOR_PROGRAMS = ("!f() {", "Signing data on", "[core]", "batch no-tty", "could not verify signature", "find ", "{% set")
-"""How texts begin that are for git, GnuPG, OpenSSH, a shell or Jinja."""
+"""Beginnings of strings that are for git, GnuPG, OpenSSH, a shell or Jinja."""
 PLACEHOLDER = re.compile(r"%[-\d.]*[sdrgx]|\{\w*\}")
 TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 WORD = re.compile(r"(?<!\S)[(`]?[A-Za-z][\w'-]*[.,;:)?`]*(?!\S)")
@@ -44,7 +44,7 @@ WORD = re.compile(r"(?<!\S)[(`]?[A-Za-z][\w'-]*[.,;:)?`]*(?!\S)")
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """A message, and the file that has it with its line, such as `plugins/modules/zk_lock.py:185`."""
+    """A message, with its file and line, such as `plugins/modules/zk_lock.py:185`."""
 
     text: str
     place: str
@@ -74,7 +74,7 @@ def in_program(code: str) -> Iterator[tuple[str, int]]:
 
 
 def _text(node: ast.AST) -> str | None:
-    """The text of a literal in one line; None of anything else."""
+    """The text of a literal in one line; None for anything else."""
     if isinstance(node, ast.JoinedStr):
         parts = [part.value if isinstance(part, ast.Constant) else VARIES for part in node.values]
         return " ".join("".join(map(str, parts)).split())
@@ -84,13 +84,13 @@ def _text(node: ast.AST) -> str | None:
 
 
 def _has_words(text: str, *, is_printed: bool) -> bool:
-    """Whether a text is long enough to be a message, where it stands."""
+    """Whether a text is long enough to be a message in its place."""
     elsewhere = 2 if VARIES in text else 4
     return " " in text and len(WORD.findall(text)) >= (1 if is_printed else elsewhere)
 
 
 def _printed(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes in what is raised or handed to a function that prints."""
+    """All nodes in a raised exception or in the arguments of a function that prints."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and node.exc:
             yield from ast.walk(node.exc)
@@ -103,7 +103,7 @@ def _name(node: ast.AST) -> str:
 
 
 def _no_messages(tree: ast.Module) -> Iterator[ast.AST]:
-    """Docstrings, documentation, help, the parts of an f-string, and words by which another's message is known."""
+    """Docstrings, documentation, help, parts of f-strings, and patterns that recognize other programs' messages."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) or (isinstance(node, ast.Assign) and _is_documentation(node)):
             yield node.value
@@ -125,7 +125,7 @@ def _is_documentation(assignment: ast.Assign) -> bool:
 
 
 def in_tasks(text: str) -> Iterator[tuple[str, int]]:
-    """The messages of a file of plays, tasks or handlers. It does not tell their lines."""
+    """The messages of a file of plays, tasks or handlers. Their line is always given as 1."""
     for message in _of_tasks(yaml.safe_load(text)):
         one_line = " ".join(TEMPLATE.sub(VARIES, message).split())
         if len(WORD.findall(one_line)) > 1:

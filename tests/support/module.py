@@ -1,4 +1,4 @@
-"""A module in a process of its own, as Ansible starts it on a host, without the rest of a playbook."""
+"""A module in a process of its own, as Ansible starts it on a host, but without a playbook."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from support.repository import GitRepository
 
 
 class Crashed(Exception):
-    """What a module that ended with a traceback has printed, its threads' own lines among it."""
+    """The standard error of a module that ended with a traceback, including the lines of its threads."""
 
 
 def run_module(file: Path, *, check: bool = False, before: Path | None = None, **options: Any) -> dict[str, Any]:
-    """What the module of `file` returns for `options`, with `failed` where it refuses them. Raises `Crashed`.
+    """The result of the module in `file` for `options`, with `failed` if it refuses them. Raises `Crashed`.
 
-    Python looks into the directory `before` first.
+    The directory `before` comes first in Python's path.
     """
     given = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check}}
     done = subprocess.run(
@@ -45,7 +45,7 @@ def run_module(file: Path, *, check: bool = False, before: Path | None = None, *
 
 
 def deploy_main(hosts: str, app: str, repository: GitRepository) -> None:
-    """Have the branch main of a repository proved by the live agents of an application, as their first release."""
+    """Deploy the branch main of a repository to the live agents of an application, as their first release."""
     release: dict[str, Any] = {"url": repository.url, "ref": "main", "relative_path": "site"}
     done = run_module(ROOT / "plugins/modules/zk_release.py", hosts=hosts, app=app, **release)
     assert done.get("converged"), done

@@ -1,4 +1,4 @@
-"""What a module is given by Ansible, in this process, with every ansible-core that is supported."""
+"""Module arguments as Ansible passes them, in this process, for every supported ansible-core."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.parameters import PASS_VARS
 
 INTERNAL = {"_ansible_inject_invocation": True} if "inject_invocation" in PASS_VARS else {}
-"""From 2.21 on, a module returns what it was given only where Ansible asks for that, as it does with -vvv."""
+"""Since 2.21, a module returns its arguments only if Ansible asks for them, as it does with -vvv."""
 
 
 @contextmanager
 def given_args(args: Mapping[str, Any]) -> Iterator[None]:
-    """Give the modules that begin meanwhile these options. Ansible's own `patch_module_args` is newer than 2.17."""
+    """Give these options to modules started inside the block. Ansible's own `patch_module_args` is newer than 2.17."""
     given = json.dumps({"ANSIBLE_MODULE_ARGS": {**args, **INTERNAL}}).encode()
     with ExitStack() as patched:
         patched.enter_context(mock.patch.object(basic, "_ANSIBLE_ARGS", given))

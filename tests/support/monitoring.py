@@ -1,4 +1,4 @@
-"""What docs/monitoring.md, its alert rules and its dashboard name."""
+"""The metrics and labels in docs/monitoring.md, its alert rules and its dashboard."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NOT_METRICS = (
     re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\([^)]*\)"),
     re.compile(r"\b(?:and|or|unless|bool|offset)\b"),
 )
-"""What holds words that are not the names of metrics, in the order in which it is taken out of an expression."""
+"""Patterns of words that are not names of metrics, in the order in which they are removed from an expression."""
 LABELS = (
     re.compile(r"(?<=[{,])\s*(\w+)\s*(?==|!=|=~|!~)"),
     re.compile(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}"),
 )
-"""What names a label: a matcher, a legend or an annotation."""
+"""Patterns of a label's name: in a matcher, a legend or an annotation."""
 GROUPING = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
 NAME = re.compile(r"\b[a-zA-Z_:][\w:]*\b(?!\s*\()")
 
@@ -54,7 +54,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def expressions(content: Any, keys: tuple[str, ...] = ("expr",)) -> Iterator[str]:
-    """Every text under one of the `keys`, wherever it is, and the queries of the dashboard's variables."""
+    """Every string under one of the `keys`, at any depth, and the queries of the dashboard's variables."""
     if isinstance(content, dict):
         for key, value in content.items():
             if key in keys:
@@ -69,13 +69,13 @@ def expressions(content: Any, keys: tuple[str, ...] = ("expr",)) -> Iterator[str
 
 
 def metrics_in(expression: str) -> set[str]:
-    """The names of metrics in an expression of PromQL."""
+    """The names of metrics in a PromQL expression."""
     for pattern in NOT_METRICS:
         expression = pattern.sub(" ", expression)
     return set(NAME.findall(expression))
 
 
 def labels_in(text: str) -> set[str]:
-    """The names of labels in an expression of PromQL, a legend or an annotation."""
+    """The names of labels in a PromQL expression, a legend or an annotation."""
     grouped = {name for names in GROUPING.findall(text) for name in re.findall(r"\w+", names)}
     return grouped | {name for pattern in LABELS for name in pattern.findall(text)}

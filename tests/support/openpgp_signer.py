@@ -1,4 +1,4 @@
-"""Somebody who signs commits by OpenPGP."""
+"""A person who signs commits with OpenPGP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.repository import GitRepository
 
 
 class OpenPgpSigner:
-    """Somebody with an OpenPGP key; `lasts` is how long, as gpg takes it, from `since`, if not now."""
+    """A person with an OpenPGP key; it is valid for `lasts`, in gpg's notation, from `since` or else from now."""
 
     def __init__(self, home: Path, name: str, lasts: str = "0", since: str | None = None) -> None:
         self._home = home
@@ -24,7 +24,7 @@ class OpenPgpSigner:
         self._gpg(*faked, *generate)
 
     def commit(self, repository: GitRepository, text: str, when: str | None = None) -> str:
-        """A commit with their signature, made when gpg takes it to be that time."""
+        """Make a commit with their signature, at the time `when` by gpg's clock."""
         program = self._home / "sign"
         faked = f"--faked-system-time {when}" if when else ""
         program.write_text(f'#!/bin/sh\nGNUPGHOME="{self._home}" exec gpg {faked} "$@"\n')
@@ -41,18 +41,18 @@ class OpenPgpSigner:
 
     @property
     def revocation(self) -> bytes:
-        """The certificate by which the key is revoked."""
+        """The key's revocation certificate."""
         fingerprint = next(
             line.split(":")[9]
             for line in self._gpg("--with-colons", "--list-keys", self.address).decode().splitlines()
             if line.startswith("fpr:")
         )
         text = (self._home / "openpgp-revocs.d" / f"{fingerprint}.rev").read_bytes()
-        # gpg keeps it with a mark, so that nobody imports it by mistake.
+        # gpg stores it with a colon in front, so that nobody imports it by mistake.
         return text.replace(b":-----BEGIN", b"-----BEGIN")
 
     def public(self, *, armored: bool = True) -> bytes:
-        """The public key, as `gpg --export` gives it."""
+        """The public key, as exported by `gpg --export`."""
         return self._gpg(*(["--armor"] if armored else []), "--export", self.address)
 
     def _gpg(self, *words: str, text: str = "") -> bytes:
@@ -63,7 +63,7 @@ class OpenPgpSigner:
 
 @contextmanager
 def openpgp_home() -> Iterator[Path]:
-    """A directory for the keys of signers: sockets are in it, so its path has to be short."""
+    """A directory for the keys of signers. It contains sockets, so its path has to be short."""
     home = Path(tempfile.mkdtemp(prefix="gpg"))
     try:
         yield home

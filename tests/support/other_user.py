@@ -1,4 +1,4 @@
-"""A part of a test in which this process has no privileges, as an agent that is not root."""
+"""A part of a test in which this process is unprivileged, like an agent that is not root."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NOBODY = 65534
 
 @contextmanager
 def other_user(directory: Path) -> Iterator[None]:
-    """Own `directory` and be its user for as long as the block lasts; where this is not root, it is so already."""
+    """Give `directory` to an unprivileged user, and be that user while the block lasts; no effect unless root."""
     if os.geteuid() != 0:
         yield
         return
     for path in (directory, *directory.rglob("*")):
         os.lchown(path, NOBODY, NOBODY)
     for parent in directory.parents:
-        # pytest's directories are root's only.
+        # Only root may enter pytest's directories.
         if not os.stat(parent).st_mode & 0o001:
             parent.chmod(0o755)
     os.seteuid(NOBODY)

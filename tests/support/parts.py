@@ -1,4 +1,4 @@
-"""The parts of the collection that reach an ensemble, each asked to, and what it says where it can't."""
+"""The parts of the collection that connect to an ensemble, and the error that each reports if it cannot."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from support.waiting import wait_for
 
 HOOK = ROOT / "roles" / "git_hook" / "files" / "program"
 SECONDS = 3.0
-"""Within which a part has to have a session."""
+"""The time within which a part has to have a session."""
 Options = Mapping[str, Any]
 """The connection options of a task."""
 
 
 def by_module(name: str, options: Options, **further: Any) -> str:
-    """A module's error; empty where it has none."""
+    """A module's error; empty if there is none."""
     result = run_module(ROOT / "plugins" / "modules" / f"{name}.py", connect_timeout=SECONDS, **options, **further)
     return str(result["msg"]) if result.get("failed") else str(result.get("problem", ""))
 
 
 def by_lookup(options: Options, _directory: Path) -> str:
-    """The lookup's error."""
+    """The lookup's error; empty if there is none."""
     with lookups({}) as process:
         try:
             process.run("zoo.deploy.zk_znode", ["/"], {}, connect_timeout=SECONDS, **options)
@@ -43,14 +43,14 @@ def by_lookup(options: Options, _directory: Path) -> str:
 
 
 def by_inventory(options: Options, directory: Path) -> str:
-    """What the inventory says."""
+    """The inventory's standard error."""
     inventory = Inventory(directory, "")
     inventory.options.pop("hosts")
     return inventory.read(registries=["/zookeeper/quota"], connect_timeout=SECONDS, **options).said
 
 
 def by_event_source(options: Options, _directory: Path) -> str:
-    """The error that ends the event source before it sends an event."""
+    """The error that ends the event source before it sends an event; empty if it sends one."""
     source = Source(session=True, initial=True, connect_timeout=SECONDS, **options).start()
     try:
         wait_for(lambda: source.events or source.error, "the source has a session, or has ended")
@@ -60,12 +60,12 @@ def by_event_source(options: Options, _directory: Path) -> str:
 
 
 def by_agent(options: Options, directory: Path) -> str:
-    """What keeps an agent from a session."""
+    """The error that keeps an agent from a session; empty if it has one."""
     agent = Agent(directory / "agent", "", "/app/parts", None, config=dict(options))
     agent.start(PYTHONPATH=os.pathsep.join([PYTHON_PATH, os.environ.get("PYTHONPATH", "")]))
 
     def outcome() -> str:
-        """`SyncConnected`, or the error; empty before."""
+        """`SyncConnected`, or the error; empty before either."""
         try:
             status = json.loads((agent.base / ".zoo" / "status.json").read_text())
         except (OSError, ValueError):
@@ -81,9 +81,9 @@ def by_agent(options: Options, directory: Path) -> str:
 
 
 def by_hook(options: Options, directory: Path) -> str:
-    """What the git hook says of a push that it can't publish."""
+    """The git hook's output for a push that it cannot publish; empty if it can."""
     repository = GitRepository.create(directory / "pushed")
-    # Each with its own: who logs in closes an application that he makes to others.
+    # Each with an application of its own: an authenticated client restricts one that it creates to itself.
     branch = {"branch": "main", "app": f"/app/{directory.name}", "relative_path": "site"}
     config = directory / "hook.json"
     keys = {**options, "hosts": [options["hosts"]], "connect_timeout": SECONDS}
@@ -93,7 +93,7 @@ def by_hook(options: Options, directory: Path) -> str:
 
 
 def run_hook(config: Path, repository: GitRepository, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the git hook's program as git does once a repository's `main` has been pushed to it."""
+    """Run the git hook's program as git does after a push to a repository's `main`."""
     return subprocess.run(
         [sys.executable, str(HOOK), "post-receive", "--config", str(config)],
         cwd=repository.path / ".git",
@@ -114,6 +114,6 @@ PARTS: dict[str, Callable[[Options, Path], str]] = {
     "agent": by_agent,
     "git hook": by_hook,
 }
-"""Each with its options and a directory of its own; its error, empty where it has reached the ensemble."""
+"""Each takes its options and a directory of its own, and returns its error; empty if it has a session."""
 CONFIGURED = {"agent", "git hook"}
-"""Those with a configuration file, which no environment variable replaces."""
+"""The parts with a configuration file, whose options no environment variable replaces."""

@@ -1,4 +1,4 @@
-"""Real members of Patroni clusters, each with a PostgreSQL of its own, from the distribution's packages."""
+"""Real members of Patroni clusters, each with its own PostgreSQL, from the distribution's packages."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from support.ports import free_ports
 from support.waiting import wait_for
 
 CLIENT = Path("/usr/lib/python3/dist-packages/kazoo")
-"""With which the distribution's Patroni speaks to ZooKeeper."""
+"""The library with which the distribution's Patroni speaks to ZooKeeper."""
 
 
 def lacking() -> str:
-    """Why no member can be run here, in one line; empty where one can."""
+    """Why no member can run here, in one line; empty if one can."""
     there = shutil.which("patroni") and CLIENT.exists() and any(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     return "" if there else "needs Debian's patroni, python3-kazoo and postgresql"
 
 
 class PatroniMember:
-    """One member, with its data below `root`, which every user may enter: PostgreSQL does not run as root.
+    """One member, with its data below `root`, which every user must be able to enter: PostgreSQL does not run as root.
 
-    `standby_of` is the port of the PostgreSQL that its cluster, a standby cluster then, follows.
+    With `standby_of`, its cluster is a standby cluster that follows the PostgreSQL at that port.
     """
 
     def __init__(self, root: Path, hosts: str, namespace: str, scope: str, name: str, standby_of: int = 0) -> None:
@@ -71,11 +71,11 @@ class PatroniMember:
         }
 
     def start(self) -> Self:
-        """Start it; it has nobody's word yet that it runs."""
+        """Start it, without waiting until it is registered."""
         self._directory.mkdir(mode=0o700)
         file = self._directory / "patroni.yml"
         file.write_text(yaml.safe_dump(self._config))
-        # Patroni runs with the distribution's Python and its packages, not with ours.
+        # Patroni runs with the distribution's Python and packages, not with this environment's.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         user: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -95,14 +95,14 @@ class PatroniMember:
         return self
 
     def end(self) -> None:
-        """End it, and then its PostgreSQL, which is no child of it, and may be about to start."""
+        """End it, and then its PostgreSQL, which is not its child and may be about to start."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             wait_for(lambda: not self._quit(), f"nothing of {self.name} runs")
 
     def _quit(self) -> list[int]:
-        """The processes that are at work in its directory; each is asked to end at once."""
+        """The processes that work in its directory; each is sent SIGQUIT."""
         named = os.fsencode(f"{self._directory}/")
         found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if named in _content(path)]
         for pid in found:

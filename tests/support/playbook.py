@@ -1,4 +1,4 @@
-"""Run playbooks as a user does: `ansible-playbook` in a process of its own, with this checkout's collection."""
+"""Run playbooks as a user does: with `ansible-playbook` in a process of its own and this checkout's collection."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 COMMAND = BIN / "ansible-playbook"
 RECAP = re.compile(r"localhost +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=(\d+)")
 MODULES = tempfile.TemporaryDirectory(prefix="zoo-tests-modules-")
-"""Where the modules are, packed: packing one takes as long as running it, and nothing changes them while tests run."""
+"""The packed modules: packing one takes as long as running it, and nothing changes them while tests run."""
 DEADLINE = 300
 """Seconds after which a playbook that hangs is killed."""
 
 
 @dataclass
 class Run:
-    """What one run of a playbook on localhost came to: how many of its tasks changed something, how many failed."""
+    """The outcome of a playbook on localhost: how many of its tasks changed something, how many failed, its output."""
 
     changed: int
     failed: int
@@ -32,7 +32,7 @@ class Run:
 
     @classmethod
     def of(cls, done: subprocess.CompletedProcess[str]) -> Run:
-        """As the playbook's recap has it."""
+        """The outcome according to the playbook's recap."""
         output = done.stdout + done.stderr
         recap = RECAP.search(output)
         assert recap, output
@@ -42,18 +42,18 @@ class Run:
 def run_playbook(
     playbook: Path, *args: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """What `ansible-playbook playbook args` printed and returned; `env` is added to the environment."""
+    """Run `ansible-playbook playbook args`; `env` is added to the environment."""
     environment = surroundings_of(env)
     return run_command(COMMAND.name, str(playbook), *args, environment=environment, seconds=DEADLINE, cwd=cwd)
 
 
 def start_playbook(playbook: Path, *args: str, log: Path = Path(os.devnull)) -> subprocess.Popen[bytes]:
-    """`ansible-playbook playbook args`, in a process group of its own, which is not waited for; it writes to `log`."""
+    """Start `ansible-playbook playbook args` in a process group of its own, with its output in `log`."""
     with log.open("wb") as output:
         return subprocess.Popen(
             [str(COMMAND), str(playbook), *args],
             cwd=ROOT,
-            env=surroundings_of({"PYTHONUNBUFFERED": "1"}),  # a file gets its lines when they are written
+            env=surroundings_of({"PYTHONUNBUFFERED": "1"}),  # the file receives each line immediately
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -70,12 +70,12 @@ def surroundings_of(env: Mapping[str, str] | None) -> dict[str, str]:
         "ANSIBLE_FORCE_COLOR": "false",  # molecule sets it
         "ANSIBLE_NOCOLOR": "true",
         "ANSIBLE_PYTHON_INTERPRETER": PYTHON,
-        "ANSIBLE_PIPELINING": "true",  # six processes fewer for each module
+        "ANSIBLE_PIPELINING": "true",  # saves six processes for each module
         "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).with_name("callbacks")),
         "ANSIBLE_CALLBACKS_ENABLED": "kept_modules",
         **(env or {}),
     }
-    # Another collection has other modules by the same names.
+    # Another collection has different modules with the same names.
     modules = Path(MODULES.name, surroundings["ANSIBLE_COLLECTIONS_PATH"].replace("/", "%"))
     modules.mkdir(exist_ok=True)
     surroundings["ZOO_TESTS_MODULES"] = str(modules)

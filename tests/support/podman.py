@@ -1,4 +1,4 @@
-"""podman with a storage, a configuration and a network of its own, and the base image that is built from here."""
+"""podman with a storage, a configuration and a network of its own, and the base image, which is built here."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from support.bare_tree import CACHE, tree_with
 from support.bare_tree import lacking as lacking_for_trees
 
 PROGRAMS = {"podman": "podman", "runc": "runc", "iptables": "iptables", "ip": "iproute2", "nsenter": "util-linux"}
-"""The programs that are used, and the Debian packages that they are in."""
+"""The required programs, and the Debian packages that contain them."""
 SUITE = "bookworm"
 OFFERED = ["git", "nginx-light", "openssh-client", "python3-venv"]
-"""What the Containerfiles install."""
+"""The packages that the Containerfiles install."""
 REQUIREMENTS = ("hatchling", "kazoo>=2.9,<3")
-"""What pip needs to build and install the agent."""
+"""The requirements of pip to build and install the agent."""
 BASE = "localhost/base"
 CONF = """\
 [containers]
@@ -40,7 +40,7 @@ network_config_dir = "{directory}/networks"
 
 
 def lacking() -> str:
-    """Why no container can be run here, in one line; empty where one can."""
+    """Why no container can run here, in one line; empty if one can."""
     missing = [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
     if missing:
         return f"containers need programs that are not here: install {' '.join(missing)}"
@@ -49,9 +49,9 @@ def lacking() -> str:
 
 @dataclass(frozen=True)
 class Podman:
-    """The command, with everything of its own below `directory` and in a network namespace beside this machine's.
+    """The command, with all its data below `directory`, and in a network namespace of its own.
 
-    `machine` is this machine's address as containers see it, `address` is where it finds the ports they publish.
+    `machine` is this machine's address as seen by containers, `address` the one at which they publish ports.
     """
 
     directory: Path
@@ -60,18 +60,18 @@ class Podman:
 
     @property
     def network(self) -> str:
-        """The name of the namespace, of the wire to it, and of the network in it."""
+        """The name of the namespace, of the veth device that connects it, and of the network in it."""
         return f"zoo{os.getpid()}"
 
     @property
     def beside(self) -> list[str]:
-        """What begins a command that runs in the network that the containers publish their ports in."""
+        """The prefix of a command that runs in the network namespace where the containers publish their ports."""
         return ["nsenter", f"--net=/run/netns/{self.network}"]
 
     def run(
         self, *words: str, check: bool = True, seconds: float = 120, stdin: IO[bytes] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """What `podman words` printed and returned."""
+        """Run `podman words`."""
         done = subprocess.run(
             self._command(*words),
             env=self._environment,
@@ -86,11 +86,11 @@ class Podman:
         return done
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """`podman words`, which is not waited for."""
+        """Start `podman words` without waiting for it."""
         return subprocess.Popen(self._command(*words), env=self._environment, stdin=subprocess.DEVNULL)
 
     def import_base(self) -> None:
-        """Make the base image: a Debian that has the packages and wheels, for a build without a network."""
+        """Make the base image: a Debian with the packages and wheels for a build without a network."""
         tree = tree_with(f"container-{SUITE}", SUITE, ["ca-certificates"], OFFERED)
         added = self.directory / "added"
         shutil.copytree(make_wheels(CACHE / "container-wheels", REQUIREMENTS), added / "srv" / "wheels")
@@ -109,7 +109,7 @@ class Podman:
             self.run("import", "--quiet", "-", BASE, stdin=tar.stdout)
 
     def write_command(self, directory: Path) -> None:
-        """Put a command `podman` that is this one into a directory, for PATH."""
+        """Put a command `podman` that runs this one into a directory, for PATH."""
         directory.mkdir()
         conf = f"CONTAINERS_CONF={self.directory}/containers.conf"
         command = directory / "podman"
@@ -118,7 +118,7 @@ class Podman:
 
     def clear(self) -> None:
         """Kill and remove every container."""
-        # One whose network another shares is removed after that.
+        # A container whose network another one shares can only be removed after that one.
         for _time in range(2):
             done = self.run("rm", "--all", "--force", "--time=0", "--volumes", check=False)
         assert done.returncode == 0, done.stdout
@@ -138,8 +138,8 @@ class Podman:
 
 @contextlib.contextmanager
 def own_podman(directory: Path) -> Iterator[Podman]:
-    """A podman while the block lasts; its containers, its images and its network are gone after that."""
-    # Of the addresses that are for tests of network devices.
+    """A podman while the block lasts; then its containers, images and network are removed."""
+    # From the range reserved for benchmarks of network devices (RFC 2544).
     number = os.getpid() % 256
     podman = Podman(directory, f"198.18.{number}.1", f"198.18.{number}.2")
     (directory / "containers.conf").write_text(CONF.format(directory=directory))
@@ -176,7 +176,7 @@ def _unplug(podman: Podman) -> None:
 
 
 def _remove_cgroups() -> None:
-    """Remove what podman leaves of them, in each hierarchy, unless another podman's containers are in it."""
+    """Remove the cgroups that podman leaves, in each hierarchy, unless they hold another podman's containers."""
     for name in ("libpod_parent/conmon", "libpod_parent"):
         for hierarchy in ("", "*/"):
             for group in Path("/sys/fs/cgroup").glob(hierarchy + name):

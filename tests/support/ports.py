@@ -11,20 +11,20 @@ from pathlib import Path
 
 LOWEST = 10000
 BLOCK = 100
-"""Suites that run at the same time take ports from blocks of their own: nobody else takes one between a test's look
-whether it is free and its use."""
+"""Suites that run at the same time take ports from separate blocks, so that no other suite takes a port between a
+test's check that it is free and its use."""
 
 _claims: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` ports that nothing listens on, each given once: none is one that the kernel may give to somebody else."""
+    """`count` ports that nothing listens on, each returned only once, outside the kernel's ephemeral range."""
     return list(itertools.islice(filter(_is_free, _never_ephemeral()), count))
 
 
 @functools.cache
 def _never_ephemeral() -> Iterator[int]:
-    """The ports that no connection goes out from and no socket without a port of its own is bound to, in any order."""
+    """The ports outside the ephemeral range, in random order."""
     low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     starts = [*range(LOWEST, low - BLOCK, BLOCK), *range(high + 1, 65536 - BLOCK, BLOCK)]
     generator = random.SystemRandom()  # not one that a test may have seeded
@@ -34,10 +34,10 @@ def _never_ephemeral() -> Iterator[int]:
 
 
 def _claim(start: int) -> bool:
-    """Whether the block that begins here was nobody's; it is this process's until that ends."""
+    """Claim the block that begins at `start` until this process ends; whether it was unclaimed."""
     claim = socket.socket(socket.AF_UNIX)
     try:
-        # A name without a file, known in this network namespace alone, as ports are.
+        # An abstract name, without a file: like a port, it exists only in this network namespace.
         claim.bind(f"\0zoo-tests-ports-{start}")
     except OSError:
         claim.close()

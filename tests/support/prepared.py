@@ -1,7 +1,7 @@
-"""A command of Ansible's that has imported all that it needs: each run is a fork of it, which begins to run at once.
+"""One of Ansible's commands with all its imports done: each run is a fork of it, which starts immediately.
 
-Importing takes seven tenths of the processor that `ansible-playbook` needs before its first task. Run this file with a
-descriptor and the path of a command; `support.commands` does.
+Importing takes seven tenths of the CPU time that `ansible-playbook` needs before its first task. `support.commands`
+runs this file with a descriptor and the path of a command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 """From `linux/prctl.h`."""
 LONGEST = 1 << 17
-"""Bytes of a message: the words of a command line."""
+"""The maximum size of a message, the arguments of a command, in bytes."""
 FURTHER = (
     "ansible.cli.scripts",
     "ansible.executor.process.worker",
@@ -37,14 +37,14 @@ FURTHER = (
     "xml.dom.minidom",
     "xml.etree.ElementTree",
 )
-"""What is imported as it runs, and may be before, where this version has it: modules that are no plugins."""
+"""Modules imported during a run that can be imported before it, if this version has them; none are plugins."""
 
 
 def main(connection: socket.socket, command: str) -> None:
-    """Answer each message with the status of a run with its words, for as long as there are any."""
+    """Answer each message with the exit status of a run with its arguments, until the connection is closed."""
     prepared_modules = importlib.import_module(
         "prepared_modules"
-    )  # beside this file, which is no package's when it is run
+    )  # beside this file, which is not in a package when it is run
     modules = prepared_modules.fork_modules(connection)
     sys.path[0] = str(Path(command).parent)
     name = Path(command).name
@@ -53,7 +53,7 @@ def main(connection: socket.socket, command: str) -> None:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(further)
     prepared_modules.use_modules(modules)
-    gc.freeze()  # what no run frees is not copied by each
+    gc.freeze()  # so that a run does not copy what it never frees
     while True:
         message, outputs, _flags, _address = socket.recv_fds(connection, LONGEST, 2)
         if not message:
@@ -71,14 +71,14 @@ def main(connection: socket.socket, command: str) -> None:
 
 
 def begin(words: list[str], stdout: int, stderr: int) -> None:
-    """Have this fork be as a process of its own is: with a command line, with outputs, with a temporary directory."""
+    """Give this fork its own command line, outputs and temporary directory, as a separate process has them."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     sys.argv = words
     random.seed()
     constants = importlib.import_module("ansible.constants")
-    # The run before has removed it.
+    # The previous run has removed it.
     os.makedirs(constants.DEFAULT_LOCAL_TMP, mode=0o700, exist_ok=True)
 
 

@@ -1,9 +1,10 @@
-"""Ansible's modules on this machine, each a fork of a Python that has imported what nearly all of them import.
+"""Ansible's modules on this machine, each a fork of a Python with the imports done that nearly all of them need.
 
-That is four fifths of the processor that a small module takes. What is run is what Ansible sends, by standard input;
-all that it imports beyond `FURTHER` is from there. That Python is a fork of a prepared command (`prepared.py`), made
-before this has imported anything: its environment is the command's. What is not sent by standard input (`async`), or
-runs as another user or in an environment that its task gives it, is a process of its own as ever.
+These imports take four fifths of a small module's CPU time. The module that runs is the one that Ansible sends by
+standard input, and everything that it imports beyond `FURTHER` comes from there. That Python is a fork of a prepared
+command (`prepared.py`), made before the command has imported anything; it shares the command's environment. A module
+that is not sent by standard input (`async`), runs as another user, or has an environment from its task, is a normal
+process of its own.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from typing import IO, Any
 PR_SET_PDEATHSIG = 1
 """From `linux/prctl.h`."""
 LONGEST = 1 << 17
-"""Bytes of a message: an environment and a directory."""
+"""The maximum size of a message, an environment and a directory, in bytes."""
 COMMAND = f"/bin/sh -c '{sys.executable} && sleep 0'"
-"""What Ansible runs for a module that it sends by standard input."""
+"""Ansible's command for a module that it sends by standard input."""
 FURTHER = (
     "ansible.module_utils._internal._ansiballz._loader",
     "ansible.module_utils._internal._json._profiles._module_legacy_c2m",
@@ -36,14 +37,14 @@ FURTHER = (
     "kazoo.client",
     "zipfile",
 )
-"""What is imported before."""
+"""The modules that are imported beforehand."""
 
 Execute = Callable[..., tuple[int, bytes, bytes]]
-"""How a connection runs a command: its status, standard output and standard error."""
+"""A connection's function that runs a command: it returns exit status, standard output and standard error."""
 
 
 def fork_modules(connection: socket.socket) -> socket.socket:
-    """Fork what runs modules, which does without the connection; where it is asked for one."""
+    """Fork the process that runs modules, which closes `connection`; returns the socket for requests to it."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         here.close()
@@ -54,7 +55,7 @@ def fork_modules(connection: socket.socket) -> socket.socket:
 
 
 def use_modules(modules: socket.socket) -> None:
-    """Have Ansible ask there for each module on this machine."""
+    """Have Ansible run each module on this machine by a request to that socket."""
     connection = importlib.import_module("ansible.plugins.connection.local").Connection
     execute: Execute = connection.exec_command
 
@@ -67,7 +68,7 @@ def use_modules(modules: socket.socket) -> None:
 
 
 def _ask(modules: socket.socket, program: bytes, directory: str) -> tuple[int, bytes, bytes]:
-    """What came of a program that was run in a directory: its status, standard output and standard error."""
+    """Run a program in a directory, and return its exit status, standard output and standard error."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with contextlib.ExitStack() as opened:
         opened.enter_context(here)
@@ -87,7 +88,7 @@ def _ask(modules: socket.socket, program: bytes, directory: str) -> tuple[int, b
 
 
 def _serve(requests: socket.socket) -> None:
-    """Run the modules that are asked for; a fork of this returns, or ends as the module does."""
+    """Run the requested modules; a fork of this process returns, or ends as the module does."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     sys.argv, sys.path[0] = [""], ""
     imported = False
@@ -99,7 +100,7 @@ def _serve(requests: socket.socket) -> None:
             _import()
             imported = True
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:  # what has ended is counted to what this one took
+            while os.waitpid(-1, os.WNOHANG)[0]:  # reaped, so that its CPU time counts as this process's
                 pass
         if os.fork() == 0:
             requests.close()
@@ -109,20 +110,20 @@ def _serve(requests: socket.socket) -> None:
 
 
 def _import() -> None:
-    """Import what nearly every module does."""
+    """Import the modules that nearly every Ansible module imports."""
     for further in FURTHER:
         with contextlib.suppress(ImportError):
             importlib.import_module(further)
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == "ansible" and hasattr(module, "__path__"):
             vars(module)["__path__"] = ProgramFirst(module)
-    gc.freeze()  # what no module frees is not copied by each
+    gc.freeze()  # so that a module does not copy what it never frees
 
 
 class ProgramFirst:
-    """The path of a package of Ansible's: what the module's program has of it comes first, as it does otherwise.
+    """The path of one of Ansible's packages: the module's own copy comes first, as it does in a normal process.
 
-    The program is a zip, which puts itself first on Python's path.
+    A module is sent as a zip file, which puts itself first in Python's path.
     """
 
     def __init__(self, package: types.ModuleType) -> None:
@@ -137,7 +138,7 @@ class ProgramFirst:
 def _become_module(
     environment: dict[str, str], directory: str, mask: int, answer: int, stdin: int, stdout: int, stderr: int
 ) -> None:
-    """Be a module in a session of its own; another fork waits for its end, and tells its status as a shell does."""
+    """Become a module, in a session of its own; another fork waits for it, and reports its status as a shell does."""
     os.setsid()
     pid = os.fork()
     if pid != 0:

@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes what it is told, and can be asked."""
+"""A real Prometheus with given scrapes, which can be queried."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from support.ports import free_ports
 from support.waiting import wait_for
 
 OFTEN = "250ms"
-"""How often it scrapes, and evaluates rules."""
+"""The interval of scrapes and of the evaluation of rules."""
 
 
 ServerType = TypeVar("ServerType", bound="Prometheus")
 
 
 class Prometheus:
-    """A server with its data below `root`, whose configuration is `scrapes`, documented ones, and the alert rules."""
+    """A server with its data below `root`, configured with the documented `scrapes` and the alert rules."""
 
     def __init__(self, root: Path, *scrapes: dict[str, Any]) -> None:
         (self.port,) = free_ports(1)
@@ -77,7 +77,7 @@ class Prometheus:
             return False
 
     def ask(self, expression: str) -> list[dict[str, Any]]:
-        """What an expression gives now. An AssertionError where Prometheus does not understand it."""
+        """The current result of an expression. Raises AssertionError if Prometheus does not accept it."""
         query = urllib.parse.urlencode({"query": expression})
         try:
             return list(self._get(f"query?{query}")["result"])
@@ -85,7 +85,7 @@ class Prometheus:
             raise AssertionError(f"{expression}: {exc.read().decode()}") from exc
 
     def targets(self) -> list[dict[str, Any]]:
-        """What it scrapes: each with `discoveredLabels`, `labels` and `health`."""
+        """Its active targets, each with `discoveredLabels`, `labels` and `health`."""
         return list(self._get("targets?state=active")["activeTargets"])
 
     def _get(self, what: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The README's recording of the quickstart: what a real run printed, and when, as an SVG that plays by itself.
+"""The README's recording of the quickstart: the timed output of a real run, as an animated SVG.
 
     PYTHONPATH=tests .venv/bin/python -m support.recording
 
-writes it. The run is that of a fresh clone at `~/zoo.deploy`, with pauses cut to two seconds.
+writes it. The run is shown as that of a fresh clone at `~/zoo.deploy`, with pauses cut to two seconds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURE = ROOT / "docs" / "images" / "quickstart.svg"
 COMMAND = "bash playbooks/quickstart.sh"
 COLUMNS, ROWS = 116, 28
-"""What is seen at once; longer lines end in an ellipsis."""
+"""The visible part; longer lines end in an ellipsis."""
 WIDTH, HEIGHT, MARGIN, FIRST = 7.3, 18, 16, 44
-"""Of a character, of a line, at each side, and from the top to the foot of the first line; in pixels."""
+"""A character's width, a line's height, the margin at each side, and the first line's baseline, in pixels."""
 LONGEST_PAUSE = 2.0
 LAST = 6.0
-"""Seconds for which the end is shown before it plays again."""
+"""Seconds for which the end is shown before the recording repeats."""
 STEP = re.compile(r"\[\d/\d\] ")
 STYLE = """\
 .screen { fill: #151b23 }
@@ -42,14 +42,14 @@ text { fill: #d1d7e0; white-space: pre }
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output, and the seconds since the run began."""
+    """A line of output, with the seconds since the run began."""
 
     seconds: float
     text: str
 
 
 def drawn(lines: Sequence[Line]) -> str:
-    """The SVG of a terminal in which each line appears at its time, and all of them anew after the last."""
+    """The SVG of a terminal in which each line appears at its time, repeated after the last."""
     lines = _hastened(lines)
     total = lines[-1].seconds + LAST
     width, height = round(COLUMNS * WIDTH) + 2 * MARGIN, FIRST + ROWS * HEIGHT
@@ -82,7 +82,7 @@ def drawn(lines: Sequence[Line]) -> str:
 
 
 def _animation(name: str, rows: Sequence[int], lines: Sequence[Line], total: float, height: int) -> str:
-    """The rule by which a part has moved by so many rows as each line appears; where nothing moves, by the last."""
+    """The CSS rule that moves a part by so many rows as each line appears; without animation, by the last value."""
     frames = "\n".join(
         f"{100 * line.seconds / total:.3f}% {{ transform: translateY({height * row}px) }}"
         for before, row, line in zip((None, *rows), rows, lines)
@@ -98,7 +98,7 @@ def _animation(name: str, rows: Sequence[int], lines: Sequence[Line], total: flo
 
 
 def _hastened(lines: Sequence[Line]) -> list[Line]:
-    """The lines with each pause between two cut to the longest there may be."""
+    """The lines, with each pause between them limited to `LONGEST_PAUSE`."""
     hastened: list[Line] = []
     before = now = 0.0
     for line in lines:
@@ -128,7 +128,7 @@ def _kind(text: str) -> str | None:
 
 
 def recorded(clone: Path) -> Iterator[Line]:
-    """What the quickstart of a clone prints, line by line, as `~/zoo.deploy` would have it."""
+    """The output of a clone's quickstart, line by line, as if the clone were `~/zoo.deploy`."""
     began = time.monotonic()
     yield Line(0.0, f"$ {COMMAND}")
     with subprocess.Popen(
@@ -154,7 +154,7 @@ def _placed(text: str, clone: Path) -> str:
 
 
 def main() -> None:
-    """Record a run and end it."""
+    """Record a run, and take it down."""
     with tempfile.TemporaryDirectory(prefix="zoo-recording-") as directory:
         clone = Path(directory, "zoo.deploy")
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)

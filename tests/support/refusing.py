@@ -1,4 +1,4 @@
-"""A server that refuses what it allows, right after a reconnection, put before a real one."""
+"""A relay to a real server that refuses permitted requests right after a reconnection."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from support.relay import Relay, send
 
 SET_DATA, GET_DATA, GET_ACL, GET_CHILDREN, GET_CHILDREN_2 = 5, 4, 6, 8, 12
 REFUSED = frozenset({SET_DATA, GET_DATA, GET_ACL, GET_CHILDREN, GET_CHILDREN_2})
-"""Types of requests that it can refuse: they begin with a path."""
+"""Types of requests that it can refuse, those that begin with a path."""
 
 
 class Refusing(Relay):
-    """After `cut(count)` the next `count` requests get the answer that `closed` has: a znode that nobody may use."""
+    """After `cut(count)`, the next `count` requests are answered as if for `closed`, a znode that nobody may use."""
 
     def __init__(self, port: int, client: KazooClient, closed: str) -> None:
         client.ensure_path(closed)
@@ -28,23 +28,23 @@ class Refusing(Relay):
         super().__init__(port)
 
     def cut(self, count: int) -> None:
-        """End every connection that there is; of those that follow, `count` requests are refused."""
+        """End every current connection, and refuse the next `count` requests."""
         self._left = count
         self.end_all()
 
     def close(self) -> None:
-        """As `Relay`; nothing is refused any more."""
+        """As in `Relay`; no more requests are refused."""
         self._left = 0
         super().close()
 
     def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:
-        """The handshake as it is, and the requests, or the same of the closed znode."""
+        """Send the handshake unchanged, and each request, or the same request for the closed znode."""
         send(server, next(requests, b""))
         for request in requests:
             send(server, self._changed(request))
 
     def _changed(self, request: bytes) -> bytes:
-        """The request, or the same of the closed znode."""
+        """The request, or the same request for the closed znode."""
         if not self._left or struct.unpack_from("!i", request, 4)[0] not in REFUSED:
             return request
         self._left -= 1

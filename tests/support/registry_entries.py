@@ -1,4 +1,4 @@
-"""The children of registries as the software of each format writes them. A new format adds its own here."""
+"""The children of registries, as the software of each format writes them. Add an entry here for a new format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 SEED = ("s9099", b'["127.0.0.1", "9099"]')
 """The article's own client: `json.dumps((os.environ["URL"], os.environ["PORT"]))` below /service/business/what."""
 HOST_PORT = ("app.example.com:12345", b"")
-"""A name as many a client of its own writes it, with whatever data."""
+"""The name that many custom clients write, with arbitrary data."""
 NERVE = (
     "i-0abc_0000000003",
     b'{"host":"10.0.0.3","port":8080,"name":"i-0abc","weight":1,"labels":{"az":"us-east-1a","rack":"r7"}}',
@@ -43,7 +43,7 @@ CURATOR_WITHOUT_ENABLED = (
         b'"registrationTimeUTC":1795902988370,"serviceType":"DYNAMIC","uriSpec":null}'
     ),
 )
-"""What ServiceDiscovery of Debian's Curator 5.4.0 wrote; it has no `enabled`, by default."""
+"""Written by ServiceDiscovery of Debian's Curator 5.4.0; by default it has no `enabled`."""
 SPRING_CLOUD = (
     "5f0e6b0c-1d0b-4e5b-9a57-8d2f1b9a3c11",
     (
@@ -63,7 +63,7 @@ DUBBO_3 = (
         b'"registrationTimeUTC":1610526105860,"serviceType":"DYNAMIC","uriSpec":null}'
     ),
 )
-"""Dubbo 3's registration by application, below /services/<application>: CuratorFrameworkUtils.build."""
+"""Dubbo 3's application-level registration, below /services/<application>: CuratorFrameworkUtils.build."""
 DUBBO_2 = (
     (
         "dubbo%3A%2F%2F192.168.1.7%3A20880%2Forg.apache.dubbo.demo.DemoService%3Fanyhost%3Dtrue%26application%3Ddemo-provider"
@@ -77,7 +77,7 @@ DUBBO_PYTHON = (
     "tri%3A%2F%2F127.0.0.11%3A30464%3Fservice%3Dorg.apache.dubbo.samples.Unary",
     b"127.0.0.11:30464",
 )
-"""What Dubbo's client for Python (apache-dubbo 3.0.0b1) wrote there: no path, the interface is a parameter."""
+"""Written there by Dubbo's client for Python (apache-dubbo 3.0.0b1): no path, the interface is a parameter."""
 KAFKA = (
     "1",
     (
@@ -94,7 +94,7 @@ KAFKA_WITHOUT_PLAINTEXT = (
         b'"listener_security_protocol_map":{"SASL_SSL":"SASL_SSL"},"rack":"dc1"}'
     ),
 )
-"""The same where there is no listener of that name: host is null and port is -1."""
+"""The same without a listener named PLAINTEXT: host is null and port is -1."""
 KAFKA_LISTENERS = (
     "3",
     (
@@ -103,7 +103,7 @@ KAFKA_LISTENERS = (
         b'"listener_security_protocol_map":{"INTERNAL":"PLAINTEXT","EXTERNAL":"SASL_SSL","ADMIN":"SASL_SSL"},"rack":"dc1"}'
     ),
 )
-"""The same with listeners that have names of their own (KIP-103)."""
+"""The same with custom listener names (KIP-103)."""
 HBASE = ("www.example.org,1234,1212121212", b"\xff\x00\x00\x00\x12regionserver:16020PBUF")
 """ServerName of hbase-common: hostname, port, startcode; below /hbase/rs, with protobuf for data."""
 SOLR = ("192.168.1.123:8080_solr", b"")
@@ -123,7 +123,7 @@ PATRONI_LEADER = (
         b'"role":"master","version":"3.0.2","xlog_location":83886080,"timeline":1}'
     ),
 )
-"""What Debian's Patroni 3.0.2 wrote below /service/<scope>/members."""
+"""Written by Debian's Patroni 3.0.2 below /service/<scope>/members."""
 PATRONI_REPLICA = (
     "pg2",
     (
@@ -141,7 +141,7 @@ PATRONI_STANDBY_LEADER = (
 
 
 class WrittenEntry(NamedTuple):
-    """A child, which format it is in, and what is read from it."""
+    """A child, its format, and the values that are read from it."""
 
     format: str
     child: tuple[str, bytes]

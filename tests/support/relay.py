@@ -1,4 +1,4 @@
-"""Stands before a real ZooKeeper server, and hands on what is sent to it and answered."""
+"""A relay in front of a real ZooKeeper server, which passes on requests and answers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 
 class Relay:
-    """Takes connections at `hosts` for the server at `port`; what a client sends goes through `hand_on`.
+    """Accepts connections at `hosts` for the server at `port`; a client's requests go through `hand_on`.
 
-    `hosts` is a port of this machine's `address`. What the server answers comes `delay` seconds later, and what it
-    answers next not before that.
+    `hosts` is a port at this machine's `address`. Each chunk of the server's answers is passed on `delay` seconds after
+    it is read, and the next one is read only then.
     """
 
     def __init__(self, port: int, address: str = "127.0.0.1") -> None:
@@ -26,18 +26,18 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hand_on(self, requests: Iterator[bytes], server: socket.socket) -> None:
-        """Send a client's handshake and requests to the server; the connection ends with this."""
+        """Send a client's handshake and requests to the server; the connection ends when this returns."""
         for request in requests:
             send(server, request)
 
     def end_all(self) -> None:
-        """End every connection that there is."""
+        """End every current connection."""
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Take no more connections, and end those that there are."""
+        """Accept no more connections, and end the current ones."""
         self._end.set()
         self._listener.close()
         self.end_all()
@@ -63,7 +63,7 @@ class Relay:
 
 
 def _frames(connection: socket.socket) -> Iterator[bytes]:
-    """What a client sends, one request after the other."""
+    """A client's requests, one after the other, without their lengths."""
     with connection.makefile("rb") as stream:
         while len(size := stream.read(4)) == 4:
             yield stream.read(struct.unpack("!i", size)[0])

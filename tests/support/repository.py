@@ -26,7 +26,7 @@ class GitRepository:
 
     @classmethod
     def create(cls, path: Path) -> GitRepository:
-        """A new repository with one commit: `index.html` says `one`."""
+        """A new repository with one commit, in which `index.html` contains `one`."""
         path.mkdir(parents=True)
         made = cls(path)
         made.git("init", "-q", "-b", "main")
@@ -52,9 +52,9 @@ class GitRepository:
         return done.stdout.rstrip("\n")
 
     def nest(self, levels: int, names: Iterable[str], *, file: bool = True) -> str:
-        """A commit of few objects: each directory has, under every one of `names`, the one below it; its id.
+        """Make a commit of few objects: each directory contains, under every one of `names`, the next; returns its id.
 
-        The lowest has a `file` under each of them, or is empty.
+        The deepest directory has a file under each name if `file`, and otherwise an empty directory.
         """
         entry = f"100644 blob {self.git('hash-object', '-w', 'index.html')}"
         if not file:

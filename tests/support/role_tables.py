@@ -1,7 +1,7 @@
-"""The table of variables in each role's README, from its `meta/argument_specs.yml`.
+"""The table of variables in each role's README, generated from its `meta/argument_specs.yml`.
 
-`PYTHONPATH=tests uv run python -m support.role_tables` writes them anew. A cell of the column "Default" that is there
-stays: it may say what the specification does not, such as the agent's own default.
+`PYTHONPATH=tests uv run python -m support.role_tables` rewrites the tables. Existing cells of the column "Default" are
+kept: they may state what the specification does not, such as the agent's own default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def options(role: str) -> dict[str, dict[str, Any]]:
 
 
 def with_table(role: str, readme: str) -> str:
-    """A README with the table as it has to be. Raises AssertionError where it has none."""
+    """A README with its table regenerated. Raises AssertionError if it has none."""
     rows = ROWS.search(readme)
     assert rows, f"the README of {role} has no table of variables"
     defaults = dict(DEFAULT.findall(rows[0]))
@@ -40,14 +40,14 @@ def with_table(role: str, readme: str) -> str:
 
 
 def row(name: str, option: dict[str, Any], text: str, default: str | None = None) -> str:
-    """An option's row; its default is that of its specification where none is given here."""
+    """An option's row; its default is that of the specification unless one is given."""
     elements = option.get("elements", "raw")
     kind = option["type"] if elements == "raw" else f"{option['type']} of {elements}"
     return f"| `{name}` | {default or _default(option)} | {kind} | {as_markdown(text)} |\n"
 
 
 def as_markdown(text: str) -> str:
-    """Ansible's markup as Markdown's, on one line of a table."""
+    """Ansible's markup converted to Markdown, on one line of a table."""
     return MARKUP.sub(lambda match: f"`{match[1].partition('#')[0]}`", " ".join(text.split())).replace("|", "\\|")
 
 
@@ -64,7 +64,7 @@ def _first_sentence(description: str | list[str]) -> str:
 
 
 def main() -> None:
-    """Write all tables anew."""
+    """Rewrite all tables."""
     for role in ROLES:
         path = ROOT / "roles" / role / "README.md"
         path.write_text(with_table(role, path.read_text(encoding="utf-8")), encoding="utf-8")

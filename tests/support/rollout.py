@@ -1,4 +1,4 @@
-"""A rollout as it is in ZooKeeper, and a fleet that takes part in it."""
+"""A rollout as stored in ZooKeeper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rollout:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Its state; empty where it has not begun."""
+        """Its state; empty if it has not begun."""
         try:
             return dict(json.loads(self.zk.retry(self.zk.get, self.root)[0]))
         except NoNodeError:
@@ -40,12 +40,12 @@ class Rollout:
 
     @property
     def entries(self) -> dict[str, str]:
-        """What each host has in it."""
+        """The state of each host in it."""
         below = {**self.values("in_flight"), **self.values("hosts")}
         return {name: json.loads(value)["state"] for name, value in below.items()}
 
     def values(self, parent: str) -> dict[str, str]:
-        """The values of the znodes right below one of its own; one that goes meanwhile is left out."""
+        """The values of the children of one of its znodes; one that is deleted meanwhile is omitted."""
         values = {}
         for name in sorted(self.zk.get_children(f"{self.root}/{parent}")):
             try:
@@ -55,7 +55,7 @@ class Rollout:
         return values
 
     def wait(self, phase: str, seconds: float = 30) -> dict[str, Any]:
-        """Wait until it is in a phase; its state then."""
+        """Wait until it is in a phase, and return its state."""
 
         def state() -> dict[str, Any] | None:
             now = self.state
@@ -69,7 +69,7 @@ class Rollout:
             raise AssertionError(f"{exc}\nstate: {self.state}\nentries: {entries}\nlines: {lines}") from exc
 
     def command(self, verb: str, **keys: Any) -> Decision:
-        """What a person does to it: `promote`, `pause` or `halt`."""
+        """Carry out a person's command: `promote`, `pause` or `halt`."""
         while True:
             data, stat = self.zk.get(self.root)
             state = RolloutRecord.from_node(data)

@@ -1,4 +1,4 @@
-"""A run of several parts that know secrets, and all that they have said and left."""
+"""A run of several parts that know secrets, with all their output and the files that they leave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.playbook import run_playbook
 
 @dataclass
 class Flow:
-    """The parts that know a secret each, and all that they have said."""
+    """Parts that each know a secret, and all their output."""
 
     directory: Path
     servers: Ensemble
@@ -24,7 +24,7 @@ class Flow:
     said: dict[str, str] = field(default_factory=dict)
 
     def secret(self, name: str) -> str:
-        """A new secret, which nothing else contains."""
+        """The secret of this name; a new one is unique."""
         return self.secrets.setdefault(name, f"s3cret-{name}-{uuid.uuid4().hex}")
 
     def tls(self, name: str) -> dict[str, Any]:
@@ -49,13 +49,13 @@ class Flow:
         return {f"ZK_{name.upper()}": str(value) for name, value in options.items()}
 
     def playbook(self, name: str, *words: str, fails: bool = False, env: dict[str, str] | None = None) -> None:
-        """Run one as verbosely as it can be, with its log and all that it leaves below the directory."""
+        """Run one as verbosely as possible, with its log and all files that it leaves below the directory."""
         done = run_playbook(Path(name), *words, "-vvvvv", "--diff", env={**self.places(), **(env or {})})
         self.said[name] = done.stdout + done.stderr
         assert (done.returncode != 0) is fails, self.said[name]
 
     def places(self) -> dict[str, str]:
-        """Where Ansible puts what it keeps, and what it has sent to a host."""
+        """The directories of the files that Ansible keeps, and of those that it sends to a host."""
         return {
             "ANSIBLE_LOG_PATH": str(self.directory / "ansible.log"),
             "ANSIBLE_LOCAL_TEMP": str(self.directory / "local"),

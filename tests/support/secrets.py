@@ -1,4 +1,4 @@
-"""Looks for secrets: in files, in texts, in znodes, and in what the processes of this machine show of themselves."""
+"""Search for secrets in files, bytes, znodes, and the command lines and environments of this machine's processes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kazoo.exceptions import NoNodeError
 from typing_extensions import Self
 
 PAUSE = 0.1
-"""Seconds between two looks at the processes."""
+"""Seconds between two scans of the processes."""
 
 
 def found_in_files(secrets: Mapping[str, str], places: Iterable[Path], but: Iterable[Path] = ()) -> set[str]:
-    """Which secrets are in which files at or below `places`, `but` for those that are told there."""
+    """Which secrets are in which files at or below `places`, except for the files in `but`."""
     files = {path for place in places for path in (place.rglob("*") if place.is_dir() else [place])}
     read = {path: path.read_bytes() for path in files - set(but) if path.is_file()}
     return {f"{name} in {path}" for path, data in read.items() for name in found(secrets, data)}
@@ -28,7 +28,7 @@ def found(secrets: Mapping[str, str], data: bytes) -> list[str]:
 
 
 def found_in_znodes(secrets: Mapping[str, str], zk: KazooClient, path: str = "/") -> set[str]:
-    """Which secrets are in the names, values and ACLs of a znode and of those below it, where they stay."""
+    """Which secrets are in the paths, values and ACLs of a znode and those below it, except any deleted meanwhile."""
     try:
         value, _stat = zk.get(path)
         shown = b"\n".join([path.encode(), value, repr(zk.get_acls(path)[0]).encode()])
@@ -41,9 +41,9 @@ def found_in_znodes(secrets: Mapping[str, str], zk: KazooClient, path: str = "/"
 
 
 class ProcessWatch:
-    """Reads the command line of every process, as anybody may, and the environment of a process's descendants.
+    """Reads the command line of every process, as anybody may, and the environments of a process and its descendants.
 
-    Inside a `with` block; `found` has the secrets that were seen there, `seen` every command line.
+    It runs inside a `with` block; `found` holds the secrets that were found, `seen` every command line.
     """
 
     def __init__(self, secrets: Mapping[str, str], ancestor: int) -> None:
@@ -72,7 +72,7 @@ class ProcessWatch:
     def _look(self, file: Path) -> None:
         try:
             data = file.read_bytes()
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             return
         words = data.decode(errors="replace").replace("\0", " ")
         if file.name == "cmdline":

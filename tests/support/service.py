@@ -1,4 +1,4 @@
-"""A service of a host, as the agent's checks see it: an HTTP server whose port can be closed and opened again."""
+"""A service of a host as the agent's checks see it: an HTTP server whose port can be closed and reopened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.ports import free_ports
 
 
 class Service:
-    """Listens on `port` of the loopback interface while it is open; `answer()` gives a status and a body."""
+    """Listens on `port` of the loopback interface while it is open; `answer()` returns a status and a body."""
 
     def __init__(self, answer: Callable[[], tuple[int, str]] = lambda: (200, "fine")) -> None:
         (self.port,) = free_ports(1)
@@ -21,7 +21,7 @@ class Service:
         self._server: ThreadingHTTPServer | None = None
 
     def open(self, context: ssl.SSLContext | None = None) -> Service:
-        """Begin to listen; for HTTPS with this context."""
+        """Begin to listen, for HTTPS if given a context."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
         if context:
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
@@ -39,7 +39,7 @@ class Service:
         service = self
 
         class Handler(BaseHTTPRequestHandler):
-            """Answers every request alike and notes its path."""
+            """Answers every request alike and records its path."""
 
             def do_GET(self) -> None:
                 """Answer."""

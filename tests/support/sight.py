@@ -1,4 +1,4 @@
-"""What an agent shows on its own host: its status file and its metrics."""
+"""An agent's status file and its metrics on its own host."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from support.agent import Agent
 
 
 def shown(agent: Agent) -> dict[str, Any]:
-    """The status file; empty while there is none."""
+    """The content of the status file; empty while there is none."""
     path = agent.base / ".zoo" / "status.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def exposition(port: int) -> str:
-    """What an agent serves to Prometheus."""
+    """The text that an agent serves to Prometheus."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         text: str = answer.read().decode()
     return text

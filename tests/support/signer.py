@@ -1,4 +1,4 @@
-"""Somebody who signs commits, and records of releases."""
+"""A person who signs commits and records of releases."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from support.repository import GitRepository
 
 
 class Signer:
-    """Somebody with an SSH key."""
+    """A person with an SSH key."""
 
     def __init__(self, directory: Path, name: str) -> None:
         self.name = name
         self.key = directory / name
         self.identity = self.key
-        """What signs: the key, or its certificate."""
+        """The key that signs, or its certificate."""
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
 
     @property
     def line(self) -> str:
-        """The line by which a file of allowed signers knows them."""
+        """Their line in a file of allowed signers."""
         return f"{self.name}@example.org {self.key.with_suffix('.pub').read_text()}"
 
     def commit(self, repository: GitRepository, text: str) -> str:
-        """A commit with their signature."""
+        """Make a commit with their signature."""
         settings = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={self.key}"]
         (repository.path / "index.html").write_text(text)
         repository.git("add", "-A")
@@ -35,7 +35,7 @@ class Signer:
         return repository.head
 
     def sign_record(self, app: str, record: Mapping[str, Any], serial: int, **keys: Any) -> dict[str, Any]:
-        """The record of a release with their signature; `not_after` is its end, `namespace` what it is for."""
+        """The signed record of a release; `not_after` is its expiry, `namespace` the purpose of the signature."""
         numbered = {**record, "app": app, "serial": serial}
         if "not_after" in keys:
             numbered["notAfter"] = keys["not_after"]
@@ -45,6 +45,6 @@ class Signer:
         return {**numbered, "signature": self.sign(text, keys.get("namespace", "zoo.deploy"))}
 
     def sign(self, text: bytes, namespace: str) -> str:
-        """Their signature of a text."""
+        """Their signature of a text, for a namespace."""
         command = ["ssh-keygen", "-Y", "sign", "-n", namespace, "-f", str(self.identity)]
         return subprocess.run(command, input=text, capture_output=True, check=True).stdout.decode()

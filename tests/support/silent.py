@@ -1,4 +1,4 @@
-"""A member of an ensemble whose host is off: what is sent to it is dropped, and nobody says so."""
+"""A member of an ensemble whose host is off: packets to it are dropped without a response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 class SilentMember:
-    """A port whose queue of connections is full, so that Linux drops each further request for one."""
+    """A port whose queue of connections is full, so that Linux drops every further SYN."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)

@@ -1,4 +1,4 @@
-"""A fleet whose hosts take part in a rollout by the agent's own code, over znodes in memory and a clock that is set."""
+"""A fleet whose hosts take part in a rollout by the agent's own code, with znodes in memory and a simulated clock."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ URL = "https://git.example/site.git"
 OLD, NEW, BAD = "a" * 40, "b" * 40, "c" * 40
 GENERATION = 1000
 BEGIN = 1_000_000.0
-"""The time when a fleet is made."""
+"""The time at which a fleet is created."""
 FOR_EVER = 1e9
-"""Seconds of a deployment that comes to nothing."""
+"""Seconds of a deployment that never ends."""
 PROOF = 5.0
-"""Seconds within which a release that is live already has to be healthy when an agent begins, or it is published."""
+"""Seconds until a release that is already live is proved when an agent starts or the release is published."""
 
 Watch = Callable[[Any], None]
 
 
 @dataclass
 class Node:
-    """A znode: its value, and what of its stat is used."""
+    """A znode: its value, and the parts of its stat that are used."""
 
     data: bytes
     version: int = 0
@@ -66,7 +66,7 @@ class Ensemble:
         self.changed_at = 0.0
 
     def commit(self, writes: list[Write]) -> bool:
-        """Carry out all of the writes, or none; none so soon after others that nobody can have seen these."""
+        """Carry out all of the writes or none: none within `latency` of earlier ones, which nobody can have seen."""
         if self.clock() - self.changed_at < self.latency:
             return False
         done = self.apply(writes)
@@ -75,20 +75,20 @@ class Ensemble:
         return done
 
     def fire(self, path: str) -> None:
-        """Tell those who watch a znode."""
+        """Call the watches of a znode."""
         for watch in self.watches.pop(path, set()):
             self.fired[watch] += 1
             watch(SimpleNamespace(path=path))
 
     def children(self, path: str) -> list[str]:
-        """The names right below a znode."""
+        """The names of a znode's children."""
         prefix = f"{path}/"
         return [
             name[len(prefix) :] for name in self.nodes if name.startswith(prefix) and "/" not in name[len(prefix) :]
         ]
 
     def apply(self, writes: list[Write], owner: int = 0) -> bool:
-        """Carry out all of the writes, or none."""
+        """Carry out all of the writes or none."""
         copy = dict(self.nodes)
         self.zxid += 1
         for write in writes:
@@ -110,14 +110,14 @@ class Ensemble:
         return True
 
     def end_session(self, owner: int) -> None:
-        """Delete what a session holds."""
+        """Delete a session's ephemeral znodes."""
         for path in [path for path, node in self.nodes.items() if node.owner == owner]:
             del self.nodes[path]
             self.fire(path)
 
 
 class FakeStat:
-    """What is used of a znode's stat."""
+    """The parts of a znode's stat that are used."""
 
     def __init__(self, ensemble: Ensemble, path: str, node: Node) -> None:
         self._ensemble = ensemble
@@ -125,13 +125,13 @@ class FakeStat:
         self.version, self.ephemeralOwner, self.czxid = node.version, node.owner, node.czxid
 
     @property
-    def numChildren(self) -> int:  # noqa: N802  # as kazoo has it
-        """How many znodes are right below it."""
+    def numChildren(self) -> int:  # noqa: N802  # kazoo's name
+        """The number of its children."""
         return len(self._ensemble.children(self._path))
 
 
 class FakeSession:
-    """What the agent's `Session` offers, over the znodes in memory. A request may fail, before or after it is done."""
+    """The agent's `Session`, with znodes in memory. A request may fail, before or after it is carried out."""
 
     numbers = itertools.count(1)
 
@@ -150,7 +150,7 @@ class FakeSession:
 
     @property
     def events(self) -> int:
-        """How often a watch of it has been fired."""
+        """How often its watches have been called."""
         return sum(self._ensemble.fired[watch] for watch in self.watches)
 
     def _fail_perhaps(self, path: str = "") -> None:
@@ -161,7 +161,7 @@ class FakeSession:
             raise SessionTroubleError("connection loss")
 
     def expire(self) -> None:
-        """The session ends, another begins, and every watch is told."""
+        """End the session, begin another, and call every watch."""
         self._ensemble.end_session(self.owner)
         self.client_id = (next(self.numbers), b"")
         self.owner = self.client_id[0]
@@ -199,7 +199,7 @@ class FakeSession:
         return self._ensemble.acls.get(path, [])
 
     def catch_up(self) -> int:
-        """As in `Session`; nobody lags behind here."""
+        """As in `Session`; no server lags behind here."""
         self._fail_perhaps()
         return self._ensemble.zxid
 
@@ -219,7 +219,7 @@ class FakeSession:
     def create(
         self, path: str, value: bytes, *, ephemeral: bool = False, sequence: bool = False, parents: bool = True
     ) -> str | None:
-        """As in `Session`, but that it makes no parents."""
+        """As in `Session`, except that it creates no parents."""
         self._fail_perhaps()
         parent = path.rpartition("/")[0]
         if parent in self._ensemble.locked:
@@ -253,7 +253,7 @@ class FakeSession:
 
 @dataclass
 class SimulatedHost:
-    """A host: what is live on it, and how it goes with each release."""
+    """A host: the release that is live on it, and its behaviour with each release."""
 
     name: str
     fleet: Fleet
@@ -282,11 +282,11 @@ class SimulatedHost:
 
     @property
     def config(self) -> Any:
-        """As `HostFacts` has it."""
+        """As in `HostFacts`."""
         return SimpleNamespace(app=APP, name=self.name, labels=self.labels)
 
     def start(self) -> None:
-        """An agent begins, with a session of its own."""
+        """Start an agent, with a session of its own."""
         fleet = self.fleet
         self.is_up = self.is_woken = True
         self.tries_at = None
@@ -297,19 +297,19 @@ class SimulatedHost:
         self.part = Participation(self, self.session, fleet.desired, self.wake, resumes=False)  # type: ignore[arg-type]
 
     def restart(self) -> None:
-        """The agent is killed, and another process of it takes up its session."""
+        """Kill the agent, and start another process, which resumes its session."""
         fleet = self.fleet
         self.is_woken, self.tries_at = True, None
         self._forget_goal()
         self.part = Participation(self, self.session, fleet.desired, self.wake, resumes=True)  # type: ignore[arg-type]
 
     def _forget_goal(self) -> None:
-        """What is live has to be healthy once more, for the next agent."""
+        """Forget the goal: the next agent has to prove the live release again."""
         self.goal, self.awaits_health = None, False
         self.ended = {commit: ended for commit, ended in self.ended.items() if ended[0] != "active"}
 
     def report(self) -> None:
-        """Have the status say how it is; the host is live."""
+        """Write the status of the host, which is live."""
         assert self.session
         status = {
             "name": self.name,
@@ -319,28 +319,28 @@ class SimulatedHost:
         }
         self.fleet.ensemble.nodes[APP.agent(self.name)] = Node(json.dumps(status).encode(), owner=self.session.owner)
 
-    def hold(self, is_held: bool) -> None:  # as it is from now on
-        """A person holds the host, or ends that."""
+    def hold(self, is_held: bool) -> None:  # the new state
+        """Hold the host, or release it, as a person does."""
         self.is_held = is_held
         if self.is_up:
             self.report()
         self.wake()
 
     def expire(self) -> None:
-        """The session ends, and the agent has another at once."""
+        """Expire the session; the agent has another immediately."""
         assert self.session
         self.session.expire()
         self.report()
         self.wake()
 
     def stop(self) -> None:
-        """The host goes down, and its session ends."""
+        """Take the host down, and end its session."""
         self.is_up, self.part = False, None
         assert self.session
         self.fleet.ensemble.end_session(self.session.owner)
 
     def wake(self) -> None:
-        """There is something to look at."""
+        """Have the loop take another turn."""
         self.is_woken = True
 
     def gather(self, desired: Desired, stable: Desired | None) -> HostView:
@@ -366,7 +366,7 @@ class SimulatedHost:
 
     @property
     def _goes_on(self) -> bool:
-        """Whether something is deployed or proved, which comes to something by itself."""
+        """Whether a deployment or proof is in progress that will end by itself."""
         is_kept = self.is_held and self.goal != self.has
         return self.goal is not None and self.goal not in self.ended and not (self.awaits_health or is_kept)
 
@@ -376,7 +376,7 @@ class SimulatedHost:
         return ended if self.goal == commit or (ended and ended[0] != "active") else None
 
     def turn(self) -> None:
-        """One turn of the loop."""
+        """Take one turn of the loop."""
         assert self.part
         self.turns += 1
         self.is_woken, self.tries_at = False, None
@@ -390,7 +390,7 @@ class SimulatedHost:
         release = assignment.desired.release if assignment.desired else None
         commit = release.commit_id if release else None
         if commit is None:
-            # What is under way is cancelled.
+            # A deployment in progress is cancelled.
             self.goal = self.goal if self.goal in self.ended else None
             return
         if commit != self.goal:
@@ -403,7 +403,7 @@ class SimulatedHost:
         if commit in self.ended or (self.is_held and commit != self.has) or self.fleet.now < self.ends_at:
             return
         if commit == self.has and self.is_sick:
-            # It was proved before: there is nothing that is better, and it waits for its service for ever.
+            # It was proved before: no release is better, so the agent waits for its service indefinitely.
             self.is_woken = self.is_woken or not self.awaits_health
             self.awaits_health = True
             return
@@ -422,7 +422,7 @@ class SimulatedHost:
 
     @property
     def pause(self) -> float:
-        """Seconds until it looks again by itself."""
+        """Seconds until the next turn without an event."""
         if self.is_woken:
             return 0.0
         assert self.part
@@ -435,7 +435,7 @@ class SimulatedHost:
 
 
 class Fleet:
-    """Hosts, and the clock. `run` lets time pass until the rollout is at an end, or nothing goes on."""
+    """Hosts and the clock. `run` lets time pass."""
 
     def __init__(self, chance: random.Random, count: int, rollout: Any, failures: float = 0.0, **keys: Any) -> None:
         self.chance = chance
@@ -455,18 +455,18 @@ class Fleet:
             host.start()
 
     def join(self) -> None:
-        """A new host, on which nothing is live."""
+        """Add a new host, on which nothing is live."""
         self.hosts.append(SimulatedHost(f"web{len(self.hosts)}", self, has=None))
         self.hosts[-1].start()
 
     def begin_with(self, commit: str, hosts: Sequence[SimulatedHost]) -> None:
-        """Have a commit live on hosts before the rollout has begun."""
+        """Make a commit live on hosts before the rollout has begun."""
         for host in hosts:
             host.has, host.had = commit, commit == NEW
             host.report()
 
     def mark_bad(self, commit: str) -> None:
-        """Note that a commit is bad."""
+        """Mark a commit as bad."""
         for path in (f"{APP.root}/bad", APP.bad(commit)):
             self.ensemble.nodes.setdefault(path, Node(b""))
 
@@ -477,15 +477,15 @@ class Fleet:
         return RolloutRecord.from_node(node.data) if node else None
 
     def entry(self, host: SimulatedHost) -> str | None:
-        """What a host has in the rollout."""
+        """The state of a host in the rollout; None if it has no entry."""
         for parent in ("in_flight", "hosts"):
             node = self.ensemble.nodes.get(f"{APP.rollout(GENERATION)}/{parent}/{host.name}")
             if node:
-                return str(eval(node.data.decode().replace("null", "None"))["state"])  # our own
+                return str(eval(node.data.decode().replace("null", "None"))["state"])  # the agent's own data
         return None
 
     def check(self) -> None:
-        """What holds at every instant."""
+        """Assert the invariants, after every change."""
         state = self.state
         if state is None:
             return
@@ -503,7 +503,7 @@ class Fleet:
                 )
 
     def command(self, verb: str, **keys: Any) -> str:
-        """What a person does; what is said of it."""
+        """Carry out a person's command, and return the reason for its outcome."""
         root = APP.rollout(GENERATION)
         state = self.state
         if state is None:
@@ -514,9 +514,9 @@ class Fleet:
         return decision.why
 
     def lose_ensemble(self, seconds: float) -> None:
-        """No server answers for so long; then all have their connections again, and every session has lasted.
+        """Let no server answer for so long; then every host reconnects, and no session has expired.
 
-        Every watch is told, and gone.
+        Every watch is called and removed.
         """
         lost_at, self.now = self.now, self.now + seconds
         watches = set[Watch]().union(*self.ensemble.watches.values())
@@ -531,7 +531,7 @@ class Fleet:
                 host.wake()
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        """Let time pass."""
+        """Let time pass until `until()` is true, no host is up, or so many seconds have passed."""
         end = self.now + seconds
         while self.now < end and not until():
             hosts = [host for host in self.hosts if host.is_up]

@@ -1,6 +1,6 @@
-"""The table of options in the reference of the event source, from its documentation.
+"""The table of options in the reference of the event source, generated from its documentation.
 
-`PYTHONPATH=tests uv run python -m support.source_table` writes it anew.
+`PYTHONPATH=tests uv run python -m support.source_table` rewrites it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ ROWS = re.compile(r"^\| Option \| Default \|.*\n\|[-|]+\|\n(?:\|.*\n)*", re.MULT
 
 
 def documented() -> dict[str, Any]:
-    """What the event source's file says of itself: its `options`, and `examples`, a text."""
+    """The documentation in the event source's file: its `options`, and `examples`, a string."""
     source = runpy.run_path(str(FILE))
     examples = str(source["EXAMPLES"]).strip()
     return {"options": yaml.safe_load(source["DOCUMENTATION"])["options"], "examples": examples}
 
 
 def with_table(page: str) -> str:
-    """The page with the table as it has to be."""
+    """The page with its table regenerated."""
     options = documented()["options"]
     table = "".join(row(name, option, _text(option["description"])) for name, option in options.items())
     return ROWS.sub(lambda _old: HEAD + table, page)

@@ -11,7 +11,7 @@ from support.waiting import wait_for
 
 
 class SshServer:
-    """The sshd; `key` opens it, `known_hosts` knows it. `environment` is what a session's programs find there."""
+    """The sshd, with a client's `key` and `known_hosts` file. `environment` is added to that of each session."""
 
     def __init__(self, directory: Path, **environment: str) -> None:
         directory.mkdir(mode=0o700)
@@ -29,7 +29,7 @@ class SshServer:
         )
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
 
-    def __enter__(self) -> SshServer:  # noqa: PYI034  # typing.Self came with 3.11
+    def __enter__(self) -> SshServer:  # noqa: PYI034  # typing.Self is new in 3.11
         """Start it."""
         self.log = (self.directory / "log").open("w")
         command = [shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-e", "-f", str(self.directory / "sshd_config")]
@@ -44,7 +44,7 @@ class SshServer:
         self.log.close()
 
     def url(self, path: Path) -> str:
-        """The address of a repository at it."""
+        """The address of a repository on it."""
         return f"ssh://127.0.0.1:{self.port}{path}"
 
     @property

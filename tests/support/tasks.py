@@ -1,4 +1,4 @@
-"""Many tasks in one run of ansible-playbook, and what each of them came to."""
+"""Many tasks in one run of ansible-playbook, and the result of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A playbook that has run: what it printed, and each task's result by the name of its register."""
+    """A finished playbook: its output, and each task's result by the name of its register."""
 
     output: str
     results: dict[str, dict[str, Any]]
@@ -25,9 +25,9 @@ class Run:
 
 
 def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str, **play: Any) -> Run:
-    """Run tasks on the controller, one after the other, whatever becomes of each; `register` names a task's result.
+    """Run tasks on the controller, one after the other, even if some fail; `register` names a task's result.
 
-    `play` are further keys of the play.
+    `play` holds further keys of the play.
     """
     playbook = write_tasks(directory, tasks, **play)
     done = run_playbook(playbook, *words)
@@ -36,7 +36,7 @@ def run_tasks(directory: Path, tasks: list[dict[str, Any]], *words: str, **play:
 
 
 def write_tasks(directory: Path, tasks: list[dict[str, Any]], **play: Any) -> Path:
-    """The playbook of `run_tasks`, written for who runs it otherwise; `read_results` has what came of it."""
+    """Write the playbook of `run_tasks`, to be run in another way; `read_results` then returns its results."""
     names = ", ".join(f"'{task['register']}': {task['register']}" for task in tasks)
     dump = {
         "ansible.builtin.copy": {
@@ -59,6 +59,6 @@ def write_tasks(directory: Path, tasks: list[dict[str, Any]], **play: Any) -> Pa
 
 
 def read_results(directory: Path) -> dict[str, dict[str, Any]]:
-    """Each task's result by the name of its register, once the playbook has run."""
+    """Each task's result by the name of its register, after the playbook has run."""
     results: dict[str, dict[str, Any]] = json.loads((directory / RESULTS).read_text())
     return results

@@ -1,6 +1,6 @@
-"""Every change of every znode, in ZooKeeper's own order, from the transaction log of a member.
+"""Every change of every znode, in ZooKeeper's own order, from a member's transaction log.
 
-The format is that of ZooKeeper 3.6 and later: `zookeeper.jute` of its source names the fields.
+The format is that of ZooKeeper 3.6 and later; `zookeeper.jute` in its source defines the fields.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CREATES, _DELETE, _SET_DATA, _MULTI, _CLOSE_SESSION = {1, 15, 19, 21}, 2, 5, 14
 
 
 class Change(NamedTuple):
-    """A znode's new value; None where it was deleted."""
+    """A znode's new value; None if it was deleted."""
 
     zxid: int
     path: str
@@ -33,7 +33,7 @@ def read_changes(data_directory: Path, below: str) -> list[Change]:
 
 
 def _changes(log: bytes) -> Iterator[Change]:
-    """The changes in a file that may still be written: its end is zeros, or half a record."""
+    """The changes in a file that may still be written to: it may end in zeros or an incomplete record."""
     magic, _version, _id = _FILE.unpack_from(log)
     assert magic == b"ZKLG"
     offset = _FILE.size
@@ -68,7 +68,7 @@ def _parts(zxid: int, kind: int, body: bytes) -> Iterator[Change]:
 
 
 def _buffer(body: bytes, offset: int) -> tuple[bytes, int]:
-    """Bytes that are preceded by their length, and where they end; a length of -1 is none."""
+    """Bytes that are preceded by their length, and their end; a length of -1 means none."""
     (length,) = _INT.unpack_from(body, offset)
     end = offset + _INT.size + max(length, 0)
     return body[offset + _INT.size : end], end

@@ -1,4 +1,4 @@
-"""Wait for a condition, with a deadline. Nothing in these tests sleeps and hopes."""
+"""Wait for a condition with a deadline. No test relies on a fixed sleep."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 SHORTEST, LONGEST = 0.02, 0.1
-"""Seconds between two looks at a condition."""
+"""Seconds between two checks of a condition."""
 
 
 def wait_for(condition: Callable[[], Result | None], what: str, seconds: float = 30.0) -> Result:
-    """The first true answer of `condition`; an AssertionError that says `what` and the last answer after `seconds`.
+    """The first true answer of `condition`. Raises AssertionError with `what` and the last answer after `seconds`.
 
-    Each look takes time of the processor, here and in who is asked: the pauses grow to a twentieth of the time so far.
+    Each check costs CPU time, here and in the process that answers, so the pauses grow with the time so far.
     """
     began = time.monotonic()
     while True:

@@ -1,7 +1,7 @@
-"""The run of an article about central configuration, done by an agent and tasks, as a page of the documentation.
+"""The example of an article about central configuration, run with an agent and tasks, as a page of the documentation.
 
-The article: http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a. Its program is connected to `/mxn`, and prints what
-`/mxn/myZNode` holds while that is not there, created, changed, deleted, and created again.
+The article: http://xie.infoq.cn/article/4b1201a0a50a9e3b5d572d62a. Its program is connected to `/mxn`, and prints the
+value of `/mxn/myZNode` before it exists, and when it is created, changed, deleted and created again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMMAND = "ZOO_WRITE_GUIDE=1 .venv/bin/pytest tests/integration/test_central_con
 HOSTS = "zk1:2181,zk2:2181,zk3:2181"
 DIRECTORY = "/srv/server1"
 WRITTEN = re.compile(r'(mzxid(?:=|": ))(\d+)')
-"""The id of a transaction that wrote the value, in a log or a status."""
+"""Matches the id of a transaction that wrote the value, in a log or a status."""
 
 HEAD = f"""\
 # Central configuration
@@ -149,7 +149,7 @@ No state changes a file: it keeps the last value that was proved.
 
 @dataclass
 class Walkthrough:
-    """Runs the steps on a real ensemble with a real agent, and notes what there is to see."""
+    """Runs the steps on a real ensemble with a real agent, and records what a user sees."""
 
     directory: Path
     ensemble: Ensemble
@@ -163,7 +163,7 @@ class Walkthrough:
         return self.agent.root / "etc" / "address"
 
     def walk(self) -> str:
-        """Run all steps; the page."""
+        """Run all steps, and return the page."""
         first, *others = STEPS
         self._run(first)
         self._start_agent()
@@ -186,7 +186,7 @@ class Walkthrough:
         self.agent.start()
 
     def _run(self, step: Step) -> None:
-        """Run the tasks, and note what they print."""
+        """Run the tasks, and record their output."""
         self.parts.append(f"## {step.title}\n\n{step.text}\n\n{_block('yaml', step.tasks)}")
         playbook = self.directory / "playbook.yml"
         tasks = yaml.safe_load(step.tasks.replace(HOSTS, self.ensemble.hosts))
@@ -198,7 +198,7 @@ class Walkthrough:
         self.parts.append(_block("console", output))
 
     def _see(self, state: str) -> None:
-        """Note what the agent's host shows, once it shows `state`."""
+        """Record the log, file and status on the agent's host once the file is in `state`."""
         dest = str(self.dest)
         wait_for(lambda: shown(self.agent).get("files", {}).get(dest, {}).get("state") == state, f"{dest} is {state}")
         log = self.agent.log
@@ -209,7 +209,7 @@ class Walkthrough:
         self.parts.append(f"{logged}\nThe file {content}. Its status:\n\n{_block('text', status)}")
 
     def _named(self, part: str) -> str:
-        """A part of the page, with names for what differs from run to run."""
+        """A part of the page, with names for values that differ from run to run."""
         for number, member in enumerate(self.ensemble.members, 1):
             part = part.replace(f"127.0.0.1:{member.client_port}", f"zk{number}:2181")
         part = part.replace(str(self.agent.root), DIRECTORY)
@@ -229,6 +229,6 @@ def _block(language: str, text: str) -> str:
 
 
 def write_if_asked(page: str) -> None:
-    """Write the page where the environment asks for it."""
+    """Write the page if the environment asks for it."""
     if os.environ.get("ZOO_WRITE_GUIDE") == "1":
         PAGE.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Somebody on the network between a client and an ensemble, who reads what the client sends."""
+"""An eavesdropper on the network between a client and an ensemble, who reads what the client sends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import threading
 
 
 class Wiretap:
-    """Takes connections at `hosts`, records what clients send, and hands it on to the server at `port`, if given.
+    """Accepts connections at `hosts`, records what clients send, and passes it on to the server at `port`, if given.
 
-    With a `context` it ends their TLS itself, and records what they send inside.
+    With a `context`, it terminates their TLS and records the plaintext.
     """
 
     def __init__(self, port: int | None = None, context: ssl.SSLContext | None = None) -> None:
@@ -19,11 +19,11 @@ class Wiretap:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.hosts = f"localhost:{self._listener.getsockname()[1]}"
         self.recorded: list[bytes] = []
-        """What was sent, by connection."""
+        """The bytes that each connection sent."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listener.close()
 
     def _accept(self) -> None:
