@@ -546,7 +546,7 @@ def test_a_wait_for_a_lock_outlasts_an_outage_but_later_requests_do_not(tmp_path
             cut = time.monotonic()
             wait_for(lambda: time.monotonic() - cut > 5, "the outage lasts for five seconds")
             member.start()
-            wait_for(lambda: member.serves, "the member serves again")
+            wait_for(member.serves, "the member serves again")
             with connected(servers.hosts) as other:
                 unlock(other, paths)
             assert waiting.end()["changed"]

@@ -135,7 +135,7 @@ def test_a_wait_outlasts_an_outage_longer_than_the_connect_timeout(tmp_path: Pat
         cut = time.monotonic()
         wait_for(lambda: time.monotonic() - cut > 11, "the outage lasts for eleven seconds")
         servers.members[0].start()
-        wait_for(lambda: servers.members[0].serves, "the member serves again")
+        wait_for(servers.members[0].serves, "the member serves again")
         with connected(servers.hosts) as agent:
             report(agent, paths, "web1", "active", made["generation"])
             thread.join(120)

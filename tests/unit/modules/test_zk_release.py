@@ -9,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kazoo.handlers.threading import KazooTimeoutError
 
 from ansible_collections.zoo.deploy.plugins.module_utils import rollouts
-from ansible_collections.zoo.deploy.plugins.module_utils.connection import (
-    KazooTimeoutError,
-    Overtaken,
-    ZooKeeperError,
-)
+from ansible_collections.zoo.deploy.plugins.module_utils.connection import Overtaken, ZooKeeperError
 from ansible_collections.zoo.deploy.plugins.module_utils.git_refs import CommitError
 from ansible_collections.zoo.deploy.plugins.module_utils.records import AppPaths, InvalidRecord, Release
 from ansible_collections.zoo.deploy.plugins.module_utils.release_signature import ARMOUR
