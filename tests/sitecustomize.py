@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-ROUTING = "ansible.utils.collection_loader._collection_meta"
+LOADER = "ansible.utils.collection_loader"
+ROUTING = f"{LOADER}._collection_meta"
 """The module whose only function parses a collection's metadata about plugins; it is designed to be replaceable."""
 
 
@@ -48,14 +49,25 @@ def keep_routing(directory: str) -> None:
         kept = os.path.join(directory, f"routing-{_imp.source_hash(0, text).hex()}")
         routing = _load(kept)
         if routing is None:
-            del sys.modules[ROUTING]
-            routing = vars(__import__(ROUTING, fromlist=["*"]))["_meta_yml_to_dict"](text, content_id)
+            routing = _routing_module()._meta_yml_to_dict(text, content_id)
             _save(kept, routing)
         return routing
 
     module = type(sys)(ROUTING)
     vars(module)["_meta_yml_to_dict"] = read
     sys.modules[ROUTING] = module
+
+
+def _routing_module() -> Any:
+    """The module itself, imported without Ansible's finder, which would first ask for the metadata of a collection."""
+    found, sys.meta_path[:] = sys.meta_path[:], [one for one in sys.meta_path if LOADER not in type(one).__module__]
+    replaced = sys.modules.pop(ROUTING, None)
+    try:
+        return __import__(ROUTING, fromlist=["*"])
+    finally:
+        sys.meta_path[:] = found
+        if replaced is not None:
+            sys.modules[ROUTING] = replaced
 
 
 def _load(kept: str) -> object:

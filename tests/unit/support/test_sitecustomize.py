@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+
+from support.merged import run_merged
 
 TESTS = Path(__file__).parents[2]
 
@@ -66,3 +69,21 @@ def test_what_a_collection_declares_about_its_plugins_is_read_once_and_as_ansibl
     assert len(list(tmp_path.iterdir())) == 2
     next(path for path in tmp_path.iterdir() if b"tombstone" in path.read_bytes()).write_bytes(b"")
     assert read_routing("a: {tombstone: 2.0}", tmp_path) == f"{first}True"
+
+
+def test_ansible_finds_a_collection_as_without_a_cache_when_the_cache_is_still_empty(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS),
+        "ANSIBLE_COLLECTIONS_PATH": str(TESTS.parent / "collections"),
+        "LC_ALL": "C.UTF-8",
+    }
+    command = [str(Path(sys.executable).with_name("ansible-doc")), "--list", "--json", "zoo.deploy"]
+    listed = []
+    for kept in ("", str(tmp_path), str(tmp_path)):
+        done = run_merged(command, 60, cwd=tmp_path, env={**environment, "ZOO_TESTS_BYTECODE": kept})
+        assert done.returncode == 0, done.stdout
+        listed.append(json.loads(done.stdout))
+    assert "zoo.deploy.zk_znode" in listed[0]
+    assert listed == [listed[0]] * 3
+    assert list(tmp_path.glob("routing-*"))
