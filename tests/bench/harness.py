@@ -6,17 +6,19 @@ taken right after each other in alternating order. Both must have the same resul
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from bench.workbench import Workbench
 
+Name = TypeVar("Name")
 PAIRS, SHOWN_PAIRS, QUICK_PAIRS = 7, 3, 2
 """Pairs of a comparison that is judged, of one that is only shown, and of each in a quick run."""
 
@@ -121,8 +123,7 @@ def take_turns(sides: Sequence[Side], same: Callable[[Any, Any], None], rounds: 
     """
     figures: list[list[float]] = [[] for _side in sides]
     for number in range(rounds + 1):
-        order = list(enumerate(sides))
-        samples = {place: _sample(side) for place, side in (reversed(order) if number % 2 else order)}
+        samples = _round(dict(enumerate(sides)), number)
         for place, sample in sorted(samples.items()):
             _compare(same, samples[0], sample)
             if number > 0:
@@ -143,12 +144,7 @@ class Rounds:
     @classmethod
     def of(cls, sides: Mapping[str, Side]) -> Rounds:
         """In each round, all sides run in turn, first to last and then last to first."""
-
-        def run(number: int) -> dict[str, Sample]:
-            order = list(sides.items())
-            return {name: _sample(side) for name, side in (reversed(order) if number % 2 else order)}
-
-        return cls(run)
+        return cls(functools.partial(_round, sides))
 
     def side(self, name: str) -> Side:
         """A side of one comparison: the samples of this name, from the first round on."""
@@ -169,6 +165,12 @@ def _compare(same: Callable[[Any, Any], None], ours: Sample, other: Sample) -> N
             same(ours.result, other.result)
         except BenchError as exc:
             raise DifferentError(f"the sides differ: {exc}") from exc
+
+
+def _round(sides: Mapping[Name, Side], number: int) -> dict[Name, Sample]:
+    """The samples of all sides, which run from the first to the last, or in a round with an odd number back."""
+    order = list(sides.items())
+    return {name: _sample(side) for name, side in (reversed(order) if number % 2 else order)}
 
 
 def _sample(side: Side) -> Sample:
